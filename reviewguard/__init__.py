@@ -1,0 +1,73 @@
+"""Fake-review and text classification: train on your own data, export one ONNX file, predict without torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from reviewguard.classifier import Classifier
+    from reviewguard.errors import (
+        BundleError,
+        ConfigError,
+        DataError,
+        EncoderError,
+        ExportError,
+        FormatVersionError,
+        IntegrityError,
+        MissingExtra,
+        NotTrainedError,
+        ReviewGuardError,
+    )
+    from reviewguard.scoring import Prediction
+
+# Names are loaded when they are first used (PEP 562), so that importing the package costs nothing.
+_HOME: Final = {
+    "Classifier": "classifier",
+    "Prediction": "scoring",
+    **dict.fromkeys(
+        (
+            "BundleError",
+            "ConfigError",
+            "DataError",
+            "EncoderError",
+            "ExportError",
+            "FormatVersionError",
+            "IntegrityError",
+            "MissingExtra",
+            "NotTrainedError",
+            "ReviewGuardError",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = [
+    "BundleError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "EncoderError",
+    "ExportError",
+    "FormatVersionError",
+    "IntegrityError",
+    "MissingExtra",
+    "NotTrainedError",
+    "Prediction",
+    "ReviewGuardError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,60 @@
+"""Backends: each trains the one model in its own way. A new backend is a new module in this folder.
+
+A backend module has a frozen `Config` that extends `Recipe`, and the two functions of `Backend`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.config import Recipe
+from reviewguard.errors import ConfigError, nearest, requires
+from reviewguard.scoring import Floats
+
+with requires("train"):
+    from reviewguard.nn.encoder import LoadedEncoder
+    from reviewguard.nn.model import TextModel
+
+
+class Labelled(NamedTuple):
+    """Normalised texts, and the index of each one's class, int64 (n,)."""
+
+    texts: list[str]
+    y: NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """What a module in this folder offers."""
+
+    Config: type[Recipe]
+
+    def train(
+        self, train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Recipe
+    ) -> TextModel:
+        """Train a model; `validation` is for choosing when to stop, never for fitting."""
+        ...
+
+    def logits(self, model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
+        """Logits, float32 (n, classes), of normalised texts, by the way that is cheapest right after training."""
+        ...
+
+
+def backend_names() -> list[str]:
+    """Names of the backends: the public modules of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def get_backend(name: str) -> Backend:
+    """Import a backend by name.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name not in backend_names():
+        raise ConfigError(f"no backend is called {name!r}; {nearest(name, backend_names())}")
+    return cast(Backend, importlib.import_module(f"{__name__}.{name}"))

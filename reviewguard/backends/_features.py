@@ -1,0 +1,146 @@
+"""Vectors of a frozen encoder, cached on disk and shared between heads, runs and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import platformdirs
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from reviewguard.errors import DataError
+from reviewguard.nn.encoder import LoadedEncoder
+from reviewguard.nn.model import TextModel, best_device, run
+from reviewguard.scoring import Floats, compute
+
+#: Texts encoded between two writes: what a killed run may have to do again.
+SHARD_ROWS: Final = 2048
+_DAY_SECONDS: Final = 86_400
+
+
+def cache_folder() -> Path:
+    """The folder of the feature cache: `$REVIEWGUARD_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("REVIEWGUARD_CACHE") or platformdirs.user_cache_dir("reviewguard")) / "features"
+
+
+def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
+    """Encode texts, taking from the cache what it has and adding to it what it lacks.
+
+    Args:
+        loaded: The encoder. The cache is keyed by its weights, tokenizer, pooling and length, and by each text's hash.
+        texts: Normalised texts, n of them.
+
+    Returns:
+        float32 (n, width).
+
+    Raises:
+        DataError: If the encoder gives a vector that is not finite.
+    """
+    store = FeatureStore(cache_folder() / _key(loaded), loaded.encoder.width)
+    keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+    rows: dict[bytes, int] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, row)
+    out = np.empty((len(texts), loaded.encoder.width), dtype=np.float32)
+    for key, vector in store.find(set(rows)):
+        out[rows.pop(key)] = vector
+    missing = list(rows.values())
+    loaded.encoder.to(best_device())
+    for start in range(0, len(missing), SHARD_ROWS):
+        chunk = missing[start : start + SHARD_ROWS]
+        encoded = loaded.tokenizer.encode([texts[row] for row in chunk])
+        title = f"encoding {start + len(chunk)} of {len(missing)}"
+        vectors = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, TextModel.token_budget, title)
+        if not np.isfinite(vectors).all():
+            raise DataError(f"the encoder {loaded.config.repo} gave vectors that are not finite; it cannot be used")
+        store.add([keys[row] for row in chunk], vectors)
+        out[chunk] = vectors
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    return out[[first[key] for key in keys]]
+
+
+def _key(loaded: LoadedEncoder) -> str:
+    config = loaded.config
+    recipe = {
+        "layout": 1,
+        "weights": config.weights_sha256,
+        "tokenizer": hashlib.sha256(loaded.tokenizer.files()["tokenizer.json"]).hexdigest(),
+        "pooling": "mean",
+        "dense": config.dense,
+        "normalize": config.normalize,
+        "max_length": config.max_length,
+        "dtype": "float32",
+    }
+    return hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:32]
+
+
+class FeatureStore:
+    """A folder of immutable shards, each named by the sha256 of its bytes.
+
+    A shard appears by renaming once it is whole and synced, so a killed writer leaves nothing that is read, and writers in
+    several processes never touch each other's files. A shard whose bytes do not hash to its name is removed.
+    """
+
+    def __init__(self, folder: Path, width: int) -> None:
+        """Open, creating the folder if needed.
+
+        Args:
+            folder: Of this one encoder.
+            width: Dimensions of its vectors.
+        """
+        self._folder = folder
+        self._width = width
+        folder.mkdir(parents=True, exist_ok=True)
+        for stray in folder.glob("*.tmp"):
+            with contextlib.suppress(OSError):  # another process may be removing it too
+                if time.time() - stray.stat().st_mtime > _DAY_SECONDS:
+                    stray.unlink()
+
+    def find(self, wanted: set[bytes]) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+        """Yield (key, vector) once for each wanted key that is stored."""
+        wanted = set(wanted)
+        for shard in sorted(self._folder.glob("*.safetensors")):
+            if not wanted:
+                return
+            tensors = self._read(shard)
+            if tensors is None:
+                continue
+            for key, vector in zip(map(bytes, tensors["keys"]), tensors["vectors"], strict=True):
+                if key in wanted:
+                    wanted.discard(key)
+                    yield key, vector
+
+    def add(self, keys: Sequence[bytes], vectors: Floats) -> None:
+        """Store vectors, float32 (n, width), under their 32-byte keys; on return they are on disk."""
+        table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
+        content = safetensors.numpy.save({"keys": table, "vectors": np.ascontiguousarray(vectors)})
+        temporary = self._folder / f"{uuid.uuid4().hex}.tmp"
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._folder / f"{hashlib.sha256(content).hexdigest()}.safetensors")
+
+    def _read(self, shard: Path) -> dict[str, NDArray[np.generic]] | None:
+        try:
+            content = shard.read_bytes()
+            if hashlib.sha256(content).hexdigest() != shard.stem:
+                raise ValueError("altered")
+            tensors: dict[str, NDArray[np.generic]] = safetensors.numpy.load(content)
+            if tensors["vectors"].shape[1:] != (self._width,) or tensors["vectors"].dtype != np.float32:
+                raise ValueError("of another shape")
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError):
+            with contextlib.suppress(OSError):
+                shard.unlink()
+            return None
+        return tensors

@@ -1,0 +1,50 @@
+"""Logistic regression on sentence vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from reviewguard.backends import Labelled
+from reviewguard.backends._embed import Vectors, logits, tensor, train_head
+from reviewguard.config import Recipe
+from reviewguard.nn.encoder import LoadedEncoder
+from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.model import TextModel
+
+__all__ = ["Config", "fit_head", "logits", "train"]
+
+
+class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of logistic regression.
+
+    Attributes:
+        C: Inverse strength of the L2 penalty; the study's 1.
+        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
+        max_iter: Steps of L-BFGS at most.
+    """
+
+    C: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    class_weight: Literal["balanced", "none"] = "balanced"
+    max_iter: Annotated[int, msgspec.Meta(ge=1)] = 2000
+
+
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config
+) -> TextModel:
+    """Fit scikit-learn's LogisticRegression and copy it into a torch head."""
+    return train_head(lambda vectors, _: fit_head(vectors, config), train, validation, encoder)
+
+
+def fit_head(train: Vectors, config: Config) -> LinearHead:
+    """Fit on vectors float32 (n, width); with two classes the first one's logit is 0."""
+    weight = None if config.class_weight == "none" else config.class_weight
+    fitted = LogisticRegression(C=config.C, class_weight=weight, max_iter=config.max_iter).fit(*train)
+    coefficients, intercept = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
+        intercept = np.concatenate([[0.0], intercept])
+    return LinearHead(tensor(coefficients), tensor(intercept))

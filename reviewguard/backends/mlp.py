@@ -1,0 +1,111 @@
+"""A multilayer perceptron on sentence vectors."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+from tqdm import trange
+
+from reviewguard.backends import Labelled
+from reviewguard.backends._embed import Vectors, logits, tensor, train_head
+from reviewguard.config import Recipe
+from reviewguard.errors import ConfigError, DataError
+from reviewguard.nn.encoder import LoadedEncoder
+from reviewguard.nn.heads import MlpHead
+from reviewguard.nn.model import TextModel, run
+
+__all__ = ["Config", "fit_head", "logits", "train"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the perceptron; the defaults are the study's.
+
+    Attributes:
+        hidden: Width of each hidden layer.
+        dropout: Dropout after each hidden layer.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        batch_size: Rows a step.
+        max_epochs: Passes over the rows at most.
+        patience: Epochs without a better macro F1 on validation after which training stops; the best epoch is kept.
+        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
+    """
+
+    hidden: tuple[Positive, ...] = (512, 256, 128)
+    dropout: tuple[Annotated[float, msgspec.Meta(ge=0, lt=1)], ...] = (0.3, 0.3, 0.2)
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    batch_size: Positive = 64
+    max_epochs: Positive = 100
+    patience: Positive = 10
+    class_weight: Literal["balanced", "none"] = "balanced"
+
+
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config
+) -> TextModel:
+    """Train the perceptron with early stopping on validation, or on a tenth of the rows where there is none."""
+    return train_head(lambda own, held: fit_head(own, held, classes, config), train, validation, encoder)
+
+
+def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: Config) -> MlpHead:
+    """Train on vectors float32 (n, width), and keep the epoch with the best macro F1 on validation.
+
+    Raises:
+        ConfigError: If `hidden` and `dropout` differ in length.
+        DataError: If there is no validation and too few rows to hold some out.
+    """
+    if len(config.hidden) != len(config.dropout):
+        raise ConfigError(f"hidden has {len(config.hidden)} layers and dropout {len(config.dropout)}; give one dropout a layer")
+    if validation is None:
+        train, validation = _hold_out(train, config.seed)
+    (x, y), (held_x, held_y) = train, validation
+    # fork_rng leaves the caller's random state as it was.
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        head = _initial(x.shape[1], classes, config)
+        weight = tensor(compute_class_weight("balanced", classes=np.arange(classes), y=y)) if config.class_weight == "balanced" else None
+        loss_of = nn.CrossEntropyLoss(weight=weight)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
+        best_f1, best_epoch, best = -1.0, 0, head.state_dict()
+        with trange(config.max_epochs, desc="perceptron", unit=" epochs", disable=None, leave=False) as epochs:
+            for epoch in epochs:
+                head.train()
+                for rows in torch.randperm(len(x)).split(config.batch_size):
+                    optimizer.zero_grad()
+                    loss_of(head(inputs[rows]), targets[rows]).backward()
+                    optimizer.step()
+                f1 = float(f1_score(held_y, run(head, {"x": held_x}).argmax(axis=1), average="macro", zero_division=0.0))
+                epochs.set_postfix(f1=f"{f1:.4f}")
+                if f1 > best_f1:
+                    best_f1, best_epoch, best = f1, epoch, copy.deepcopy(head.state_dict())
+                elif epoch - best_epoch >= config.patience:
+                    break
+    head.load_state_dict(best)
+    return head
+
+
+def _initial(width: int, classes: int, config: Config) -> MlpHead:
+    widths = [width, *config.hidden, classes]
+    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    return MlpHead([(layer.weight.data, layer.bias.data) for layer in layers], config.dropout)
+
+
+def _hold_out(vectors: Vectors, seed: int) -> tuple[Vectors, Vectors]:
+    x, y = vectors
+    try:
+        own_x, held_x, own_y, held_y = train_test_split(x, y, test_size=0.1, stratify=y, random_state=seed)
+    except ValueError as error:
+        raise DataError(f"too few rows to hold a tenth out for early stopping ({error}); pass validation data") from error
+    return (own_x, own_y), (held_x, held_y)

@@ -1,0 +1,233 @@
+"""The folder that a trained model is: layout, manifest, hashes, and writes that a crash cannot tear.
+
+```
+reviewguard.json          the manifest, written last: what the model is and the sha256 of every other file
+config.json               Hugging Face style: id2label, label2id, problem_type
+tokenizer.json  tokenizer_config.json
+head.safetensors          the head, for every backend
+encoder/                  encoder weights, only where they came from a local folder and cannot be fetched again
+onnx/model.onnx           an export: one graph from token ids to logits; then neither head nor encoder is there
+baseline.json  baseline.safetensors    the bag of words that every result is shown beside
+split.csv                 which text was in train, validation and test, by sha256
+README.md                 the model card
+```
+
+No file is a pickle, and none is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final
+
+import msgspec
+from filelock import FileLock
+
+from reviewguard.config import Normalization
+from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
+
+MANIFEST: Final = "reviewguard.json"
+FORMAT_VERSION: Final = 1
+_MAX_MANIFEST_BYTES: Final = 16 * 2**20
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """Size in bytes and sha256 of a file of the bundle."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trained model is, apart from its weights.
+
+    Attributes:
+        format_version: Of this layout.
+        reviewguard_version: That wrote the bundle.
+        classes: Labels in the order of the logits.
+        positive: The class that binary metrics are about; None with three classes or more.
+        normalization: Name of the text normalisation (`reviewguard.data.normalize`).
+        max_length: Tokens read of a text.
+        head: Kind of head (`reviewguard.nn.heads`).
+        recipe: The settings it was trained with, the encoder's hash filled in.
+        training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
+        data_sha256: Of the training rows: see `reviewguard.classifier`.
+        files: Every other file of the folder.
+    """
+
+    format_version: int
+    reviewguard_version: str
+    classes: Annotated[list[str], msgspec.Meta(min_length=2)]
+    positive: str | None
+    normalization: Normalization
+    max_length: Annotated[int, msgspec.Meta(ge=1)]
+    head: str
+    recipe: dict[str, Any]
+    training: dict[str, Any] | None
+    data_sha256: str
+    files: dict[str, FileEntry] = {}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose files have been verified against its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.manifest.files
+
+    def path(self, name: str) -> Path:
+        """Path of a listed file.
+
+        Raises:
+            BundleError: If the bundle has no such file.
+        """
+        if name not in self:
+            raise BundleError(f"{self.folder} has no {name}; it holds {', '.join(sorted(self.manifest.files))}")
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """Contents of a listed file."""
+        return self.path(name).read_bytes()
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder, or what a killed save left of it, holds a bundle."""
+    return (_whole(folder) / MANIFEST).is_file()
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read the manifest and verify every file that it lists.
+
+    Raises:
+        BundleError: If the folder holds no bundle or the manifest is malformed.
+        FormatVersionError: If the format is newer than this reviewguard.
+        IntegrityError: If a file is missing or altered.
+    """
+    folder = _whole(folder)
+    try:
+        if (folder / MANIFEST).stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{folder / MANIFEST} is larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder} holds no model of reviewguard: cannot read {MANIFEST} ({error.strerror})") from error
+    try:
+        version = msgspec.json.decode(raw, type=dict[str, Any]).get("format_version")
+        if version != FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{folder} is in format {version!r}; this reviewguard reads format {FORMAT_VERSION}. "
+                "If it was written by a newer release, run: pip install --upgrade reviewguard"
+            )
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{folder / MANIFEST} is malformed: {error}") from error
+    for name, entry in manifest.files.items():
+        _check_name(name, folder)
+        _verify(folder / name, entry)
+    return Bundle(folder, manifest)
+
+
+def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes | Path]) -> None:
+    """Write a bundle, replacing one that is already there.
+
+    The new folder is written and synced beside the target, then takes its place by renaming. A process killed at any
+    moment leaves a whole bundle: the old one or the new one (`open_bundle` finds the old one where it was set aside).
+
+    Args:
+        target: The folder.
+        manifest: Its `files` are filled in here.
+        files: Contents by name, as bytes or as the path of a file to copy.
+
+    Raises:
+        BundleError: If the target exists and is something other than a bundle, or cannot be written.
+    """
+    target = target.absolute()
+    if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target} exists and is not a model of reviewguard; it is left alone. Choose another folder")
+    staging, aside = target.parent / f".{target.name}.new", _aside(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.parent / f".{target.name}.lock"):
+            # Under the lock, whatever lies here was left by a process that died.
+            shutil.rmtree(staging, ignore_errors=True)
+            if aside.exists() and not target.exists():
+                os.rename(aside, target)
+            shutil.rmtree(aside, ignore_errors=True)
+            entries = {name: _put(staging, name, content) for name, content in sorted(files.items())}
+            manifest = msgspec.structs.replace(manifest, files=entries)
+            _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+            for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
+                _sync_folder(folder)
+            if target.exists():
+                os.rename(target, aside)
+            os.rename(staging, target)
+            _sync_folder(target.parent)
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.old"
+
+
+def _whole(folder: Path) -> Path:
+    # Between its two renames `write_bundle` keeps the old bundle aside; a kill in between leaves it there.
+    folder = folder.absolute()
+    return _aside(folder) if not folder.exists() and _aside(folder).exists() else folder
+
+
+def _put(root: Path, name: str, content: bytes | Path) -> FileEntry:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with open(content, "rb") as source:
+                shutil.copyfileobj(source, file, 2**20)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(path.stat().st_size, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_name(name: str, folder: Path) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or ":" in name or name == MANIFEST:
+        raise BundleError(f"{folder / MANIFEST} lists {name!r}, which is not a plain path inside the folder")
+
+
+def _verify(path: Path, entry: FileEntry) -> None:
+    try:
+        size = path.stat().st_size
+        digest = file_sha256(path) if size == entry.size else ""
+    except OSError as error:
+        raise IntegrityError(f"{path} is listed in the manifest and cannot be read: {error.strerror}; fetch it again") from error
+    if digest != entry.sha256:
+        raise IntegrityError(
+            f"{path} is not the file that was saved: expected {entry.size} bytes with sha256 {entry.sha256}, "
+            f"got {size} bytes{f' with sha256 {digest}' if digest else ''}; fetch or save the model again"
+        )

@@ -1,0 +1,317 @@
+"""The public face: one class that trains, predicts, evaluates, saves and exports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard import config, hub
+from reviewguard.bundle import Bundle, is_bundle, open_bundle, write_bundle
+from reviewguard.data.reviews import Data, read
+from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
+from reviewguard.fitted import Fitted
+from reviewguard.runtime import OnnxScorer
+from reviewguard.scoring import Floats, Prediction, Scorer, predictions
+from reviewguard.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from reviewguard.evaluation.report import Report, TrainingReport
+
+_GRAPH: Final = "onnx/model.onnx"
+_STREAM_TEXTS: Final = 1024
+
+
+class Classifier:
+    """A text classifier: trained from a recipe, or loaded from a folder or the Hub.
+
+    It is a scikit-learn estimator over texts: `clone`, `cross_val_score` and `GridSearchCV` work, and settings are named as
+    there, with double underscores for sections (`encoder__max_length`).
+
+    Attributes:
+        classes_: Labels, strings (classes,), in the order of every probability column. Missing before training.
+    """
+
+    def __init__(self, preset: str | os.PathLike[str] | Mapping[str, Any], **overrides: Any) -> None:
+        """Make an untrained classifier; settings are checked when it trains.
+
+        Args:
+            preset: Name of a preset (see `reviewguard presets`), path of a recipe in TOML, or a recipe as plain data.
+            **overrides: Settings to change, such as `C=10` or `encoder__max_length=128`.
+        """
+        self.preset = preset
+        self._overrides = dict(overrides)
+        self._fitted: Fitted | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], *, revision: str | None = None, **overrides: Any
+    ) -> Classifier:
+        """Load a trained model from a folder or the Hub, or make an untrained one from a preset.
+
+        Args:
+            name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`.
+            revision: Commit, branch or tag on the Hub; pin a commit in production.
+            **overrides: Settings to change, for a preset.
+
+        Raises:
+            BundleError: If the folder, or what the Hub holds, is no valid model.
+            ConfigError: If the name is none of the three.
+            MissingExtra: If the model needs torch and it is not installed; an export does not.
+        """
+        if is_bundle(Path(name)):
+            return cls._load(open_bundle(Path(name)), overrides)
+        if Path(name).is_dir():
+            raise BundleError(f"the folder {name} holds no model of reviewguard (no reviewguard.json)")
+        if str(name) in config.preset_names():
+            return cls(str(name), **overrides)
+        if hub.is_repo_id(str(name)):
+            return cls._load(open_bundle(hub.fetch(str(name), revision, BundleError)), overrides)
+        raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {nearest(str(name), config.preset_names())}")
+
+    @classmethod
+    def _load(cls, bundle: Bundle, overrides: Mapping[str, Any]) -> Classifier:
+        if overrides:
+            raise ConfigError(f"a trained model's settings are fixed; remove {', '.join(overrides)}")
+        manifest, recipe = bundle.manifest, bundle.manifest.recipe
+        tokenizer = Tokenizer(bundle.read("tokenizer.json"), bundle.read("tokenizer_config.json"), manifest.max_length)
+        scorer: Scorer
+        if _GRAPH in bundle:
+            scorer = OnnxScorer(bundle.path(_GRAPH), manifest.classes)
+        else:
+            with requires("train"):
+                from reviewguard.nn.model import load_model
+            if "encoder/config.json" in bundle:
+                recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder")})
+            scorer = load_model(bundle, config.decode(recipe.get("encoder", {}), config.EncoderConfig, "encoder"))
+        self = cls(recipe)
+        self._fitted = Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})
+        return self
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Labels in the order of the probability columns."""
+        return np.array(self._trained().manifest.classes)
+
+    def train(self, data: Data, validation: Data | None = None) -> TrainingReport:
+        """Clean, split, train, and report beside a TF-IDF baseline.
+
+        With `validation`, all of `data` is trained on. Else a column of splits is respected if there is one (`data.split`), else
+        rows are split at random, stratified, without near-duplicates across. Only training rows are ever dropped by cleaning.
+
+        Args:
+            data: A path, DataFrame, Dataset, mapping of columns, or (texts, labels).
+            validation: The same, for choosing when to stop and for the report.
+
+        Returns:
+            What was dropped, what it cost, and the scores on validation and test.
+
+        Raises:
+            ConfigError: If a setting is wrong.
+            DataError: If the data cannot be used as they are.
+            EncoderError: If the encoder cannot be had.
+            MissingExtra: If torch or scikit-learn are not installed.
+        """
+        with requires("train"):
+            from reviewguard import backends, training
+        recipe = self._recipe()
+        self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation)
+        return report
+
+    def fit(self, X: Iterable[str], y: Iterable[Any]) -> Classifier:
+        """Train on exactly these rows, as scikit-learn does: nothing is dropped, split off or reported.
+
+        Args:
+            X: Texts, n of them.
+            y: Labels, n of them; they are turned into strings.
+
+        Raises:
+            DataError: If a text or label is missing, or there is only one class.
+        """
+        with requires("train"):
+            from reviewguard import backends, training
+        recipe = self._recipe()
+        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), list(X), list(y))
+        return self
+
+    def predict(self, texts: Iterable[str]) -> NDArray[np.str_]:
+        """The most probable label of each text, strings (n,).
+
+        An empty text is scored like any other; of a long one the first `encoder.max_length` tokens are read (see `stream`).
+
+        Raises:
+            DataError: If `texts` is a single string or holds something other than strings.
+            NotTrainedError: Before training.
+        """
+        return self.classes_[self.predict_proba(texts).argmax(axis=1)]
+
+    def predict_proba(self, texts: Iterable[str]) -> Floats:
+        """Probabilities, float32 (n, classes), columns in the order of `classes_`. Raises as `predict` does."""
+        return self._trained().score(_checked(texts))[0]
+
+    def stream(self, texts: Iterable[str]) -> Iterator[Prediction]:
+        """Predictions for any number of texts, in order and in constant memory, with a flag on texts that were cut.
+
+        Raises as `predict` does, at the text in question.
+        """
+        if isinstance(texts, str):
+            _checked(texts)
+        fitted, remaining = self._trained(), iter(texts)
+        while chunk := list(islice(remaining, _STREAM_TEXTS)):
+            probabilities, encoded = fitted.score(_checked(chunk))
+            yield from predictions(probabilities, encoded, fitted.manifest.classes)
+
+    def evaluate(self, data: Data, *, split: str = "", text: str = "", label: str = "") -> Report:
+        """Score the model on labelled rows, beside the baseline that was fitted on the same training rows.
+
+        Args:
+            data: As for `train`. No row is dropped.
+            split: Only rows with this value in the column of splits; empty: all rows.
+            text: Column of the texts; empty: as in training.
+            label: Column of the labels; empty: as in training.
+
+        Raises:
+            DataError: If a row lacks text or label, or a label was not in training.
+            NotTrainedError: Before training.
+        """
+        fitted = self._trained()
+        manifest = fitted.manifest
+        with requires("train"):
+            from reviewguard.evaluation.baseline import FILES, Baseline
+            from reviewguard.evaluation.report import make_report
+        columns = config.decode(manifest.recipe.get("data", {}), config.DataConfig, "data")
+        reviews = read(data, text=text or columns.text, label=label or columns.label)
+        if split:
+            if columns.split not in reviews.columns:
+                raise DataError(f"{reviews.source} has no column {columns.split!r} to take the split {split!r} from")
+            values = [str(value) for value in reviews.columns[columns.split]]
+            if split not in values:
+                raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(values))}")
+            reviews = reviews.take(i for i, value in enumerate(values) if value == split)
+        texts, labels = reviews.require_complete(manifest.classes)
+        probabilities, encoded = fitted.score(texts, progress="evaluating")
+        baseline = Baseline.from_files({name: fitted.read(name) for name in FILES}) if FILES[0] in fitted.files else None
+        return make_report(
+            f"{reviews.source} ({split})" if split else reviews.source,
+            labels,
+            probabilities,
+            baseline.scores(fitted.normalized(texts)) if baseline else None,
+            classes=manifest.classes,
+            positive=manifest.positive,
+            truncated=sum(item.truncated for item in encoded),
+        )
+
+    def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
+        """Accuracy of `predict(X)` against `y`, compared as strings."""
+        return float(np.mean(self.predict(X) == np.array([str(label) for label in y])))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder; a model that is there already is replaced, atomically.
+
+        Raises:
+            BundleError: If the folder holds something else, or cannot be written.
+            NotTrainedError: Before training.
+        """
+        fitted = self._trained()
+        write_bundle(Path(folder), fitted.manifest, fitted.files)
+
+    def export(self, folder: str | os.PathLike[str]) -> float:
+        """Write the model as one ONNX graph from token ids to logits, for prediction with the base install alone.
+
+        The graph is compared with torch on padded batches of several shapes first; if any logit differs by more than 1e-4,
+        nothing is written.
+
+        Returns:
+            The largest difference of a logit seen.
+
+        Raises:
+            ExportError: If the model is an export already, or the comparison fails.
+            BundleError: If the folder holds something else, or cannot be written.
+        """
+        fitted = self._trained()
+        if isinstance(fitted.scorer, OnnxScorer):
+            raise ExportError("this model is an ONNX export already; use save() to copy it")
+        with requires("export"):
+            from reviewguard.export.onnx import export_onnx
+            from reviewguard.nn.model import TextModel
+        assert isinstance(fitted.scorer, TextModel)
+        manifest = fitted.manifest
+        with tempfile.TemporaryDirectory() as scratch:
+            graph = Path(scratch) / "model.onnx"
+            difference = export_onnx(fitted.scorer, graph, max_length=manifest.max_length, classes=manifest.classes)
+            kept = {name: content for name, content in fitted.files.items() if not name.startswith(("encoder/", "head."))}
+            write_bundle(Path(folder), manifest, {**kept, _GRAPH: graph})
+        return difference
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Settings as scikit-learn wants them: what the constructor was given; with `deep`, every setting there is."""
+        given = {"preset": self.preset, **self._overrides}
+        return {**_flatten(msgspec.to_builtins(self._recipe())), **given} if deep else given
+
+    def set_params(self, **params: Any) -> Classifier:
+        """Change settings; they are checked at once and take effect at the next training."""
+        previous = self.preset, self._overrides
+        self.preset = params.pop("preset", self.preset)
+        self._overrides = {**self._overrides, **params}
+        try:
+            self._recipe()
+        except ConfigError:
+            self.preset, self._overrides = previous
+            raise
+        return self
+
+    def __repr__(self) -> str:
+        given = "".join(f", {name}={value!r}" for name, value in self._overrides.items())
+        return f"Classifier({self.preset if isinstance(self.preset, Mapping) else str(self.preset)!r}{given})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def __sklearn_tags__(self) -> Any:
+        # Only scikit-learn asks for tags, so it is there to be imported.
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
+        )
+
+    def _recipe(self) -> config.Recipe:
+        with requires("train"):
+            from reviewguard import backends
+        base = self.preset if isinstance(self.preset, Mapping) else config.load_preset(self.preset)
+        merged = config.merge(base, self._overrides)
+        return config.decode(merged, backends.get_backend(str(merged.get("backend", ""))).Config)
+
+    def _trained(self) -> Fitted:
+        if self._fitted is None:
+            raise NotTrainedError(
+                f"{self!r} has not been trained; call train(data), or load a trained model with Classifier.from_pretrained(folder)"
+            )
+        return self._fitted
+
+
+def _checked(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise DataError("texts is a single string; pass a list of texts, such as [text]")
+    checked = list(texts)
+    for row, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise DataError(f"texts[{row}] is {type(text).__name__} {text!r}; every text must be a string")
+    return checked
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}__") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

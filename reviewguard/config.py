@@ -1,0 +1,177 @@
+"""Recipes: frozen, strictly decoded settings, and the presets that ship as TOML.
+
+A recipe is what a preset file holds, with the user's overrides applied. Each backend extends `Recipe` with its own
+fields (see `reviewguard.backends`), so `C` of a logistic regression is an option of recipes that use it and an
+unknown key everywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import msgspec
+
+from reviewguard.errors import ConfigError, nearest
+
+Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Normalization = Literal["typography", "study", "none"]
+
+
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How rows are read, cleaned and split.
+
+    Attributes:
+        text: Column of the texts; empty: detected by name.
+        label: Column of the labels; empty: detected by name.
+        split: Column that assigns rows to train, validation and test; empty: never look for one. Used if present.
+        group: Column whose equal values stay on one side of a split (product, author); empty: none.
+        positive: Class that binary metrics are about; empty: the one named like a fake, else the last.
+        normalization: Named text normalisation, applied in training and at prediction alike.
+        near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
+        min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
+        max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.
+        validation: Share of rows for validation where the library splits.
+        test: Share of rows for test where the library splits.
+        split_file: `split.csv` of an earlier run, to be reproduced; empty: split anew.
+    """
+
+    text: str = ""
+    label: str = ""
+    split: str = "split"
+    group: str = ""
+    positive: str = ""
+    normalization: Normalization = "typography"
+    near_duplicates: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    min_tokens: Annotated[int, msgspec.Meta(ge=0)] = 10
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 512
+    validation: Fraction = 0.1
+    test: Fraction = 0.2
+    split_file: str = ""
+
+
+class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which encoder turns a text into a vector, and how.
+
+    Attributes:
+        repo: Hub id, or a local folder in Hugging Face layout.
+        revision: Commit of the Hub repository; required for a Hub id.
+        weights_sha256: Expected sha256 of the weight file(s); empty: recorded, not compared.
+        package: Installed Python package whose `model/` folder holds the same weights, tried before the Hub; it is
+            used only where `weights_sha256` matches.
+        dense: Folder of a sentence-transformers Dense layer applied after pooling; empty: none.
+        normalize: Scale vectors to unit length.
+        max_length: Tokens read of a text, special tokens included; the rest is cut off and flagged.
+    """
+
+    repo: str
+    revision: str = ""
+    weights_sha256: str = ""
+    package: str = ""
+    dense: str = ""
+    normalize: bool = False
+    max_length: Annotated[int, msgspec.Meta(ge=8)] = 512
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every preset holds; a backend's `Config` adds its own fields."""
+
+    backend: str
+    encoder: EncoderConfig
+    data: DataConfig = DataConfig()
+    description: str = ""
+    seed: int = 42
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package, sorted."""
+    folder = resources.files("reviewguard.presets")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a preset as plain data.
+
+    Args:
+        name: One of `preset_names()`, or the path of a recipe of your own, ending in .toml.
+
+    Raises:
+        ConfigError: If there is no such preset, with the nearest name, or the file is no TOML.
+    """
+    source: Traversable = Path(name)
+    if not str(name).endswith(".toml"):
+        if name not in preset_names():
+            raise ConfigError(f"no preset is called {str(name)!r}; {nearest(str(name), preset_names())}; or a path to a .toml file")
+        source = resources.files("reviewguard.presets").joinpath(f"{name}.toml")
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the recipe {name}: {error}") from error
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Read command-line overrides such as `C=10` and `encoder.max_length=128`.
+
+    A value is read as TOML where it is TOML (numbers, true, quoted strings), else as the plain string it is.
+
+    Raises:
+        ConfigError: If an item has no `=`.
+    """
+    overrides: dict[str, Any] = {}
+    for item in assignments:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"an override is KEY=VALUE, such as encoder.max_length=128; got {item!r}")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply overrides with dotted (`encoder.max_length`) or double-underscore (`encoder__max_length`) keys."""
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for key, value in overrides.items():
+        *sections, leaf = key.replace("__", ".").split(".")
+        target: dict[str, Any] = merged
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{key!r} is not an option: {section!r} is a value, not a section")
+        target[leaf] = value
+    return merged
+
+
+def decode(values: Mapping[str, Any], type_: type[R], where: str = "") -> R:
+    """Decode plain data into a settings type, refusing unknown keys and wrong types.
+
+    Raises:
+        ConfigError: With the nearest allowed key, or the expected type, and the place.
+    """
+    _refuse_unknown(values, type_, where)
+    try:
+        return msgspec.convert(values, type_)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where or 'the recipe'} has a value that is not allowed: {error}") from error
+
+
+def _refuse_unknown(values: Mapping[str, Any], type_: type[msgspec.Struct], where: str) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(type_)}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"{where + '.' if where else ''}{key} is not an option; {nearest(key, fields)}")
+        inner = next(
+            (t for t in (fields[key].type, *get_args(fields[key].type)) if isinstance(t, type) and issubclass(t, msgspec.Struct)),
+            None,
+        )
+        if inner is not None and isinstance(value, Mapping):
+            _refuse_unknown(value, inner, f"{where + '.' if where else ''}{key}")

@@ -1,0 +1,274 @@
+"""Read labelled texts from files, data frames, datasets and plain sequences into one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+from reviewguard.errors import DataError, nearest, requires
+
+TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
+LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
+FILE_TYPES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+#: What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, or (texts, labels).
+Data: TypeAlias = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviews:
+    """Texts with labels and whatever other columns came along, row by row.
+
+    Attributes:
+        texts: One text a row; None where the source had none.
+        labels: One label a row, as a string; None where the source had none.
+        columns: Every other column by name.
+        source: Where the rows came from, for messages.
+    """
+
+    texts: list[str | None]
+    labels: list[str | None]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    source: str = "the data"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Iterable[int]) -> Reviews:
+        """The given rows, in the given order."""
+        index = list(rows)
+        return Reviews(
+            texts=[self.texts[i] for i in index],
+            labels=[self.labels[i] for i in index],
+            columns={name: [values[i] for i in index] for name, values in self.columns.items()},
+            source=self.source,
+        )
+
+    def require_complete(self, classes: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+        """Texts and labels of rows that must all be usable: nothing is dropped from data that is scored.
+
+        Args:
+            classes: The only labels allowed; None: any.
+
+        Raises:
+            DataError: Naming the first rows that lack a text or label, or whose label is unknown.
+        """
+        if not len(self):
+            raise DataError(f"{self.source} has no rows")
+        for what, values in (("text", self.texts), ("label", self.labels)):
+            empty = [i for i, value in enumerate(values) if value is None]
+            if empty:
+                raise DataError(
+                    f"{self.source} has {len(empty)} row(s) without a {what}, first at row {empty[0]} (counted from 0); "
+                    "data to be scored is never dropped in silence: remove or fill these rows"
+                )
+        texts = [text for text in self.texts if text is not None]
+        labels = [label for label in self.labels if label is not None]
+        if classes is not None and (unseen := sorted(set(labels) - set(classes))):
+            raise DataError(
+                f"{self.source} has labels that the model was not trained on: {', '.join(map(repr, unseen[:10]))}; "
+                f"it knows {', '.join(map(repr, classes))}"
+            )
+        return texts, labels
+
+
+def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
+    """Read labelled texts.
+
+    Args:
+        data: A path (.csv, .tsv, .jsonl, .ndjson, .parquet), a pandas DataFrame, a Hugging Face Dataset, a mapping of
+            columns, or a pair (texts, labels).
+        text: Column of the texts; empty: the first of `TEXT_COLUMNS` that is there, case ignored.
+        label: Column of the labels; empty: the first of `LABEL_COLUMNS` that is there.
+
+    Raises:
+        DataError: If the source or a column cannot be used; the message lists what is there.
+    """
+    if isinstance(data, tuple) and len(data) == 2:
+        texts, labels = list(data[0]), list(data[1])
+        if len(texts) != len(labels):
+            raise DataError(f"texts and labels differ in length: {len(texts)} and {len(labels)}")
+        return Reviews(texts=_texts(texts, "texts"), labels=_labels(labels), source="(texts, labels)")
+    columns, source = _columns(data)
+    text_column = pick_column(columns, text, TEXT_COLUMNS, "text", source)
+    label_column = pick_column(columns, label, LABEL_COLUMNS, "label", source)
+    return Reviews(
+        texts=_texts(columns[text_column], f"column {text_column!r}"),
+        labels=_labels(columns[label_column]),
+        columns={name: values for name, values in columns.items() if name not in (text_column, label_column)},
+        source=source,
+    )
+
+
+def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: str, source: str) -> str:
+    """The column asked for, or the first usual name that is there.
+
+    Raises:
+        DataError: If there is none; the message lists the columns and the option that names one.
+    """
+    names = list(names)
+    if wanted:
+        if wanted not in names:
+            raise DataError(f"{source} has no column {wanted!r}; {nearest(wanted, names)}")
+        return wanted
+    folded = {name.casefold(): name for name in reversed(names)}
+    for candidate in usual:
+        if candidate in folded:
+            return folded[candidate]
+    raise DataError(
+        f"no column of {source} looks like the {what}: it has {', '.join(map(repr, names)) or 'no columns'}; "
+        f"name one with data.{what}=COLUMN (in Python: data__{what}='COLUMN')"
+    )
+
+
+def iter_rows(path: str | os.PathLike[str], file: IO[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV, TSV or JSONL file, one at a time, in constant memory.
+
+    Args:
+        path: The file; its ending tells the format.
+        file: The same file, already open as text with `newline=""`; None: it is opened here.
+
+    Raises:
+        DataError: At the first row that cannot be read, with its line number.
+    """
+    path = Path(path)
+    if file is None:
+        with open_text(path) as opened:
+            yield from iter_rows(path, opened)
+        return
+    reader = _iter_jsonl if path.suffix.casefold() in (".jsonl", ".ndjson") else _iter_csv
+    try:
+        yield from reader(path, file)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}; convert it, for example with iconv") from error
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a text file for `iter_rows`; a byte order mark is skipped.
+
+    Raises:
+        DataError: If there is no such file or its ending is not one that can be streamed.
+    """
+    if path.suffix.casefold() not in FILE_TYPES[:-1]:
+        raise DataError(f"{path} ends in {path.suffix!r}; rows can be read one by one from {', '.join(FILE_TYPES[:-1])}")
+    try:
+        return open(path, encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _iter_csv(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
+    # The csv module refuses fields over 128 KiB unless told otherwise; a review may be longer. The limit is global
+    # to the module, so it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+    reader = csv.reader(file, delimiter="\t" if path.suffix.casefold() == ".tsv" else ",", strict=True)
+    header: list[str] | None = None
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if header is None:
+                header = row
+                if repeated := sorted({name for name in header if header.count(name) > 1}):
+                    raise DataError(f"{path} has columns of the same name: {', '.join(map(repr, repeated))}")
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
+                    "a text with commas or line breaks must be quoted"
+                )
+            yield dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _iter_jsonl(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}")
+        yield row
+
+
+def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(data)
+        if path.suffix.casefold() == ".parquet":
+            return _parquet(path), str(path)
+        columns: dict[str, list[Any]] = {}
+        count = 0
+        for count, row in enumerate(iter_rows(path), start=1):
+            for name in row.keys() - columns.keys():
+                columns[name] = [None] * (count - 1)
+            for name, values in columns.items():
+                values.append(row.get(name))
+        if not count:
+            raise DataError(f"{path} has no rows")
+        return columns, str(path)
+    if isinstance(data, Mapping):
+        if type(data).__name__ == "DatasetDict":
+            raise DataError(f"got a DatasetDict; pass one of its splits: {', '.join(map(repr, data))}")
+        return {str(name): list(values) for name, values in data.items()}, "the mapping"
+    names = getattr(data, "column_names", None)
+    if names is None:
+        names = getattr(data, "columns", None)
+    if names is None:
+        raise DataError(
+            f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, a Dataset, "
+            "a mapping of columns, or (texts, labels)"
+        )
+    return {str(name): list(data[name]) for name in names}, f"the {type(data).__name__}"
+
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    with requires("train"):
+        import pyarrow.parquet as parquet
+    try:
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    return columns
+
+
+def _is_null(value: object) -> bool:
+    # NaN, and pandas' NaT and NA, are the values that do not equal themselves (NA refuses to say).
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):
+        return True
+
+
+def _texts(values: Sequence[Any], where: str) -> list[str | None]:
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        if isinstance(value, str):
+            texts.append(str(value))
+        elif _is_null(value):
+            texts.append(None)
+        else:
+            raise DataError(f"{where}, row {row} (counted from 0): a text is a string, got {type(value).__name__} {value!r}")
+    return texts
+
+
+def _labels(values: Iterable[Any]) -> list[str | None]:
+    labels: list[str | None] = []
+    for value in values:
+        if _is_null(value) or value == "":
+            labels.append(None)
+        elif isinstance(value, float) and value.is_integer():
+            labels.append(str(int(value)))  # a column of 0 and 1 with gaps reads as 0.0 and 1.0
+        else:
+            labels.append(str(value))
+    return labels

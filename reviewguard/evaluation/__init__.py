@@ -1,0 +1,1 @@
+"""Reports on a model, and the bag of words that it has to beat."""

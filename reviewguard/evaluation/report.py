@@ -1,0 +1,164 @@
+"""Reports: what a model scored, beside the baseline, as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.data.clean import CleaningReport
+from reviewguard.metrics import Scores, measure
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model did on some rows.
+
+    Attributes:
+        name: Which rows.
+        rows: Number of rows.
+        truncated: Rows longer than the model reads.
+        classes: In the order of the confusion matrix.
+        positive: The class that binary metrics are about; None: macro averages.
+        model: The model's scores.
+        baseline: Scores of TF-IDF under a linear SVM, fitted on the same training rows; None where the model was made without it
+            (`fit`).
+    """
+
+    name: str
+    rows: int
+    truncated: int
+    classes: list[str]
+    positive: str | None
+    model: Scores
+    baseline: Scores | None
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        return self._render(_text_table, "{}")
+
+    def to_markdown(self) -> str:
+        """The report as Markdown."""
+        return self._render(_markdown_table, "### {}")
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _render(self, table: Callable[[list[list[str]]], str], heading: str) -> str:
+        about = f"metrics are of the class {self.positive!r}" if self.positive else "metrics are macro averages"
+        title = f"{self.name}: {self.rows} rows, {about}"
+        title += f"; {self.truncated} texts were longer than the model reads" if self.truncated else ""
+        scores = [("model", self.model), *([("TF-IDF baseline", self.baseline)] if self.baseline else [])]
+        metrics = [["metric, with 95 % interval", *(name for name, _ in scores)]]
+        metrics += [[name, *(str(of.metrics[name]) for _, of in scores)] for name in self.model.metrics]
+        classes = [["class", "precision", "recall", "f1", "rows", *(f"called {name}" for name in self.classes)]]
+        for row, name in enumerate(self.classes):
+            own = self.model.per_class[name]
+            numbers = [f"{value:.4f}" for value in (own.precision, own.recall, own.f1)]
+            classes.append([name, *numbers, str(own.rows), *(str(count) for count in self.model.confusion[row])])
+        parts = [heading.format(title), table(metrics), table(classes)]
+        if self.baseline and (self.model.metrics["f1"].value or 0) < (self.baseline.metrics["f1"].value or 0):
+            parts.append("A bag of words does better than this model here, by F1.")
+        return "\n\n".join(parts)
+
+
+def make_report(
+    name: str,
+    labels: Sequence[str],
+    probabilities: NDArray[np.floating],
+    baseline: NDArray[np.floating] | None,
+    *,
+    classes: Sequence[str],
+    positive: str | None,
+    truncated: int,
+) -> Report:
+    """Measure a model, and the baseline, on the same rows.
+
+    Args:
+        name: Which rows.
+        labels: True labels (n,), all of them classes.
+        probabilities: The model's (n, classes).
+        baseline: The baseline's scores (n, classes); None where there is none.
+        classes: In the order of the columns.
+        positive: See `reviewguard.metrics.measure`.
+        truncated: Rows longer than the model reads.
+    """
+    index = {label: i for i, label in enumerate(classes)}
+    y = np.array([index[label] for label in labels], dtype=np.int64)
+    return Report(
+        name=name,
+        rows=len(y),
+        truncated=truncated,
+        classes=list(classes),
+        positive=positive,
+        model=measure(y, probabilities, classes, positive),
+        baseline=None if baseline is None else measure(y, baseline, classes, positive),
+    )
+
+
+class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What training did.
+
+    Attributes:
+        cleaning: Rows dropped before training.
+        rows: Rows in each part.
+        results: Reports on the parts that were not trained on, by name.
+        seconds: Wall time of encoding and fitting, without reading, cleaning, the baseline and the reports.
+        peak_memory_mib: Largest resident memory of the process so far; None where the system does not tell.
+        model_mib: Size of the weights, encoder and head together.
+    """
+
+    cleaning: CleaningReport
+    rows: dict[str, int]
+    results: dict[str, Report]
+    seconds: float
+    peak_memory_mib: float | None
+    model_mib: float
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+    def to_text(self) -> str:
+        """The report for a terminal."""
+        return "\n\n".join([self.cleaning.to_text(), self._cost(), *(report.to_text() for report in self.results.values())])
+
+    def to_markdown(self) -> str:
+        """The report as Markdown."""
+        cleaning = f"```text\n{self.cleaning.to_text()}\n```"
+        return "\n\n".join([cleaning, self._cost(), *(report.to_markdown() for report in self.results.values())])
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _cost(self) -> str:
+        parts = ", ".join(f"{count} {name}" for name, count in self.rows.items())
+        memory = "unknown" if self.peak_memory_mib is None else f"{self.peak_memory_mib:.0f} MiB"
+        return f"rows: {parts}; trained in {self.seconds:.1f} s; peak memory {memory}; weights {self.model_mib:.1f} MiB"
+
+
+def peak_memory_mib() -> float | None:
+    """Largest resident memory of this process so far, in MiB; None on systems without getrusage."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    import sys
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _text_table(rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _markdown_table(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])

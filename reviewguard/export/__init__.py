@@ -1,0 +1,1 @@
+"""Exports that are checked before they are written."""

@@ -1,0 +1,45 @@
+"""A trained model as it lives in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reviewguard.bundle import Manifest
+from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.scoring import Floats, Scorer, compute, softmax
+from reviewguard.tokens import Encoded, Tokenizer
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a trained model is, what computes its logits, and the files that a bundle of it holds.
+
+    `files` maps names inside the bundle to contents, or to paths of files to copy.
+    """
+
+    manifest: Manifest
+    tokenizer: Tokenizer
+    scorer: Scorer
+    files: Mapping[str, bytes | Path]
+
+    def read(self, name: str) -> bytes:
+        """Contents of one of `files`."""
+        content = self.files[name]
+        return content if isinstance(content, bytes) else content.read_bytes()
+
+    def normalized(self, texts: Sequence[str]) -> list[str]:
+        """Texts under the model's normalisation."""
+        normalize = NORMALIZERS[self.manifest.normalization]
+        return [normalize(text) for text in texts]
+
+    def score(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
+        """Probabilities, float32 (n, classes), and the tokens that they were computed from."""
+        if not texts:
+            return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
+        encoded = self.tokenizer.encode(self.normalized(texts))
+        logits = compute(self.scorer.logits, self.tokenizer, encoded, self.scorer.token_budget, progress)
+        return softmax(logits), encoded

@@ -1,0 +1,147 @@
+"""scikit-learn's metrics under the field's names, with bootstrap confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.errors import requires
+
+with requires("train"):
+    from sklearn.metrics import (
+        average_precision_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+        roc_auc_score,
+    )
+
+_CONFUSION_DRAWS: Final = 10_000
+_RANKING_DRAWS: Final = 500
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A metric and the ends of its 95 % bootstrap interval; None where it is undefined (AUC of a single class)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "undefined"
+        return f"{self.value:.4f}" if self.low is None else f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
+    """Precision, recall and F1 of one class against the rest, and its rows."""
+
+    precision: float
+    recall: float
+    f1: float
+    rows: int
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """How well predictions match labels.
+
+    Attributes:
+        metrics: By name. With two classes f1, precision, recall, specificity, false_positive_rate, roc_auc and pr_auc are of the
+            positive class; with more they are macro averages over classes, and specificity and false_positive_rate are absent.
+        confusion: Rows are true classes, columns predicted ones, both in the order of the model's classes.
+        per_class: Scores of each class.
+    """
+
+    metrics: dict[str, Estimate]
+    confusion: list[list[int]]
+    per_class: dict[str, ClassScores]
+
+
+def measure(
+    y: NDArray[np.int64], scores: NDArray[np.floating], classes: Sequence[str], positive: str | None, seed: int = 0
+) -> Scores:
+    """Score predictions.
+
+    Intervals are percentiles of the bootstrap over rows (Efron 1979). Metrics of the confusion matrix are resampled through
+    its multinomial distribution, which is what resampling rows does to it; AUCs through row weights.
+
+    Args:
+        y: True class indices, int64 (n,).
+        scores: A score for each class, larger for more likely, (n, classes); the largest is the prediction.
+        classes: Names of the classes, in the order of the columns.
+        positive: The class that binary metrics are about; None for macro averages.
+        seed: Of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    indices = np.arange(len(classes))
+    predicted = scores.argmax(axis=1)
+    confusion = np.asarray(confusion_matrix(y, predicted, labels=indices), dtype=np.int64)
+    target = None if positive is None else list(classes).index(positive)
+
+    draws = rng.multinomial(len(y), confusion.ravel() / len(y), size=_CONFUSION_DRAWS)
+    resampled = _of_confusion(draws.reshape(-1, *confusion.shape), target)
+    metrics = {
+        name: _estimate(float(value[0]), resampled[name]) for name, value in _of_confusion(confusion[None], target).items()
+    }
+
+    if target is None:
+        truth, columns = (y[:, None] == indices).astype(int), np.asarray(scores)
+    else:
+        others = np.delete(scores, target, axis=1).max(axis=1)
+        truth, columns = (y == target).astype(int), scores[:, target] - others
+    for name, function in (("roc_auc", roc_auc_score), ("pr_auc", average_precision_score)):
+        if len(np.unique(y)) < len(classes):
+            metrics[name] = Estimate(None, None, None)
+            continue
+        values = []
+        for _ in range(_RANKING_DRAWS):
+            weights = np.bincount(rng.integers(len(y), size=len(y)), minlength=len(y))
+            if len(np.unique(y[weights > 0])) == len(classes):
+                values.append(float(function(truth, columns, sample_weight=weights)))
+        metrics[name] = _estimate(float(function(truth, columns)), np.array(values))
+
+    precision, recall, f1, rows = precision_recall_fscore_support(y, predicted, labels=indices, zero_division=0.0)
+    per_class = {
+        name: ClassScores(precision=float(precision[i]), recall=float(recall[i]), f1=float(f1[i]), rows=int(rows[i]))
+        for i, name in enumerate(classes)
+    }
+    return Scores(metrics=metrics, confusion=confusion.tolist(), per_class=per_class)
+
+
+def _estimate(value: float, draws: NDArray[np.floating]) -> Estimate:
+    if not len(draws):
+        return Estimate(value, None, None)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Estimate(value, float(low), float(high))
+
+
+def _of_confusion(matrices: NDArray[np.int64], target: int | None) -> dict[str, NDArray[np.float64]]:
+    """Metrics of confusion matrices (draws, classes, classes); a ratio without cases counts as 0, as in scikit-learn."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2).astype(float)
+    actual, called, total = matrices.sum(axis=2), matrices.sum(axis=1), matrices.sum(axis=(1, 2))
+    precision, recall, f1 = _ratio(hits, called), _ratio(hits, actual), _ratio(2 * hits, actual + called)
+    accuracy = _ratio(hits.sum(axis=1), total)
+    if target is None:
+        return {
+            "f1": f1.mean(axis=1),
+            "accuracy": accuracy,
+            "precision": precision.mean(axis=1),
+            "recall": recall.mean(axis=1),
+        }
+    negatives = total - actual[:, target]
+    false_positives = called[:, target] - hits[:, target]
+    return {
+        "f1": f1[:, target],
+        "accuracy": accuracy,
+        "precision": precision[:, target],
+        "recall": recall[:, target],
+        "specificity": _ratio(negatives - false_positives, negatives),
+        "false_positive_rate": _ratio(false_positives, negatives),
+    }
+
+
+def _ratio(part: NDArray[np.floating], whole: NDArray[np.integer]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)

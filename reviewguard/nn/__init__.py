@@ -1,0 +1,1 @@
+"""The torch core: encoder, heads, and the model they make up."""

@@ -1,0 +1,216 @@
+"""Sentence encoders: a transformer, masked mean pooling, and optionally a Dense layer and unit length."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from reviewguard import hub
+from reviewguard.bundle import file_sha256
+from reviewguard.config import EncoderConfig
+from reviewguard.errors import EncoderError
+from reviewguard.tokens import Tokenizer
+
+_WEIGHTS: Final = "model*.safetensors"
+_FETCHED: Final = ("config.json", "model*.safetensors*", "tokenizer*", "vocab.txt", "special_tokens_map.json", "spiece.model")
+
+
+class Encoder(nn.Module):
+    """Token ids to one vector a text."""
+
+    def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool) -> None:
+        """Put the parts together.
+
+        Args:
+            transformer: Returns an object with `last_hidden_state` (batch, length, hidden).
+            dense: Applied to the pooled vector; None: nothing is.
+            normalize: Scale the vector to unit length.
+        """
+        super().__init__()
+        self.transformer = transformer
+        self.dense = dense
+        self.normalize = normalize
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """Configuration of the transformer."""
+        config = self.transformer.config
+        assert isinstance(config, PretrainedConfig)
+        return config
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the vectors."""
+        return self.dense.out_features if self.dense is not None else int(self.config.hidden_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode int64 (batch, length) token ids under an int64 (batch, length) mask to float32 (batch, width)."""
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        # Mean over the real tokens only: padding must not move a vector.
+        pooled: Tensor = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        if self.dense is not None:
+            pooled = self.dense(pooled)
+        if self.normalize:
+            pooled = nn.functional.normalize(pooled, dim=-1)
+        return pooled
+
+
+class LoadedEncoder(NamedTuple):
+    """An encoder with its tokenizer, and where it came from.
+
+    `config` is the one asked for with the weights' sha256 filled in; `folder` holds the files.
+    """
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    config: EncoderConfig
+    folder: Path
+
+
+def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEncoder:
+    """Load a frozen encoder in float32, without running any code of its repository.
+
+    Stella's published checkpoint (`model_type: "new"`) is loaded by transformers' own `gte`.
+
+    Args:
+        config: What to load.
+        folder: Where its files are; None: found by `locate`.
+
+    Raises:
+        EncoderError: If the weights cannot be had, are not the pinned ones, or are of no supported architecture.
+    """
+    folder = folder or locate(config)
+    digest = weights_sha256(folder, config.dense)
+    if config.weights_sha256 and digest != config.weights_sha256:
+        raise EncoderError(f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}")
+    try:
+        model_config = read_config(folder)
+        quiet, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()  # it lists weights that an encoder does not need, such as a pooler's
+        try:
+            transformer = AutoModel.from_pretrained(
+                folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
+        finally:
+            transformers_logging.set_verbosity(level)
+            if quiet:
+                transformers_logging.enable_progress_bar()
+        if model_config.is_encoder_decoder:
+            transformer = transformer.get_encoder()
+        dense = _load_dense(folder / config.dense) if config.dense else None
+        tokenizer = _load_tokenizer(folder, config.max_length)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
+    encoder = Encoder(transformer, dense, config.normalize).eval().requires_grad_(False)
+    return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
+
+
+def locate(config: EncoderConfig) -> Path:
+    """Find an encoder's files: a local folder, an installed package with the pinned weights, or the Hub.
+
+    Raises:
+        EncoderError: If they are nowhere to be had.
+    """
+    if Path(config.repo).is_dir():
+        return Path(config.repo)
+    if config.package and config.weights_sha256 and (folder := _package_folder(config.package)) is not None:
+        return folder
+    if not hub.is_repo_id(config.repo):
+        raise EncoderError(f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name")
+    if not config.revision:
+        raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
+    only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
+    return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+
+
+def _package_folder(package: str) -> Path | None:
+    # A dotted name would import its parent; a plain one is only looked up.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        if (Path(location) / "model" / "config.json").is_file():
+            return Path(location) / "model"
+    return None
+
+
+def weights_sha256(folder: Path, dense: str = "") -> str:
+    """The sha256 of an encoder's weights: of the file, or of the list of files' sha256 where there are several.
+
+    Raises:
+        EncoderError: If the folder has no safetensors weights (pickled ones are not read).
+    """
+    files = sorted(folder.glob(_WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
+    if not all(file.is_file() for file in files) or not list(folder.glob(_WEIGHTS)):
+        raise EncoderError(
+            f"{folder} lacks safetensors weights ({_WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
+            "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
+        )
+    digests = [file_sha256(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """Read config.json, rewriting Alibaba's published "new" architecture (Stella) to transformers' `gte`.
+
+    The NTK scaling of the rotary embedding in the published code equals a linear one with `rope_theta * s` and the
+    factor `s ** (2 / head_dim)`; dropping it, or loading it as "dynamic", gives silently wrong vectors.
+
+    Raises:
+        OSError: If there is no config.json.
+        ValueError: If the architecture or its rotary scaling is not supported.
+    """
+    raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if raw.get("model_type") != "new":
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    theta, scaling = float(raw.pop("rope_theta", 10_000.0)), raw.pop("rope_scaling", None)
+    if scaling is None:
+        rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
+    elif scaling.get("type") == "ntk":
+        s, head_dim = float(scaling["factor"]), raw["hidden_size"] // raw["num_attention_heads"]
+        rope = {"rope_type": "linear", "rope_theta": theta * s, "factor": s ** (2 / head_dim)}
+    else:
+        raise ValueError(f"rope_scaling of type {scaling.get('type')!r}; supported for this architecture: ntk, none")
+    for key in ("model_type", "auto_map", "architectures", "torch_dtype"):
+        raw.pop(key, None)
+    return AutoConfig.for_model("gte", **raw, rope_parameters=rope)
+
+
+def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
+    """The files of an encoder by their path inside its folder: what a bundle carries of a local encoder."""
+    found = [path for pattern in _FETCHED for path in folder.glob(pattern)]
+    found += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _load_dense(folder: Path) -> nn.Linear:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    activation = settings.get("activation_function", "torch.nn.modules.linear.Identity").rsplit(".", 1)[-1]
+    if activation != "Identity":
+        raise ValueError(f"the Dense layer in {folder} has the activation {activation}; supported: Identity")
+    dense = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
+    weights = load_file(folder / "model.safetensors")
+    dense.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in weights.items()})
+    return dense
+
+
+def _load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    if not (folder / "tokenizer.json").is_file():
+        # An older repository without the fast tokenizer's file: transformers converts the slow one.
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = {"pad_token": fast.pad_token, "tokenizer_class": type(fast).__name__}
+        return Tokenizer(fast.backend_tokenizer.to_str().encode(), json.dumps(config).encode(), max_length)
+    config_file = folder / "tokenizer_config.json"
+    return Tokenizer(
+        (folder / "tokenizer.json").read_bytes(), config_file.read_bytes() if config_file.is_file() else b"{}", max_length
+    )

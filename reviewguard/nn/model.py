@@ -1,0 +1,81 @@
+"""The one model that every approach is: encoder, head, logits."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from reviewguard.bundle import Bundle
+from reviewguard.config import EncoderConfig
+from reviewguard.errors import BundleError
+from reviewguard.nn.encoder import Encoder, load_encoder
+from reviewguard.nn.heads import Head, rebuild
+from reviewguard.scoring import Floats
+from reviewguard.tokens import Batch
+
+
+class TextModel(nn.Module):
+    """An encoder under a head; a `reviewguard.scoring.Scorer` on torch."""
+
+    # Torch pays more for each call than onnxruntime does; measured on two cores, larger batches win.
+    token_budget = 4096
+
+    def __init__(self, encoder: Encoder, head: Head) -> None:
+        """Join an encoder to a head of the same width."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
+        logits: Tensor = self.head(self.encoder(input_ids, attention_mask))
+        return logits
+
+    def logits(self, batch: Batch) -> Floats:
+        """Logits, float32 (batch, classes), of numpy inputs; in evaluation mode, without gradients."""
+        return run(self, batch)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(module: nn.Module, batch: Batch) -> Floats:
+    """Apply a module to a numpy batch, on whatever device it is, in evaluation mode and without gradients."""
+    device = next(module.parameters()).device
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            out: Tensor = module(**{name: torch.from_numpy(values).to(device) for name, values in batch.items()})
+            values: Floats = out.float().cpu().numpy()
+    finally:
+        module.train(was_training)
+    return values
+
+
+def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
+    """Rebuild a model from its bundle; the encoder is fetched again, pinned by hash, where the bundle does not carry it.
+
+    Args:
+        bundle: With `head.safetensors`.
+        config: The encoder of its recipe.
+
+    Raises:
+        BundleError: If head and encoder do not fit together or the head is malformed.
+        EncoderError: If the encoder cannot be had.
+    """
+    folder = bundle.folder / "encoder" if "encoder/config.json" in bundle else None
+    encoder = load_encoder(config, folder).encoder
+    try:
+        head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))
+        with torch.inference_mode():
+            width = head(torch.zeros(1, encoder.width)).shape[1]
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
+    if width != len(bundle.manifest.classes):
+        raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")
+    return TextModel(encoder, head).eval().requires_grad_(False).to(best_device())

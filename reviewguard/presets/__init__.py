@@ -1,0 +1,1 @@
+"""Recipes in TOML, one file each; the file's name is the preset's name."""

@@ -1,0 +1,107 @@
+"""Texts to token ids: the only tokenisation path, in training and at prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from reviewguard.errors import BundleError
+
+#: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
+#: 195 characters for each of 512 tokens.
+MAX_CHARS: Final = 100_000
+
+Batch = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one text, and whether its end was cut off."""
+
+    ids: list[int]
+    truncated: bool
+
+
+class Tokenizer:
+    """A Hugging Face fast tokenizer with truncation, and without special tokens from inside a text.
+
+    A literal `[SEP]` or `</s>` in a review is read as the characters that it is written with.
+    """
+
+    def __init__(self, tokenizer_json: bytes, tokenizer_config: bytes, max_length: int) -> None:
+        """Build from the contents of tokenizer.json and tokenizer_config.json.
+
+        Args:
+            tokenizer_json: Contents of tokenizer.json.
+            tokenizer_config: Contents of tokenizer_config.json; kept for other libraries.
+            max_length: Tokens kept of a text, special tokens included.
+
+        Raises:
+            BundleError: If either is malformed.
+        """
+        try:
+            self._plain = tokenizers.Tokenizer.from_buffer(tokenizer_json)
+            self._config = json.loads(tokenizer_config)
+            if not isinstance(self._config, dict):
+                raise ValueError("tokenizer_config.json is not an object")  # noqa: TRY004 - one except for all malformed input
+        except Exception as error:  # tokenizers raises a bare Exception
+            raise BundleError(f"the tokenizer files are malformed: {error}") from error
+        self._plain.no_padding()
+        self._plain.no_truncation()
+        self._plain.encode_special_tokens = True
+        self._cut = tokenizers.Tokenizer.from_str(self._plain.to_str())
+        self._cut.encode_special_tokens = True
+        self._cut.enable_truncation(max_length)
+        self.max_length = max_length
+        self._pad_id = self._find_pad_id()
+
+    def _find_pad_id(self) -> int:
+        # A padded position is masked out everywhere, so any id in the vocabulary would do.
+        token = self._config.get("pad_token")
+        name = token.get("content") if isinstance(token, dict) else token
+        return (self._plain.token_to_id(name) if isinstance(name, str) else None) or 0
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Tokenise texts, cutting each after `max_length` tokens."""
+        cut = [_encodable(text[:MAX_CHARS]) for text in texts]
+        return [
+            Encoded(encoding.ids, bool(encoding.overflowing) or len(text) > MAX_CHARS)
+            for encoding, text in zip(self._cut.encode_batch_fast(cut), texts, strict=True)
+        ]
+
+    def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""
+        encodings = self._plain.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)
+        return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+
+    def pad(self, encoded: Sequence[Encoded]) -> Batch:
+        """Stack texts into `input_ids` and `attention_mask`, both int64 (batch, longest), padded on the right."""
+        longest = max(len(item.ids) for item in encoded)
+        input_ids = np.full((len(encoded), longest), self._pad_id, dtype=np.int64)
+        attention_mask = np.zeros((len(encoded), longest), dtype=np.int64)
+        for row, item in enumerate(encoded):
+            input_ids[row, : len(item.ids)] = item.ids
+            attention_mask[row, : len(item.ids)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def files(self) -> dict[str, bytes]:
+        """tokenizer.json and tokenizer_config.json for a bundle, with this maximum length written into both."""
+        return {
+            "tokenizer.json": self._cut.to_str(pretty=False).encode(),
+            "tokenizer_config.json": json.dumps({**self._config, "model_max_length": self.max_length}, indent=1).encode(),
+        }
+
+
+def _encodable(text: str) -> str:
+    # JSON can carry half of a surrogate pair, which is no character and which tokenizers refuses.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,204 @@
+"""The line that training data follows: read, clean, split, train, report, and the files of the trained model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+
+from reviewguard import card
+from reviewguard.backends import Backend, Labelled
+from reviewguard.bundle import FORMAT_VERSION, Manifest
+from reviewguard.config import Recipe
+from reviewguard.data import split as splits
+from reviewguard.data.clean import CleaningReport, Step, clean
+from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.data.reviews import Data, Reviews, read
+from reviewguard.errors import ConfigError, DataError, nearest
+from reviewguard.evaluation.baseline import Baseline
+from reviewguard.evaluation.report import TrainingReport, make_report, peak_memory_mib
+from reviewguard.fitted import Fitted
+from reviewguard.nn.encoder import LoadedEncoder, encoder_files, load_encoder
+from reviewguard.nn.heads import kind_of
+from reviewguard.nn.model import TextModel
+from reviewguard.scoring import softmax
+
+#: Names, folded, that make a class the positive one where the user names none.
+POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
+
+
+def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None) -> tuple[Fitted, TrainingReport]:
+    """Clean, split, train and report; see `reviewguard.Classifier.train`."""
+    reviews = read(data, text=recipe.data.text, label=recipe.data.label)
+    loaded = load_encoder(recipe.encoder)
+    parts, cleaning = _parts(reviews, validation, recipe, loaded)
+    complete = {name: part.require_complete() for name, part in parts.items()}
+    classes, positive = _classes(complete["train"][1], recipe)
+    for part in parts.values():
+        part.require_complete(classes)
+    normalize = NORMALIZERS[recipe.data.normalization]
+    labelled = {
+        name: Labelled([normalize(text) for text in texts], _indices(labels, classes))
+        for name, (texts, labels) in complete.items()
+    }
+
+    started = time.perf_counter()
+    model = backend.train(
+        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe
+    )
+    seconds = time.perf_counter() - started
+
+    baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)
+    results = {
+        name: make_report(
+            name,
+            complete[name][1],
+            softmax(backend.logits(model, part.texts, encoder=loaded)),
+            baseline.scores(part.texts),
+            classes=classes,
+            positive=positive,
+            truncated=sum(item.truncated for item in loaded.tokenizer.encode(part.texts)),
+        )
+        for name, part in labelled.items()
+        if name != "train"
+    }
+    report = TrainingReport(
+        cleaning=cleaning,
+        rows={name: len(part) for name, part in parts.items()},
+        results=results,
+        seconds=seconds,
+        peak_memory_mib=peak_memory_mib(),
+        model_mib=sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20,
+    )
+    sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
+    extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
+    return _fitted(model, loaded, recipe, classes, positive, complete["train"], report, extra), report
+
+
+def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any]) -> Fitted:
+    """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
+    rows = read((texts, labels)).require_complete()
+    classes, positive = _classes(rows[1], recipe)
+    loaded = load_encoder(recipe.encoder)
+    normalize = NORMALIZERS[recipe.data.normalization]
+    labelled = Labelled([normalize(text) for text in rows[0]], _indices(rows[1], classes))
+    model = backend.train(labelled, None, classes=len(classes), encoder=loaded, config=recipe)
+    return _fitted(model, loaded, recipe, classes, positive, rows, None, {})
+
+
+def _parts(
+    reviews: Reviews, validation: Data | None, recipe: Recipe, loaded: LoadedEncoder
+) -> tuple[dict[str, Reviews], CleaningReport]:
+    """Rows for train, validation and test, training rows cleaned; a part without rows is left out."""
+    data = recipe.data
+    assigned = bool(data.split) and data.split in reviews.columns
+    if validation is not None:
+        if assigned:
+            raise DataError(
+                f"{reviews.source} has a column {data.split!r} that assigns rows to splits, and validation data was passed too; "
+                "leave one out, or set data.split= (empty) to train on every row"
+            )
+        held_out = read(validation, text=data.text, label=data.label)
+        train_rows, cleaning = clean(reviews, data, loaded.tokenizer.count)
+        return {"train": train_rows, "validation": held_out}, cleaning
+    if not assigned and not data.split_file:
+        kept, cleaning = clean(reviews, data, loaded.tokenizer.count)
+        return _divide(kept, splits.make_split(kept, data, recipe.seed)), cleaning
+
+    sides: Sequence[splits.SplitName | None]
+    if data.split_file:
+        sides = splits.from_csv(data.split_file, [text or "" for text in reviews.texts])
+    else:
+        sides = splits.column_split(reviews.columns[data.split], data.split)
+    parts = _divide(reviews, sides)
+    if "train" not in parts:
+        raise DataError(f"no row of {reviews.source} is assigned to train")
+    parts["train"], cleaning = clean(parts["train"], data, loaded.tokenizer.count)
+    if unknown := sum(side is None for side in sides):
+        steps = [Step("not in the split file", unknown), *cleaning.steps]
+        cleaning = msgspec.structs.replace(cleaning, rows_in=cleaning.rows_in + unknown, steps=steps)
+    return parts, cleaning
+
+
+def _divide(reviews: Reviews, sides: Sequence[splits.SplitName | None]) -> dict[str, Reviews]:
+    rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for row, side in enumerate(sides):
+        if side is not None:
+            rows[side].append(row)
+    return {name: reviews.take(index) for name, index in rows.items() if index}
+
+
+def _classes(labels: Sequence[str], recipe: Recipe) -> tuple[list[str], str | None]:
+    """The classes, sorted, and the positive one of two."""
+    classes = sorted(set(labels))
+    if len(classes) < 2:
+        raise DataError(f"the training rows carry one label only, {classes[0]!r}; a classifier needs at least two")
+    wanted = recipe.data.positive
+    if wanted and wanted not in classes:
+        raise ConfigError(f"data.positive is {wanted!r}, which is no class; {nearest(wanted, classes)}")
+    if len(classes) > 2:
+        return classes, None
+    named = [name for usual in POSITIVE_NAMES for name in classes if name.casefold() == usual]
+    return classes, wanted or (named[0] if named else classes[-1])
+
+
+def _indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def _fitted(
+    model: TextModel,
+    loaded: LoadedEncoder,
+    recipe: Recipe,
+    classes: list[str],
+    positive: str | None,
+    rows: tuple[list[str], list[str]],
+    report: TrainingReport | None,
+    extra: dict[str, bytes],
+) -> Fitted:
+    local = Path(loaded.config.repo).is_dir()
+    encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
+    lines = sorted(f"{splits.row_hash(text)}\t{label}\n" for text, label in zip(*rows, strict=True))
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        reviewguard_version=version("reviewguard"),
+        classes=classes,
+        positive=positive,
+        normalization=recipe.data.normalization,
+        max_length=loaded.config.max_length,
+        head=kind_of(model.head),
+        recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
+        training=None if report is None else msgspec.to_builtins(report),
+        data_sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )
+    labels = dict(enumerate(classes))
+    settings = {
+        **model.encoder.config.to_dict(),
+        "id2label": labels,
+        "label2id": {name: index for index, name in labels.items()},
+        "problem_type": "single_label_classification",
+    }
+    files: dict[str, bytes | Path] = {
+        **extra,
+        **loaded.tokenizer.files(),
+        "config.json": json.dumps(settings, indent=1).encode(),
+        "head.safetensors": safetensors.torch.save({name: t.contiguous() for name, t in model.head.state_dict().items()}),
+        "README.md": card.render(manifest, _results(report)).encode(),
+    }
+    if local:
+        files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
+    return Fitted(manifest, loaded.tokenizer, model.eval(), files)
+
+
+def _results(report: TrainingReport | None) -> str:
+    return "" if report is None else "\n\n".join(result.to_markdown() for result in report.results.values())
