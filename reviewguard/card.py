@@ -22,8 +22,7 @@ def render(manifest: Manifest, results: str) -> str:
         "## Results",
         results or "None were recorded.",
         "## Limits",
-        "The figures hold for texts like those it was trained on. A detector of one generator's fakes can miss nearly all of another's, "
-        "and fakes written by people are another task. Do not punish an author on its word alone.",
+        "The figures hold for texts like those it was trained on. A detector of one generator's fakes can miss nearly all "
+        "of another's, and fakes written by people are another task. Do not punish an author on its word alone.",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
-

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard import config, hub
-from reviewguard.bundle import Bundle, is_bundle, open_bundle, write_bundle
+from reviewguard.bundle import Bundle, Manifest, is_bundle, open_bundle, write_bundle
 from reviewguard.data.reviews import Data, read
 from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
 from reviewguard.fitted import Fitted
@@ -51,9 +51,7 @@ class Classifier:
         self._fitted: Fitted | None = None
 
     @classmethod
-    def from_pretrained(
-        cls, name: str | os.PathLike[str], *, revision: str | None = None, **overrides: Any
-    ) -> Classifier:
+    def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None, **overrides: Any) -> Classifier:
         """Load a trained model from a folder or the Hub, or make an untrained one from a preset.
 
         Args:
@@ -74,7 +72,8 @@ class Classifier:
             return cls(str(name), **overrides)
         if hub.is_repo_id(str(name)):
             return cls._load(open_bundle(hub.fetch(str(name), revision, BundleError)), overrides)
-        raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {nearest(str(name), config.preset_names())}")
+        hint = nearest(str(name), config.preset_names())
+        raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {hint}")
 
     @classmethod
     def _load(cls, bundle: Bundle, overrides: Mapping[str, Any]) -> Classifier:
@@ -99,6 +98,11 @@ class Classifier:
     def classes_(self) -> NDArray[np.str_]:
         """Labels in the order of the probability columns."""
         return np.array(self._trained().manifest.classes)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the trained model is: classes, recipe, training report, and the hashes of a saved model's files."""
+        return self._trained().manifest
 
     def train(self, data: Data, validation: Data | None = None) -> TrainingReport:
         """Clean, split, train, and report beside a TF-IDF baseline.
@@ -150,7 +154,8 @@ class Classifier:
             DataError: If `texts` is a single string or holds something other than strings.
             NotTrainedError: Before training.
         """
-        return self.classes_[self.predict_proba(texts).argmax(axis=1)]
+        labels: NDArray[np.str_] = self.classes_[self.predict_proba(texts).argmax(axis=1)]
+        return labels
 
     def predict_proba(self, texts: Iterable[str]) -> Floats:
         """Probabilities, float32 (n, classes), columns in the order of `classes_`. Raises as `predict` does."""
@@ -295,7 +300,8 @@ class Classifier:
     def _trained(self) -> Fitted:
         if self._fitted is None:
             raise NotTrainedError(
-                f"{self!r} has not been trained; call train(data), or load a trained model with Classifier.from_pretrained(folder)"
+                f"{self!r} has not been trained; call train(data), or load a trained model with "
+                "Classifier.from_pretrained(folder)"
             )
         return self._fitted
 

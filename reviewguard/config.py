@@ -109,7 +109,8 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
     source: Traversable = Path(name)
     if not str(name).endswith(".toml"):
         if name not in preset_names():
-            raise ConfigError(f"no preset is called {str(name)!r}; {nearest(str(name), preset_names())}; or a path to a .toml file")
+            hint = nearest(str(name), preset_names())
+            raise ConfigError(f"no preset is called {str(name)!r}; {hint}; or give the path of a .toml file")
         source = resources.files("reviewguard.presets").joinpath(f"{name}.toml")
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))

@@ -64,8 +64,7 @@ class MissingExtra(ReviewGuardError, ImportError):
 
     def __init__(self, package: str | None, extra: str) -> None:
         super().__init__(
-            f"this needs the package {package!r}, which the base install leaves out; "
-            f"run: pip install 'reviewguard[{extra}]'",
+            f"this needs the package {package!r}, which the base install leaves out; run: pip install 'reviewguard[{extra}]'",
             name=package,
         )
 

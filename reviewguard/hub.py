@@ -17,9 +17,7 @@ def is_repo_id(name: str) -> bool:
     return _REPO_ID.fullmatch(name) is not None
 
 
-def fetch(
-    repo: str, revision: str | None, error: type[ReviewGuardError], *, only: Sequence[str] | None = None
-) -> Path:
+def fetch(repo: str, revision: str | None, error: type[ReviewGuardError], *, only: Sequence[str] | None = None) -> Path:
     """Fetch a repository, or find it in the cache; HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME are honoured.
 
     Args:

@@ -144,4 +144,5 @@ def _of_confusion(matrices: NDArray[np.int64], target: int | None) -> dict[str, 
 
 
 def _ratio(part: NDArray[np.floating], whole: NDArray[np.integer]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    return ratio

@@ -40,7 +40,8 @@ class OnnxScorer:
         outputs = [(item.name, item.shape[-1] if item.shape else None) for item in self._session.get_outputs()]
         if inputs != {"input_ids", "attention_mask"} or outputs != [("logits", len(classes))]:
             raise BundleError(
-                f"{path} maps {sorted(inputs)} to {outputs}; expected input_ids and attention_mask to logits of width {len(classes)}"
+                f"{path} maps {sorted(inputs)} to {outputs}; expected input_ids and attention_mask to logits of width "
+                f"{len(classes)}"
             )
 
     def logits(self, batch: Batch) -> Floats:

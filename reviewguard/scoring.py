@@ -83,8 +83,9 @@ def compute(
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities, float32 (n, classes), of logits (n, classes)."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    exp: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Floats = exp / exp.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def predictions(probabilities: Floats, encoded: Sequence[Encoded], classes: Sequence[str]) -> list[Prediction]:

@@ -52,9 +52,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None)
     }
 
     started = time.perf_counter()
-    model = backend.train(
-        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe
-    )
+    model = backend.train(labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe)
     seconds = time.perf_counter() - started
 
     baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)

@@ -32,9 +32,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_iter: Annotated[int, msgspec.Meta(ge=1)] = 2000
 
 
-def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config
-) -> TextModel:
+def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
     """Fit scikit-learn's LogisticRegression and copy it into a torch head."""
     return train_head(lambda vectors, _: fit_head(vectors, config), train, validation, encoder)
 

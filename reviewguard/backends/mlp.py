@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -51,9 +52,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_weight: Literal["balanced", "none"] = "balanced"
 
 
-def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config
-) -> TextModel:
+def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
     """Train the perceptron with early stopping on validation, or on a tenth of the rows where there is none."""
     return train_head(lambda own, held: fit_head(own, held, classes, config), train, validation, encoder)
 
@@ -74,15 +73,15 @@ def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: C
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         head = _initial(x.shape[1], classes, config)
-        weight = tensor(compute_class_weight("balanced", classes=np.arange(classes), y=y)) if config.class_weight == "balanced" else None
-        loss_of = nn.CrossEntropyLoss(weight=weight)
+        weight = None if config.class_weight == "none" else config.class_weight
+        loss_of = nn.CrossEntropyLoss(tensor(compute_class_weight(weight, classes=np.arange(classes), y=y)))
         optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
         best_f1, best_epoch, best = -1.0, 0, head.state_dict()
         with trange(config.max_epochs, desc="perceptron", unit=" epochs", disable=None, leave=False) as epochs:
             for epoch in epochs:
                 head.train()
-                for rows in torch.randperm(len(x)).split(config.batch_size):
+                for rows in torch.split(torch.randperm(len(x)), config.batch_size):
                     optimizer.zero_grad()
                     loss_of(head(inputs[rows]), targets[rows]).backward()
                     optimizer.step()
@@ -98,7 +97,7 @@ def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: C
 
 def _initial(width: int, classes: int, config: Config) -> MlpHead:
     widths = [width, *config.hidden, classes]
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
     return MlpHead([(layer.weight.data, layer.bias.data) for layer in layers], config.dropout)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -40,9 +40,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration_folds: Annotated[int, msgspec.Meta(ge=2)] = 5
 
 
-def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config
-) -> TextModel:
+def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
     """Fit scikit-learn's SVC under CalibratedClassifierCV, once a class where there are more than two."""
     return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder)
 
@@ -80,7 +78,7 @@ def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
     )
 
 
-def _fit_one(x: NDArray[np.float32], y: NDArray[np.int64], config: Config):  # type: ignore[no-untyped-def]  # sklearn's private type
+def _fit_one(x: NDArray[np.float32], y: NDArray[np.int64], config: Config) -> Any:  # a private type of scikit-learn
     # Weights go to both the machine and the sigmoid: a sigmoid fitted on unweighted rows would undo the balancing.
     weights = compute_sample_weight("balanced", y) if config.class_weight == "balanced" else None
     machine = SVC(C=config.C, gamma=config.gamma, cache_size=1000)

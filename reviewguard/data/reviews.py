@@ -232,7 +232,7 @@ def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
     with requires("train"):
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
     try:
         columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
     except (OSError, ValueError) as error:
@@ -245,7 +245,7 @@ def _is_null(value: object) -> bool:
     if value is None:
         return True
     try:
-        return bool(value != value)
+        return bool(value != value)  # noqa: PLR0124
     except (TypeError, ValueError):
         return True
 

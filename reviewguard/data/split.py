@@ -24,11 +24,12 @@ with requires("train"):
     from sklearn.model_selection import StratifiedGroupKFold
 
 SplitName = Literal["train", "validation", "test"]
-_ALIASES: Final[dict[str, SplitName]] = {
-    **dict.fromkeys(("train", "training"), cast(SplitName, "train")),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), cast(SplitName, "validation")),
-    **dict.fromkeys(("test", "testing"), cast(SplitName, "test")),
+_NAMES: Final[dict[SplitName, tuple[str, ...]]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
 }
+_ALIASES: Final = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
 
 
 def row_hash(text: str) -> str:
@@ -71,17 +72,15 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
     for side, share in (("test", config.test), ("validation", config.validation)):
         if not share:
             continue
-        share = share * len(texts) / len(rest)
-        held = _hold_out(np.array(labels)[rest], groups[rest], share, seed, reviews.source)
+        of_rest = share * len(texts) / len(rest)
+        held = _hold_out(np.array(labels)[rest], groups[rest], of_rest, seed, reviews.source)
         for row in rest[held]:
             sides[row] = cast(SplitName, side)
         rest = np.delete(rest, held)
     return sides
 
 
-def _hold_out(
-    labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str
-) -> NDArray[np.int64]:
+def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
     folds = max(2, round(1 / share))
     smallest = min(Counter(labels.tolist()).values())
     available = len(set(groups.tolist()))

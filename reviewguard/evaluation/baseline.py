@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from reviewguard.errors import BundleError
+from reviewguard.scoring import Floats
 
 TERMS_FILE: Final = "baseline.json"
 WEIGHTS_FILE: Final = "baseline.safetensors"
@@ -28,7 +29,7 @@ class Baseline:
     frequent n-grams do as well as all of them.
     """
 
-    def __init__(self, terms: list[str], idf: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    def __init__(self, terms: list[str], idf: Floats, weight: Floats, bias: Floats) -> None:
         """Take fitted coefficients.
 
         Args:

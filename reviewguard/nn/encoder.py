@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -96,17 +98,10 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEnc
         raise EncoderError(f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}")
     try:
         model_config = read_config(folder)
-        quiet, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()  # it lists weights that an encoder does not need, such as a pooler's
-        try:
+        with _quiet():
             transformer = AutoModel.from_pretrained(
                 folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
-        finally:
-            transformers_logging.set_verbosity(level)
-            if quiet:
-                transformers_logging.enable_progress_bar()
         if model_config.is_encoder_decoder:
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
@@ -133,6 +128,20 @@ def locate(config: EncoderConfig) -> Path:
         raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
     only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
     return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers, which lists weights that an encoder does not need, such as a pooler's."""
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _package_folder(package: str) -> Path | None:
@@ -172,7 +181,8 @@ def read_config(folder: Path) -> PretrainedConfig:
     """
     raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if raw.get("model_type") != "new":
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        published: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return published
     theta, scaling = float(raw.pop("rope_theta", 10_000.0)), raw.pop("rope_scaling", None)
     if scaling is None:
         rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
@@ -183,7 +193,8 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise ValueError(f"rope_scaling of type {scaling.get('type')!r}; supported for this architecture: ntk, none")
     for key in ("model_type", "auto_map", "architectures", "torch_dtype"):
         raw.pop(key, None)
-    return AutoConfig.for_model("gte", **raw, rope_parameters=rope)
+    rewritten: PretrainedConfig = AutoConfig.for_model("gte", **raw, rope_parameters=rope)
+    return rewritten
 
 
 def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -43,7 +47,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def run(module: nn.Module, batch: Batch) -> Floats:
+def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
     """Apply a module to a numpy batch, on whatever device it is, in evaluation mode and without gradients."""
     device = next(module.parameters()).device
     was_training = module.training

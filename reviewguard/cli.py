@@ -1,0 +1,118 @@
+"""The command line: `reviewguard train | evaluate | export | predict | presets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from reviewguard import config
+from reviewguard.errors import ReviewGuardError
+
+app = typer.Typer(
+    help="Train, evaluate, export and run text classifiers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+DataArgument = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with a column of texts and one of labels.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Folder of a trained model, or its Hub id.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit status 1."""
+    try:
+        app()
+    except ReviewGuardError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise SystemExit(1) from None
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    preset: Annotated[str, typer.Option("--preset", "-p", help="A name from `reviewguard presets`, or a .toml file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
+    validation: Annotated[Path | None, typer.Option(help="Validation rows; without it, rows of DATA are held out.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a classifier and report how it does beside a bag of words."""
+    from reviewguard.classifier import Classifier
+
+    classifier = Classifier(preset, **config.parse_assignments(assignments or []))
+    report = classifier.train(data, validation)
+    classifier.save(out)
+    typer.echo(report.to_json() if as_json else report.to_text())
+    typer.echo(f"saved to {out}", err=True)
+
+
+@app.command()
+def evaluate(
+    data: DataArgument,
+    model: ModelOption,
+    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a trained model on labelled rows."""
+    from reviewguard.classifier import Classifier
+
+    report = Classifier.from_pretrained(model).evaluate(data, split=split, text=text, label=label)
+    typer.echo(report.to_json() if as_json else report.to_text())
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model, or its Hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the export.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trained model as one ONNX graph that predicts with the base install alone."""
+    from reviewguard.classifier import Classifier
+
+    difference = Classifier.from_pretrained(model).export(out)
+    result = {"out": str(out), "largest_logit_difference": difference}
+    _show(result, f"exported to {out}; largest logit difference from torch: {difference:.2g}", as_json)
+
+
+@app.command()
+def predict(
+    data: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL with a column of texts; of any length.")],
+    model: ModelOption,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, TSV or JSONL; default: standard output.")] = None,
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Add a predicted label and its probability to every row; run again after a kill, it goes on where it was."""
+    from reviewguard import streaming
+    from reviewguard.classifier import Classifier
+
+    classifier = Classifier.from_pretrained(model)
+    if out is None:
+        streaming.predict_to_stdout(classifier, data, text=text, as_json=as_json)
+        return
+    summary = streaming.predict_file(classifier, data, out, text=text)
+    more = f", {summary.resumed} of them by an earlier run" if summary.resumed else ""
+    more += f"; {summary.errors} without a usable text" if summary.errors else ""
+    more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
+    _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {out}{more}", as_json)
+
+
+@app.command()
+def presets(as_json: JsonOption = False) -> None:
+    """List the recipes that ship with reviewguard."""
+    described = {name: str(config.load_preset(name)["description"]) for name in config.preset_names()}
+    width = max(map(len, described))
+    _show(described, "\n".join(f"{name:<{width}}  {about}" for name, about in described.items()), as_json)
+
+
+def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode() if as_json else text)

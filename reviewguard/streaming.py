@@ -1,0 +1,205 @@
+"""Predict a CSV or JSONL file of any length: constant memory, other columns kept, resumable after a kill."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from reviewguard.classifier import Classifier
+from reviewguard.data.reviews import TEXT_COLUMNS, iter_rows, open_text, pick_column
+from reviewguard.errors import DataError
+from reviewguard.scoring import Prediction
+
+ADDED: Final = ("predicted_label", "predicted_score", "truncated", "error")
+_CHUNK_ROWS: Final = 1024
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a prediction run did.
+
+    Attributes:
+        rows: Rows in the output.
+        resumed: Of them, rows that an earlier, interrupted run had written.
+        errors: Rows without a usable text; their `error` column says why.
+        truncated: Rows longer than the model reads.
+        out: The output file; None: standard output.
+    """
+
+    rows: int
+    resumed: int
+    errors: int
+    truncated: int
+    out: str | None
+
+
+class _Progress(msgspec.Struct, kw_only=True):
+    """How far a run got; written after its rows are on disk, so it never promises too much."""
+
+    model: str
+    rows: int = 0
+    errors: int = 0
+    truncated: int = 0
+    bytes_out: int = 0
+    input_sha256: str = ""
+
+
+def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str = "") -> Summary:
+    """Add predictions to every row of a file.
+
+    Rows go to `OUT.partial`, and after each thousand that are on disk `OUT.progress` says so; the finished file takes its name
+    by renaming. Run again after a kill, it goes on behind the last row recorded, once it has checked that the model and the rows
+    read so far are the same.
+
+    Args:
+        classifier: Trained.
+        source: .csv, .tsv, .jsonl or .ndjson.
+        out: Any of these; replaced if it exists.
+        text: Column of the texts; empty: detected by name.
+
+    Raises:
+        DataError: If a file, column or row cannot be used, or what an earlier run left belongs to other input or another model.
+    """
+    partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        with lock.acquire(timeout=0):
+            progress = _left_over(partial, record, hashlib.sha256(msgspec.json.encode(classifier.manifest)).hexdigest())
+            resumed = progress.rows
+            size = source.stat().st_size
+            with (
+                open_text(source) as file,
+                open(partial, "ab") as sink,
+                tqdm(total=size, unit="B", unit_scale=True, desc="predicting", disable=None) as bar,
+            ):
+                sink.truncate(progress.bytes_out)
+                for block in _blocks(classifier, source, file, out, text, progress):
+                    sink.write(block.encode("utf-8", "surrogatepass"))
+                    sink.flush()
+                    os.fsync(sink.fileno())
+                    progress.bytes_out = sink.tell()
+                    _record(record, progress)
+                    bar.update(min(file.buffer.tell(), size) - bar.n)  # type: ignore[attr-defined]  # text files have one
+            os.replace(partial, out)
+            record.unlink(missing_ok=True)
+    except Timeout as error:
+        raise DataError(f"another process is writing {out}; wait for it, or choose another file") from error
+    except OSError as error:
+        raise DataError(f"cannot predict {source} into {out}: {error.strerror or error}") from error
+    Path(lock.lock_file).unlink(missing_ok=True)
+    return _summary(progress, resumed, str(out))
+
+
+def predict_to_stdout(classifier: Classifier, source: Path, *, text: str = "", as_json: bool = False) -> Summary:
+    """Write rows with predictions to standard output, as CSV or JSONL like the source (`as_json`: always JSONL)."""
+    progress = _Progress(model="")
+    with open_text(source) as file:
+        for block in _blocks(classifier, source, file, Path("-.jsonl") if as_json else source, text, progress):
+            sys.stdout.write(block)
+    return _summary(progress, 0, None)
+
+
+def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
+    return Summary(rows=progress.rows, resumed=resumed, errors=progress.errors, truncated=progress.truncated, out=out)
+
+
+def _left_over(partial: Path, record: Path, model: str) -> _Progress:
+    """What an interrupted run left to go on from."""
+    if not partial.exists() or not record.exists():
+        return _Progress(model=model)
+    try:
+        progress = msgspec.json.decode(record.read_bytes(), type=_Progress)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{record} is damaged ({error}); delete it and {partial} to start afresh") from error
+    if progress.model != model:
+        raise DataError(
+            f"{partial} was begun with another model; delete it and {record} to start afresh, or choose another output"
+        )
+    return progress
+
+
+def _record(path: Path, progress: _Progress) -> None:
+    scratch = path.with_name(path.name + ".tmp")
+    with open(scratch, "wb") as file:
+        file.write(msgspec.json.encode(progress))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text: str, progress: _Progress) -> Iterator[str]:
+    """Blocks of output for the rows behind `progress`, which is counted up along the way."""
+    rows = iter_rows(source, file)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{source} has no rows")
+    column = pick_column(first, text, TEXT_COLUMNS, "text", str(source))
+    if taken := [name for name in ADDED if name in first]:
+        raise DataError(f"{source} has columns that predictions would overwrite: {', '.join(taken)}; rename or remove them")
+    rows, digest = chain([first], rows), hashlib.sha256()
+    for row in islice(rows, progress.rows):
+        digest.update(_canonical(row))
+    if progress.rows and digest.hexdigest() != progress.input_sha256:
+        raise DataError(
+            f"the first {progress.rows} rows of {source} are not the ones that the interrupted run had read; delete "
+            f"{out}.partial and {out}.progress to start afresh"
+        )
+    write = _jsonl if out.suffix.casefold() in (".jsonl", ".ndjson") else _csv
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        answers = classifier.stream([row[column] for row in chunk if isinstance(row.get(column), str)])
+        added = [_added(row.get(column), answers) for row in chunk]
+        header = progress.rows == 0
+        for row in chunk:
+            digest.update(_canonical(row))
+        progress.input_sha256 = digest.hexdigest()
+        progress.rows += len(chunk)
+        progress.errors += sum(new["error"] is not None for new in added)
+        progress.truncated += sum(new["truncated"] is True for new in added)
+        yield write(list(first), chunk, added, header, out)
+
+
+def _added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
+    if not isinstance(text, str):
+        what = "missing or null" if text is None else f"a {type(text).__name__}, not a string"
+        return {"predicted_label": None, "predicted_score": None, "truncated": None, "error": f"the text is {what}"}
+    answer = next(answers)
+    return {
+        "predicted_label": answer.label,
+        "predicted_score": round(answer.score, 6),
+        "truncated": answer.truncated,
+        "error": None,
+    }
+
+
+def _canonical(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=True).encode() + b"\n"
+
+
+def _jsonl(names: list[str], rows: list[dict[str, Any]], added: list[dict[str, Any]], header: bool, out: Path) -> str:
+    return "".join(json.dumps({**row, **new}) + "\n" for row, new in zip(rows, added, strict=True))
+
+
+def _csv(names: list[str], rows: list[dict[str, Any]], added: list[dict[str, Any]], header: bool, out: Path) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, [*names, *ADDED], delimiter="\t" if out.suffix.casefold() == ".tsv" else ",", lineterminator="\n"
+    )
+    if header:
+        writer.writeheader()
+    for row, new in zip(rows, added, strict=True):
+        if more := row.keys() - set(names):
+            raise DataError(f"a row has the field {min(more)!r}, the first row has not; write .jsonl instead of {out.suffix}")
+        nested = {name: json.dumps(value) for name, value in row.items() if isinstance(value, (dict, list))}
+        writer.writerow({**row, **nested, **new})
+    return text.getvalue()

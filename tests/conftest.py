@@ -1,0 +1,77 @@
+"""What tests share: the real small encoder, tiny encoders made on the spot, and models trained on the sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "examples" / "sample_reviews.csv"
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the tests' features out of the user's cache, and the tests off the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REVIEWGUARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """320 short reviews written for demonstration."""
+    return SAMPLE
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of 2 layers and width 32 with a WordPiece tokenizer, in Hugging Face layout."""
+    return make_tiny_bert(tmp_path_factory.mktemp("tiny-bert"))
+
+
+def make_tiny_bert(folder: Path) -> Path:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    vocabulary_size = make_wordpiece(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_wordpiece(folder: Path) -> int:
+    """Train a WordPiece tokenizer on the sample; returns the size of its vocabulary."""
+    import tokenizers
+
+    tokenizer = tokenizers.BertWordPieceTokenizer()
+    texts = SAMPLE.read_text(encoding="utf-8").splitlines()
+    tokenizer.train_from_iterator(texts, vocab_size=600, show_progress=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "BertTokenizer", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer.get_vocab_size()
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_encoder: Path) -> dict[str, object]:
+    """Overrides that put any preset on the tiny encoder."""
+    return {
+        "encoder__repo": str(tiny_encoder),
+        "encoder__revision": "",
+        "encoder__package": "",
+        "encoder__weights_sha256": "",
+        "encoder__dense": "",
+        "encoder__max_length": 32,
+    }
