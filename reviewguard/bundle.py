@@ -17,7 +17,6 @@ No file is a pickle, and none is executed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -26,8 +25,8 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
 import msgspec
-from filelock import FileLock
 
+from reviewguard import files
 from reviewguard.config import Normalization
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 
@@ -56,7 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         head: Kind of head (`reviewguard.nn.heads`).
         recipe: The settings it was trained with, the encoder's hash filled in.
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
-        data_sha256: Of the training rows: see `reviewguard.classifier`.
+        data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
         files: Every other file of the folder.
     """
 
@@ -134,7 +133,7 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes | Path]) -> None:
+def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes | Path]) -> None:
     """Write a bundle, replacing one that is already there.
 
     The new folder is written and synced beside the target, then takes its place by renaming. A process killed at any
@@ -143,7 +142,7 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes | P
     Args:
         target: The folder.
         manifest: Its `files` are filled in here.
-        files: Contents by name, as bytes or as the path of a file to copy.
+        contents: Contents by name, as bytes or as the path of a file to copy.
 
     Raises:
         BundleError: If the target exists and is something other than a bundle, or cannot be written.
@@ -154,21 +153,21 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes | P
     staging, aside = target.parent / f".{target.name}.new", _aside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):
+        with files.exclusive(target):
             # Under the lock, whatever lies here was left by a process that died.
             shutil.rmtree(staging, ignore_errors=True)
             if aside.exists() and not target.exists():
                 os.rename(aside, target)
             shutil.rmtree(aside, ignore_errors=True)
-            entries = {name: _put(staging, name, content) for name, content in sorted(files.items())}
+            entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
             manifest = msgspec.structs.replace(manifest, files=entries)
             _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
             for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
-                _sync_folder(folder)
+                files.sync_folder(folder)
             if target.exists():
                 os.rename(target, aside)
             os.rename(staging, target)
-            _sync_folder(target.parent)
+            files.sync_folder(target.parent)
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"cannot write {target}: {error.strerror or error}") from error
@@ -187,31 +186,8 @@ def _whole(folder: Path) -> Path:
 def _put(root: Path, name: str, content: bytes | Path) -> FileEntry:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "xb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            with open(content, "rb") as source:
-                shutil.copyfileobj(source, file, 2**20)
-        file.flush()
-        os.fsync(file.fileno())
-    return FileEntry(path.stat().st_size, file_sha256(path))
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.create(path, content)
+    return FileEntry(path.stat().st_size, files.sha256(path))
 
 
 def _check_name(name: str, folder: Path) -> None:
@@ -223,7 +199,7 @@ def _check_name(name: str, folder: Path) -> None:
 def _verify(path: Path, entry: FileEntry) -> None:
     try:
         size = path.stat().st_size
-        digest = file_sha256(path) if size == entry.size else ""
+        digest = files.sha256(path) if size == entry.size else ""
     except OSError as error:
         raise IntegrityError(f"{path} is listed in the manifest and cannot be read: {error.strerror}; fetch it again") from error
     if digest != entry.sha256:

@@ -24,5 +24,7 @@ def render(manifest: Manifest, results: str) -> str:
         "## Limits",
         "The figures hold for texts like those it was trained on. A detector of one generator's fakes can miss nearly all "
         "of another's, and fakes written by people are another task. Do not punish an author on its word alone.",
+        "Files of this folder can hold passages of training texts: character n-grams of the baseline, and the texts whose labels "
+        "contradicted each other.",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"

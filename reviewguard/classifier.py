@@ -107,8 +107,9 @@ class Classifier:
     def train(self, data: Data, validation: Data | None = None) -> TrainingReport:
         """Clean, split, train, and report beside a TF-IDF baseline.
 
-        With `validation`, all of `data` is trained on. Else a column of splits is respected if there is one (`data.split`), else
-        rows are split at random, stratified, without near-duplicates across. Only training rows are ever dropped by cleaning.
+        With `validation`, all of `data` is for training. Else a column of splits is respected if there is one
+        (`data.split`). Else rows are cleaned, then split at random, stratified, without near-duplicates across. Validation
+        and test rows that you assign yourself are never dropped.
 
         Args:
             data: A path, DataFrame, Dataset, mapping of columns, or (texts, labels).
@@ -274,7 +275,8 @@ class Classifier:
 
     def __repr__(self) -> str:
         given = "".join(f", {name}={value!r}" for name, value in self._overrides.items())
-        return f"Classifier({self.preset if isinstance(self.preset, Mapping) else str(self.preset)!r}{given})"
+        preset = f"<{self.preset.get('backend')} recipe>" if isinstance(self.preset, Mapping) else repr(str(self.preset))
+        return f"Classifier({preset}{given})"
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None

@@ -36,9 +36,9 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
         min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
         max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.
-        validation: Share of rows for validation where the library splits.
-        test: Share of rows for test where the library splits.
-        split_file: `split.csv` of an earlier run, to be reproduced; empty: split anew.
+        validation: Share of rows for validation where the library splits, to the nearest fraction with a denominator up to 20.
+        test: Share of rows for test where the library splits, to the same precision.
+        split_file: `split.csv` of an earlier run, to be reproduced whatever a column of splits says; empty: split anew.
     """
 
     text: str = ""
@@ -62,8 +62,6 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         repo: Hub id, or a local folder in Hugging Face layout.
         revision: Commit of the Hub repository; required for a Hub id.
         weights_sha256: Expected sha256 of the weight file(s); empty: recorded, not compared.
-        package: Installed Python package whose `model/` folder holds the same weights, tried before the Hub; it is
-            used only where `weights_sha256` matches.
         dense: Folder of a sentence-transformers Dense layer applied after pooling; empty: none.
         normalize: Scale vectors to unit length.
         max_length: Tokens read of a text, special tokens included; the rest is cut off and flagged.
@@ -72,14 +70,21 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     repo: str
     revision: str = ""
     weights_sha256: str = ""
-    package: str = ""
     dense: str = ""
     normalize: bool = False
     max_length: Annotated[int, msgspec.Meta(ge=8)] = 512
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every preset holds; a backend's `Config` adds its own fields."""
+    """What every preset holds; a backend's `Config` adds its own fields.
+
+    Attributes:
+        backend: Name of a module of `reviewguard.backends`.
+        encoder: Which encoder, and how.
+        data: How rows are read, cleaned and split.
+        description: One line for `reviewguard presets`.
+        seed: Of everything that draws random numbers.
+    """
 
     backend: str
     encoder: EncoderConfig

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
+from reviewguard import files
 from reviewguard.classifier import Classifier
-from reviewguard.data.reviews import TEXT_COLUMNS, iter_rows, open_text, pick_column
+from reviewguard.data.reviews import STREAMED, TEXT_COLUMNS, iter_rows, open_text, pick_column
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
@@ -71,25 +72,29 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
     Raises:
         DataError: If a file, column or row cannot be used, or what an earlier run left belongs to other input or another model.
     """
+    if out.suffix.casefold() not in STREAMED:
+        raise DataError(f"{out} ends in {out.suffix!r}; predictions are written as {', '.join(STREAMED)}")
+    if out.absolute() == source.absolute():
+        raise DataError(f"{out} is the input itself; choose another output")
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
-        with lock.acquire(timeout=0):
+        with files.exclusive(out, timeout=0), open_text(source) as file:
             progress = _left_over(partial, record, hashlib.sha256(msgspec.json.encode(classifier.manifest)).hexdigest())
             resumed = progress.rows
             size = source.stat().st_size
+            blocks = _blocks(classifier, source, file, out, text, progress)
+            head = next(blocks, "")  # input that cannot be used is found out before anything is written
             with (
-                open_text(source) as file,
                 open(partial, "ab") as sink,
                 tqdm(total=size, unit="B", unit_scale=True, desc="predicting", disable=None) as bar,
             ):
                 sink.truncate(progress.bytes_out)
-                for block in _blocks(classifier, source, file, out, text, progress):
+                for block in chain([head], blocks):
                     sink.write(block.encode("utf-8", "surrogatepass"))
                     sink.flush()
                     os.fsync(sink.fileno())
                     progress.bytes_out = sink.tell()
-                    _record(record, progress)
+                    files.replace(record, msgspec.json.encode(progress))
                     bar.update(min(file.buffer.tell(), size) - bar.n)  # type: ignore[attr-defined]  # text files have one
             os.replace(partial, out)
             record.unlink(missing_ok=True)
@@ -97,7 +102,6 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
         raise DataError(f"another process is writing {out}; wait for it, or choose another file") from error
     except OSError as error:
         raise DataError(f"cannot predict {source} into {out}: {error.strerror or error}") from error
-    Path(lock.lock_file).unlink(missing_ok=True)
     return _summary(progress, resumed, str(out))
 
 
@@ -127,15 +131,6 @@ def _left_over(partial: Path, record: Path, model: str) -> _Progress:
             f"{partial} was begun with another model; delete it and {record} to start afresh, or choose another output"
         )
     return progress
-
-
-def _record(path: Path, progress: _Progress) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    with open(scratch, "wb") as file:
-        file.write(msgspec.json.encode(progress))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
 
 
 def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text: str, progress: _Progress) -> Iterator[str]:

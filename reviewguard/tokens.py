@@ -70,8 +70,9 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise texts, cutting each after `max_length` tokens."""
         cut = [_encodable(text[:MAX_CHARS]) for text in texts]
+        # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
         return [
-            Encoded(encoding.ids, bool(encoding.overflowing) or len(text) > MAX_CHARS)
+            Encoded(encoding.ids or [self._pad_id], bool(encoding.overflowing) or len(text) > MAX_CHARS)
             for encoding, text in zip(self._cut.encode_batch_fast(cut), texts, strict=True)
         ]
 

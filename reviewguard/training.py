@@ -100,10 +100,11 @@ def _parts(
     data = recipe.data
     assigned = bool(data.split) and data.split in reviews.columns
     if validation is not None:
-        if assigned:
+        if assigned or data.split_file:
+            other = f"the column {data.split!r} of {reviews.source}" if assigned else f"the split file {data.split_file}"
             raise DataError(
-                f"{reviews.source} has a column {data.split!r} that assigns rows to splits, and validation data was passed too; "
-                "leave one out, or set data.split= (empty) to train on every row"
+                f"{other} assigns rows to splits, and validation data was passed too; leave one out: set "
+                f"data.{'split' if assigned else 'split_file'}= (empty) to train on every row"
             )
         held_out = read(validation, text=data.text, label=data.label)
         train_rows, cleaning = clean(reviews, data, loaded.tokenizer.count)

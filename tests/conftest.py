@@ -58,6 +58,8 @@ def make_wordpiece(folder: Path) -> int:
     tokenizer = tokenizers.BertWordPieceTokenizer()
     texts = SAMPLE.read_text(encoding="utf-8").splitlines()
     tokenizer.train_from_iterator(texts, vocab_size=600, show_progress=False)
+    ends = {name: tokenizer.token_to_id(name) for name in ("[SEP]", "[CLS]")}
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(*ends.items())
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "BertTokenizer", "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -70,7 +72,6 @@ def tiny_settings(tiny_encoder: Path) -> dict[str, object]:
     return {
         "encoder__repo": str(tiny_encoder),
         "encoder__revision": "",
-        "encoder__package": "",
         "encoder__weights_sha256": "",
         "encoder__dense": "",
         "encoder__max_length": 32,

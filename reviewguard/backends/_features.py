@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from reviewguard import files
 from reviewguard.errors import DataError
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.model import TextModel, best_device, run
@@ -124,12 +124,7 @@ class FeatureStore:
         """Store vectors, float32 (n, width), under their 32-byte keys; on return they are on disk."""
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
         content = safetensors.numpy.save({"keys": table, "vectors": np.ascontiguousarray(vectors)})
-        temporary = self._folder / f"{uuid.uuid4().hex}.tmp"
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._folder / f"{hashlib.sha256(content).hexdigest()}.safetensors")
+        files.replace(self._folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
 
     def _read(self, shard: Path) -> dict[str, NDArray[np.generic]] | None:
         try:

@@ -14,7 +14,8 @@ from reviewguard.errors import DataError, nearest, requires
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
 LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
-FILE_TYPES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+STREAMED: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
+FILE_TYPES: Final = (*STREAMED, ".parquet")
 
 #: What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, or (texts, labels).
 Data: TypeAlias = Any
@@ -154,8 +155,8 @@ def open_text(path: Path) -> IO[str]:
     Raises:
         DataError: If there is no such file or its ending is not one that can be streamed.
     """
-    if path.suffix.casefold() not in FILE_TYPES[:-1]:
-        raise DataError(f"{path} ends in {path.suffix!r}; rows can be read one by one from {', '.join(FILE_TYPES[:-1])}")
+    if path.suffix.casefold() not in STREAMED:
+        raise DataError(f"{path} ends in {path.suffix!r}; rows can be read one by one from {', '.join(STREAMED)}")
     try:
         return open(path, encoding="utf-8-sig", newline="")
     except OSError as error:
@@ -167,22 +168,20 @@ def _iter_csv(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
     # to the module, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     reader = csv.reader(file, delimiter="\t" if path.suffix.casefold() == ".tsv" else ",", strict=True)
-    header: list[str] | None = None
     try:
+        header = next((row for row in reader if row), [])
+        if repeated := sorted({name for name in header if header.count(name) > 1}):
+            raise DataError(f"{path} has columns of the same name: {', '.join(map(repr, repeated))}")
         for row in reader:
-            if not row:
+            if not row and len(header) > 1:
                 continue
-            if header is None:
-                header = row
-                if repeated := sorted({name for name in header if header.count(name) > 1}):
-                    raise DataError(f"{path} has columns of the same name: {', '.join(map(repr, repeated))}")
-                continue
-            if len(row) != len(header):
+            if row and len(row) != len(header):
                 raise DataError(
                     f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
                     "a text with commas or line breaks must be quoted"
                 )
-            yield dict(zip(header, row, strict=True))
+            # In a file of one column, an empty line is an empty text.
+            yield dict(zip(header, row or [""], strict=True))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
 

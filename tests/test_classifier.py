@@ -1,0 +1,240 @@
+"""The public face: where models come from, how data is split, and scikit-learn's conventions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.validation import check_is_fitted
+
+from reviewguard import Classifier
+from reviewguard.config import load_preset
+from reviewguard.data.reviews import read
+from reviewguard.data.split import row_hash
+from reviewguard.errors import BundleError, ConfigError, DataError, EncoderError, IntegrityError
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_settings: dict[str, object], sample: Path) -> Classifier:
+    classifier = Classifier("minilm-logreg", **tiny_settings)
+    classifier.train(sample)
+    return classifier
+
+
+@pytest.fixture
+def rows(sample: Path) -> list[dict[str, str]]:
+    with open(sample, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def columns(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+class TestWhereModelsComeFrom:
+    def test_a_preset(self) -> None:
+        classifier = Classifier.from_pretrained("minilm-logreg", C=3.0)
+        assert classifier.get_params()["C"] == 3.0
+        assert not hasattr(classifier, "classes_")
+
+    def test_a_recipe_of_ones_own(self, tmp_path: Path, tiny_encoder: Path) -> None:
+        recipe = tmp_path / "mine.toml"
+        recipe.write_text(f'backend = "logreg"\nC = 0.25\n[encoder]\nrepo = "{tiny_encoder}"\n')
+        assert Classifier(recipe).get_params()["C"] == 0.25
+        recipe.write_text("backend = ")
+        with pytest.raises(ConfigError, match="cannot read the recipe"):
+            Classifier(recipe).get_params()
+
+    def test_names_that_are_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="did you mean 'minilm-svm'"):
+            Classifier.from_pretrained("minilm-smv")
+        with pytest.raises(BundleError, match="holds no model"):
+            Classifier.from_pretrained(tmp_path)
+        with pytest.raises(BundleError, match="cannot get nobody/nothing"):
+            Classifier.from_pretrained("nobody/nothing", revision="0" * 40)
+
+    def test_a_trained_models_settings_are_fixed(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.save(tmp_path / "m")
+        with pytest.raises(ConfigError, match="fixed; remove C"):
+            Classifier.from_pretrained(tmp_path / "m", C=1.0)
+
+    def test_a_local_encoder_travels_with_the_model(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.save(tmp_path / "a")
+        shutil.move(tmp_path / "a", tmp_path / "elsewhere")
+        moved = Classifier.from_pretrained(tmp_path / "elsewhere")
+        np.testing.assert_array_equal(moved.predict_proba(["a kettle"]), trained.predict_proba(["a kettle"]))
+        assert str(tmp_path) not in (tmp_path / "elsewhere" / "reviewguard.json").read_text()
+
+    def test_a_published_encoder_does_not(self, sample: Path, tmp_path: Path) -> None:
+        real = Classifier("minilm-logreg")
+        report = real.train(sample)
+        real.save(tmp_path / "m")
+        assert not (tmp_path / "m" / "encoder").exists()
+        pinned = json.loads((tmp_path / "m" / "reviewguard.json").read_text())["recipe"]["encoder"]
+        assert pinned["weights_sha256"] == load_preset("minilm-logreg")["encoder"]["weights_sha256"]
+        loaded = Classifier.from_pretrained(tmp_path / "m")
+        np.testing.assert_allclose(loaded.predict_proba(["a kettle"]), real.predict_proba(["a kettle"]), atol=1e-6)
+        assert report.results["test"].model.metrics["f1"].value > 0.7, "real vectors tell the two styles of the sample apart"
+
+    @pytest.mark.parametrize("name", ["head.safetensors", "tokenizer.json", "encoder/model.safetensors", "README.md"])
+    def test_an_altered_file_is_refused(self, trained: Classifier, tmp_path: Path, name: str) -> None:
+        trained.save(tmp_path / "m")
+        content = bytearray((tmp_path / "m" / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / "m" / name).write_bytes(content)
+        with pytest.raises(IntegrityError, match=name.rsplit("/", 1)[-1]):
+            Classifier.from_pretrained(tmp_path / "m")
+
+    def test_a_planted_encoder_path_is_not_followed(self, tmp_path: Path, sample: Path, tiny_encoder: Path) -> None:
+        """A stranger's manifest may name any folder; the weights there must still be the pinned ones."""
+        real = Classifier("minilm-logreg").fit(["a kettle", "a pan"], ["x", "y"])
+        real.save(tmp_path / "m")
+        manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
+        manifest["recipe"]["encoder"]["repo"] = str(tiny_encoder)
+        (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
+        with pytest.raises(EncoderError, match="the recipe pins 53aa5117"):
+            Classifier.from_pretrained(tmp_path / "m")
+
+
+class TestSplits:
+    def test_a_column_of_splits_is_respected(
+        self, rows: list[dict[str, str]], tiny_settings: dict[str, object], sample: Path
+    ) -> None:
+        for i, row in enumerate(rows):
+            row["split"] = "train" if i % 4 else "dev"
+        rows[0]["text"] = "two words"  # validation rows stay, however short
+        rows[1]["text"] = "two words"  # training rows do not
+        report = Classifier("minilm-logreg", **tiny_settings).train(columns(rows))
+        assert report.rows == {"train": 239, "validation": 80}
+        assert report.results["validation"].rows == 80
+        assert {step.name: step.dropped for step in report.cleaning.steps}["shorter than 10 tokens"] == 1
+
+    def test_validation_of_ones_own_is_never_cleaned(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+        validation = columns([*rows[:20], *rows[:20], {**rows[0], "text": "ok"}])
+        report = Classifier("minilm-logreg", **tiny_settings).train(columns(rows[20:]), validation)
+        assert report.rows == {"train": 300, "validation": 41}
+
+    def test_both_is_a_contradiction(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+        data = columns([{**row, "split": "train"} for row in rows])
+        with pytest.raises(DataError, match=r"leave one out, or set data\.split= "):
+            Classifier("minilm-logreg", **tiny_settings).train(data, columns(rows))
+        Classifier("minilm-logreg", **tiny_settings, data__split="").train(data, columns(rows))
+
+    def test_a_saved_split_is_reproduced(
+        self, trained: Classifier, tmp_path: Path, tiny_settings: dict[str, object], sample: Path
+    ) -> None:
+        trained.save(tmp_path / "m")
+        split = tmp_path / "m" / "split.csv"
+        reviews = read(sample)
+        shuffled = reviews.take(np.random.default_rng(0).permutation(len(reviews)).tolist())
+        again = Classifier("minilm-logreg", **tiny_settings, seed=7, data__split_file=str(split))
+        again.train((["a text that the file does not know", *shuffled.texts], ["real", *shuffled.labels]))
+        again.save(tmp_path / "n")
+        assert sorted((tmp_path / "n" / "split.csv").read_text().splitlines()) == sorted(split.read_text().splitlines())
+        assert again.manifest.training["cleaning"]["steps"][0] == {"name": "not in the split file", "dropped": 1}
+        assert again.manifest.data_sha256 == trained.manifest.data_sha256
+        sides = dict(line.split(",") for line in split.read_text().splitlines()[1:])
+        assert set(sides) == {row_hash(text) for text in reviews.texts}
+
+    def test_a_validation_label_that_training_lacks(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+        with pytest.raises(DataError, match="not trained on: 'odd'"):
+            Classifier("minilm-logreg", **tiny_settings).train(columns(rows), (["a text"], ["odd"]))
+
+    def test_one_part_of_a_file_can_be_evaluated(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
+        data = columns([{**row, "split": "test" if i < 50 else "train"} for i, row in enumerate(rows)])
+        assert trained.evaluate(data, split="test").rows == 50
+        with pytest.raises(DataError, match="no row of the mapping is in split 'tset'; did you mean 'test'"):
+            trained.evaluate(data, split="tset")
+        with pytest.raises(DataError, match="no column 'split'"):
+            trained.evaluate(columns(rows), split="test")
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "positive"),
+    [
+        (("fake", "real"), "", "fake"),
+        (("fake", "real"), "real", "real"),
+        (("OR", "CG"), "", "CG"),
+        ((0, 1), "", "1"),
+        (("ham", "spam"), "", "spam"),
+        (("left", "right"), "", "right"),
+    ],
+)
+def test_the_positive_class(tiny_settings: dict[str, object], labels: tuple[object, object], wanted: str, positive: str) -> None:
+    classifier = Classifier("minilm-logreg", **tiny_settings, data__positive=wanted)
+    classifier.fit(["a kettle", "a pan", "a book", "a dog"], [*labels, *labels])
+    assert classifier.manifest.positive == positive
+    assert classifier.classes_.tolist() == sorted(map(str, labels))
+
+
+def test_a_positive_class_that_is_none(tiny_settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="'fak', which is no class; did you mean 'fake'"):
+        Classifier("minilm-logreg", **tiny_settings, data__positive="fak").fit(["a", "b"], ["fake", "real"])
+
+
+def test_missing_texts_or_labels_are_refused_where_nothing_may_be_dropped(tiny_settings: dict[str, object]) -> None:
+    for texts, labels in ((["a", None], ["x", "y"]), (["a", "b"], ["x", None])):
+        with pytest.raises(DataError, match="first at row 1"):
+            Classifier("minilm-logreg", **tiny_settings).fit(texts, labels)
+
+
+class TestScikitLearn:
+    def test_it_is_a_classifier(self, trained: Classifier) -> None:
+        assert is_classifier(trained)
+        check_is_fitted(trained)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(Classifier("minilm-logreg"))
+
+    def test_clone(self, trained: Classifier) -> None:
+        copy = clone(trained)
+        assert copy.get_params(deep=False) == trained.get_params(deep=False)
+        assert not hasattr(copy, "classes_")
+
+    def test_parameters(self) -> None:
+        classifier = Classifier("minilm-logreg", C=2.0)
+        assert classifier.get_params(deep=False) == {"preset": "minilm-logreg", "C": 2.0}
+        everything = classifier.get_params()
+        assert everything["encoder__max_length"] == 256
+        assert everything["data__min_tokens"] == 10
+        assert classifier.set_params(encoder__max_length=64).get_params()["encoder__max_length"] == 64
+        before = classifier.get_params()
+        with pytest.raises(ConfigError, match="did you mean"):
+            classifier.set_params(encoder__max_len=3)
+        assert classifier.get_params() == before, "a refused change changes nothing"
+        assert repr(classifier) == "Classifier('minilm-logreg', C=2.0, encoder__max_length=64)"
+
+    def test_cross_validation_and_grid_search(self, tiny_settings: dict[str, object], sample: Path) -> None:
+        reviews = read(sample)
+        X, y = np.array(reviews.texts), np.array(reviews.labels)
+        classifier = Classifier("minilm-logreg", **tiny_settings)
+        scores = cross_val_score(classifier, X, y, cv=3)
+        assert scores.shape == (3,)
+        assert scores.mean() > 0.55
+        search = GridSearchCV(classifier, {"C": [1e-6, 1.0]}, cv=3, scoring="roc_auc", error_score="raise").fit(X, y)
+        assert search.best_params_["C"] == 1.0
+        assert search.best_estimator_.predict(X[:2]).shape == (2,)
+
+    def test_fit_neither_drops_nor_splits(self, tiny_settings: dict[str, object]) -> None:
+        texts, labels = ["hi", "hi", "ho", "ho"], ["a", "a", "b", "b"]
+        classifier = Classifier("minilm-logreg", **tiny_settings).fit(texts, labels)
+        assert classifier.score(texts, labels) == 1.0
+        assert classifier.manifest.training is None
+        assert classifier.evaluate((texts, labels)).baseline is None
+
+
+def test_normalisation_is_the_same_at_prediction(tiny_settings: dict[str, object]) -> None:
+    texts, labels = ["Good kettle, fine .", "BAD  pan!", "A fine book.", "an old dog"], ["a", "b", "a", "b"]
+    plain = Classifier("minilm-logreg", **tiny_settings).fit(texts, labels)
+    odd, tidy = "It\u2019s  good , really", "It's good, really"
+    np.testing.assert_array_equal(plain.predict_proba([odd]), plain.predict_proba([tidy]))
+    raw = Classifier("minilm-logreg", **tiny_settings, data__normalization="none").fit(texts, labels)
+    assert not np.array_equal(raw.predict_proba([odd]), raw.predict_proba([tidy]))
+    study = Classifier("minilm-logreg", **tiny_settings, data__normalization="study").fit(texts, labels)
+    np.testing.assert_array_equal(study.predict_proba(["GOOD; kettle!!"]), study.predict_proba(["good kettle"]))

@@ -1,0 +1,91 @@
+"""The command line, end to end in processes of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "reviewguard", *map(str, arguments)], capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sample: Path) -> Path:
+    """Holds `model`, trained by command, and `export`."""
+    folder = tmp_path_factory.mktemp("cli")
+    recipe = folder / "tiny.toml"
+    recipe.write_text(f'backend = "logreg"\n[encoder]\nrepo = "{tiny_encoder}"\nmax_length = 32\n')
+    done = run("train", sample, "--preset", recipe, "--out", folder / "model", "--set", "C=2", "--set", "data.min_tokens=3")
+    assert "cleaning: 320 rows read" in done.stdout
+    assert "TF-IDF baseline" in done.stdout
+    assert "saved to" in done.stderr
+    run("export", folder / "model", "--out", folder / "export")
+    return folder
+
+
+def test_settings_reach_the_model(folder: Path) -> None:
+    recipe = json.loads((folder / "model" / "reviewguard.json").read_text())["recipe"]
+    assert recipe["C"] == 2
+    assert recipe["data"]["min_tokens"] == 3
+
+
+def test_train_prints_its_report_as_json(folder: Path, sample: Path) -> None:
+    done = run("train", sample, "--preset", folder / "tiny.toml", "--out", folder / "again", "--json", "--validation", sample)
+    report = json.loads(done.stdout)
+    assert report["rows"] == {"train": 320, "validation": 320}
+    assert 0 <= report["results"]["validation"]["model"]["metrics"]["f1"]["value"] <= 1
+
+
+def test_evaluate(folder: Path, sample: Path) -> None:
+    assert "roc_auc" in run("evaluate", sample, "--model", folder / "export").stdout
+    report = json.loads(run("evaluate", sample, "--model", folder / "model", "--json").stdout)
+    assert report["rows"] == 320
+    assert report["baseline"] is not None
+
+
+def test_predict(folder: Path, sample: Path, tmp_path: Path) -> None:
+    done = run("predict", sample, "--model", folder / "export", "--out", tmp_path / "out.csv", "--json")
+    assert json.loads(done.stdout)["rows"] == 320
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["predicted_label"] for row in rows} <= {"fake", "real"}
+    plain = run("predict", sample, "--model", folder / "export")
+    assert plain.stdout == (tmp_path / "out.csv").read_text()
+    lines = run("predict", sample, "--model", folder / "export", "--json").stdout.splitlines()
+    assert json.loads(lines[0])["predicted_label"] == rows[0]["predicted_label"]
+
+
+def test_presets() -> None:
+    named = json.loads(run("presets", "--json").stdout)
+    assert set(named) >= {f"{family}-{head}" for family in ("minilm", "stella") for head in ("logreg", "svm", "mlp")}
+    assert "stella-svm" in run("presets").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "DATA", "--preset", "minilm-logrg", "--out", "x"], "did you mean 'minilm-logreg'"),
+        (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "C"], "an override is KEY=VALUE"),
+        (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "D=1"], "D is not an option"),
+        (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "data.text=body"], "has no column 'body'"),
+        (["train", "nowhere.csv", "--preset", "minilm-logreg", "--out", "x"], "cannot read nowhere.csv"),
+        (["predict", "DATA", "--model", "nowhere"], "no folder, no Hub id"),
+        (["export", "nowhere", "--out", "x"], "no folder, no Hub id"),
+    ],
+)
+def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp_path: Path) -> None:
+    arguments = [str(sample) if a == "DATA" else str(tmp_path / "x") if a == "x" else a for a in arguments]
+    done = run(*arguments, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,182 @@
+import re
+from types import MappingProxyType
+
+import msgspec
+import pytest
+
+from reviewguard.config import DataConfig, EncoderConfig, Recipe, decode, load_preset, merge, parse_assignments, preset_names
+from reviewguard.errors import ConfigError
+
+PLAIN = {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 64}}
+
+
+def test_preset_names():
+    names = preset_names()
+    assert names == sorted({f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")})
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_decode_and_pin_their_encoder(name):
+    recipe = decode(load_preset(name), Recipe)
+    assert recipe.backend == name.split("-")[1]
+    assert recipe.description
+    assert recipe.data == DataConfig()
+    assert re.fullmatch(r"[0-9a-f]{40}", recipe.encoder.revision)
+    assert re.fullmatch(r"[0-9a-f]{64}|", recipe.encoder.weights_sha256)
+    assert not recipe.encoder.package or recipe.encoder.weights_sha256
+
+
+@pytest.mark.parametrize("encoder", ["minilm", "stella"])
+def test_presets_of_one_encoder_share_it(encoder):
+    own = [load_preset(name)["encoder"] for name in preset_names() if name.startswith(encoder)]
+    assert all(one == own[0] for one in own)
+
+
+def test_unknown_preset_names_the_nearest_and_all():
+    with pytest.raises(ConfigError, match=r"'minilm-logrge'.*did you mean 'minilm-logreg'.*stella-svm.*toml file"):
+        load_preset("minilm-logrge")
+
+
+@pytest.mark.parametrize("as_path", [str, lambda path: path], ids=["str", "Path"])
+def test_own_recipe_file(tmp_path, as_path):
+    path = tmp_path / "own.toml"
+    path.write_text('backend = "svm"\n[encoder]\nrepo = "caf\u00e9/x"\n', encoding="utf-8")
+    assert load_preset(as_path(path)) == {"backend": "svm", "encoder": {"repo": "caf\u00e9/x"}}
+
+
+@pytest.mark.parametrize("content", [b"backend =", b'backend = "\xff"', None], ids=["no TOML", "not UTF-8", "missing"])
+def test_recipe_file_that_cannot_be_read(tmp_path, content):
+    path = tmp_path / "own.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"own\.toml"):
+        load_preset(path)
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [
+        ("k=10", 10),
+        ("k=0.5", 0.5),
+        ("k=true", True),
+        ("k=[1, 2]", [1, 2]),
+        ('k="10"', "10"),
+        ("k=minilm", "minilm"),
+        ("k=owner/name", "owner/name"),
+        ("k=a=b", "a=b"),
+        ("k=", ""),
+        ("k = 10 ", 10),
+        ("k= two words ", "two words"),
+        ("k=a\nb=2", "a\nb=2"),
+        ("k=1\nb=2", "1\nb=2"),
+    ],
+)
+def test_assignments(item, value):
+    assert parse_assignments([item]) == {"k": value}
+    assert type(parse_assignments([item])["k"]) is type(value)
+
+
+def test_assignments_keep_dotted_keys_and_the_last_value():
+    assert parse_assignments(["C=1", "encoder.max_length=128", "C=2"]) == {"C": 2, "encoder.max_length": 128}
+
+
+@pytest.mark.parametrize("item", ["C", "", "=1", " =1"])
+def test_assignment_without_key_or_value(item):
+    with pytest.raises(ConfigError, match=re.escape(repr(item))):
+        parse_assignments([item])
+
+
+@pytest.mark.parametrize("value", ["1", "0", "fake"])
+def test_string_options_may_look_like_numbers(value):
+    # Labels of 0 and 1 are the usual ones: data.positive=1 has to work from a shell without two layers of quotes.
+    assert decode(merge(PLAIN, parse_assignments([f"data.positive={value}"])), Recipe).data.positive == value
+
+
+@pytest.mark.parametrize("key", ["encoder.max_length", "encoder__max_length"])
+def test_merge_overrides_one_leaf(key):
+    merged = merge(PLAIN, {key: 128, "seed": 7})
+    assert merged == {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 128}, "seed": 7}
+    assert PLAIN["encoder"]["max_length"] == 64
+
+
+def test_merge_makes_missing_sections_and_takes_any_mapping():
+    merged = merge(MappingProxyType({"encoder": MappingProxyType({"repo": "a/b"})}), {"data.text": "body", "encoder.repo": "c/d"})
+    assert merged == {"encoder": {"repo": "c/d"}, "data": {"text": "body"}}
+
+
+def test_merge_into_a_value_is_refused():
+    with pytest.raises(ConfigError, match=r"'backend\.C' is not an option: 'backend' is a value"):
+        merge(PLAIN, {"backend.C": 1})
+
+
+def test_decode_fills_defaults_in_and_is_frozen():
+    recipe = decode(PLAIN, Recipe)
+    assert recipe == Recipe(backend="logreg", encoder=EncoderConfig(repo="owner/name", max_length=64))
+    assert (recipe.seed, recipe.data.min_tokens, recipe.data.max_tokens) == (42, 10, 512)
+    with pytest.raises(AttributeError):
+        recipe.seed = 1
+    assert decode(msgspec.to_builtins(recipe), Recipe) == recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "hint"),
+    [
+        ({"sead": 1}, "sead", "'seed'"),
+        ({"encoder.max_lenght": 1}, r"encoder\.max_lenght", "'max_length'"),
+        ({"data.lable": "x"}, r"data\.lable", "'label'"),
+        ({"qqq": 1}, "qqq", "Allowed: backend, data, description, encoder, seed"),
+    ],
+)
+def test_unknown_options_name_place_and_nearest(overrides, place, hint):
+    with pytest.raises(ConfigError, match=f"^{place} is not an option; .*{hint}"):
+        decode(merge(PLAIN, overrides), Recipe)
+
+
+def test_unknown_option_of_a_part_names_the_whole_place():
+    with pytest.raises(ConfigError, match=r"^encoder\.max_lenght is not an option"):
+        decode({"repo": "a/b", "max_lenght": 8}, EncoderConfig, "encoder")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "one"),
+        ("encoder", 5),
+        ("encoder.max_length", 7),
+        ("encoder.max_length", 8.5),
+        ("encoder.normalize", "yes"),
+        ("data.near_duplicates", 1.1),
+        ("data.near_duplicates", -0.1),
+        ("data.near_duplicates", float("nan")),
+        ("data.test", 1.0),
+        ("data.test", -0.1),
+        ("data.validation", float("nan")),
+        ("data.min_tokens", -1),
+        ("data.max_tokens", 0),
+        ("data.normalization", "stdy"),
+    ],
+)
+def test_values_out_of_range_name_the_place(key, value):
+    with pytest.raises(ConfigError, match=rf"not allowed: .*\$\.{re.escape(key)}"):
+        decode(merge(PLAIN, {key: value}), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("near_duplicates", 0),
+        ("near_duplicates", 1),
+        ("test", 0),
+        ("min_tokens", 0),
+        ("max_tokens", 1),
+        ("normalization", "study"),
+    ],
+)
+def test_values_at_the_edge_of_the_range(key, value):
+    assert getattr(decode(merge(PLAIN, {f"data.{key}": value}), Recipe).data, key) == value
+
+
+@pytest.mark.parametrize("missing", ["backend", "encoder"])
+def test_missing_options_are_named(missing):
+    with pytest.raises(ConfigError, match=f"`{missing}`"):
+        decode({key: value for key, value in PLAIN.items() if key != missing}, Recipe)

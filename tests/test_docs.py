@@ -1,0 +1,39 @@
+"""Every snippet of the documentation runs: Python blocks in one namespace a page, console blocks in a shell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Example
+from sybil.document import Document
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROMPT = "$ "
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+
+    for example in Document.parse(str(page), PythonCodeBlockParser(), CodeBlockParser("console", run_console)):
+        example.evaluate()
+
+
+def run_console(example: Example) -> None:
+    """Run the lines behind a prompt; other lines show output. What a page says to install is installed already."""
+    commands = [line.removeprefix(PROMPT) for line in example.parsed.splitlines() if line.startswith(PROMPT)]
+    assert commands, f"{example.path}, line {example.line}: a console block without a prompt"
+    for command in commands:
+        if not command.startswith("pip install"):
+            done = subprocess.run(command, shell=True, capture_output=True, text=True, encoding="utf-8")
+            assert done.returncode == 0, f"{example.path}, line {example.line}: {command}\n{done.stdout}{done.stderr}"

@@ -1,0 +1,34 @@
+"""Models saved by earlier releases still load, and answer as they did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reviewguard import Classifier
+from reviewguard.bundle import FORMAT_VERSION
+
+GOLDEN = Path(__file__).parent / "golden"
+FORMATS = sorted(path.name for path in GOLDEN.glob("format-*"))
+
+
+def test_the_current_format_has_its_golden_bundle() -> None:
+    assert f"format-{FORMAT_VERSION}" in FORMATS
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("kind", ["saved", "exported"])
+def test_old_bundles_answer_as_they_did(format_: str, kind: str) -> None:
+    expected = json.loads((GOLDEN / format_ / "expected.json").read_text())
+    classifier = Classifier.from_pretrained(GOLDEN / format_ / kind)
+    np.testing.assert_allclose(classifier.predict_proba(expected["texts"]), expected["probabilities"], atol=1e-4)
+    assert classifier.classes_.tolist() == ["fake", "real"]
+    assert [p.truncated for p in classifier.stream(expected["texts"])] == [False, False, False, True]
+
+
+def test_an_old_bundles_report_is_still_read() -> None:
+    report = Classifier.from_pretrained(GOLDEN / FORMATS[-1] / "exported").evaluate((["a kettle", "a pan"], ["fake", "real"]))
+    assert report.baseline is not None
