@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from reviewguard import config, hub
 from reviewguard.bundle import Bundle, Manifest, is_bundle, open_bundle, write_bundle
 from reviewguard.data.reviews import Data, read
 from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
+from reviewguard.estimator import Estimator
 from reviewguard.fitted import Fitted
 from reviewguard.runtime import OnnxScorer
 from reviewguard.scoring import Floats, Prediction, Scorer, predictions
@@ -29,7 +29,7 @@ _GRAPH: Final = "onnx/model.onnx"
 _STREAM_TEXTS: Final = 1024
 
 
-class Classifier:
+class Classifier(Estimator):
     """A text classifier: trained from a recipe, or loaded from a folder or the Hub.
 
     It is a scikit-learn estimator over texts: `clone`, `cross_val_score` and `GridSearchCV` work, and settings are named as
@@ -46,8 +46,7 @@ class Classifier:
             preset: Name of a preset (see `reviewguard presets`), path of a recipe in TOML, or a recipe as plain data.
             **overrides: Settings to change, such as `C=10` or `encoder__max_length=128`.
         """
-        self.preset = preset
-        self._overrides = dict(overrides)
+        super().__init__(preset, **overrides)
         self._fitted: Fitted | None = None
 
     @classmethod
@@ -218,6 +217,9 @@ class Classifier:
         """Accuracy of `predict(X)` against `y`, compared as strings."""
         return float(np.mean(self.predict(X) == np.array([str(label) for label in y])))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder; a model that is there already is replaced, atomically.
 
@@ -256,49 +258,6 @@ class Classifier:
             write_bundle(Path(folder), manifest, {**kept, _GRAPH: graph})
         return difference
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Settings as scikit-learn wants them: what the constructor was given; with `deep`, every setting there is."""
-        given = {"preset": self.preset, **self._overrides}
-        return {**_flatten(msgspec.to_builtins(self._recipe())), **given} if deep else given
-
-    def set_params(self, **params: Any) -> Classifier:
-        """Change settings; they are checked at once and take effect at the next training."""
-        previous = self.preset, self._overrides
-        self.preset = params.pop("preset", self.preset)
-        self._overrides = {**self._overrides, **params}
-        try:
-            self._recipe()
-        except ConfigError:
-            self.preset, self._overrides = previous
-            raise
-        return self
-
-    def __repr__(self) -> str:
-        given = "".join(f", {name}={value!r}" for name, value in self._overrides.items())
-        preset = f"<{self.preset.get('backend')} recipe>" if isinstance(self.preset, Mapping) else repr(str(self.preset))
-        return f"Classifier({preset}{given})"
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self._fitted is not None
-
-    def __sklearn_tags__(self) -> Any:
-        # Only scikit-learn asks for tags, so it is there to be imported.
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
-        )
-
-    def _recipe(self) -> config.Recipe:
-        with requires("train"):
-            from reviewguard import backends
-        base = self.preset if isinstance(self.preset, Mapping) else config.load_preset(self.preset)
-        merged = config.merge(base, self._overrides)
-        return config.decode(merged, backends.get_backend(str(merged.get("backend", ""))).Config)
-
     def _trained(self) -> Fitted:
         if self._fitted is None:
             raise NotTrainedError(
@@ -316,10 +275,3 @@ def _checked(texts: Iterable[str]) -> list[str]:
         if not isinstance(text, str):
             raise DataError(f"texts[{row}] is {type(text).__name__} {text!r}; every text must be a string")
     return checked
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}__") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

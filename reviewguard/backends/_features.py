@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,25 +48,20 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
     """
     store = FeatureStore(cache_folder() / _key(loaded), loaded.encoder.width)
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-    rows: dict[bytes, int] = {}
-    for row, key in enumerate(keys):
-        rows.setdefault(key, row)
-    out = np.empty((len(texts), loaded.encoder.width), dtype=np.float32)
-    for key, vector in store.find(set(rows)):
-        out[rows.pop(key)] = vector
-    missing = list(rows.values())
+    text_of = dict(zip(keys, texts, strict=True))
+    vectors: dict[bytes, Floats] = dict(store.find(text_of.keys()))
+    missing = [key for key in text_of if key not in vectors]
     loaded.encoder.to(best_device())
     for start in range(0, len(missing), SHARD_ROWS):
         chunk = missing[start : start + SHARD_ROWS]
-        encoded = loaded.tokenizer.encode([texts[row] for row in chunk])
+        encoded = loaded.tokenizer.encode([text_of[key] for key in chunk])
         title = f"encoding {start + len(chunk)} of {len(missing)}"
-        vectors = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, TextModel.token_budget, title)
-        if not np.isfinite(vectors).all():
+        new = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, TextModel.token_budget, title)
+        if not np.isfinite(new).all():
             raise DataError(f"the encoder {loaded.config.repo} gave vectors that are not finite; it cannot be used")
-        store.add([keys[row] for row in chunk], vectors)
-        out[chunk] = vectors
-    first = {key: row for row, key in reversed(list(enumerate(keys)))}
-    return out[[first[key] for key in keys]]
+        store.add(chunk, new)
+        vectors |= zip(chunk, new, strict=True)
+    return np.stack([vectors[key] for key in keys])
 
 
 def _key(loaded: LoadedEncoder) -> str:
@@ -106,18 +101,18 @@ class FeatureStore:
                 if time.time() - stray.stat().st_mtime > _DAY_SECONDS:
                     stray.unlink()
 
-    def find(self, wanted: set[bytes]) -> Iterator[tuple[bytes, NDArray[np.float32]]]:
+    def find(self, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, Floats]]:
         """Yield (key, vector) once for each wanted key that is stored."""
-        wanted = set(wanted)
+        remaining = set(wanted)
         for shard in sorted(self._folder.glob("*.safetensors")):
-            if not wanted:
+            if not remaining:
                 return
             tensors = self._read(shard)
             if tensors is None:
                 continue
             for key, vector in zip(map(bytes, tensors["keys"]), tensors["vectors"], strict=True):
-                if key in wanted:
-                    wanted.discard(key)
+                if key in remaining:
+                    remaining.discard(key)
                     yield key, vector
 
     def add(self, keys: Sequence[bytes], vectors: Floats) -> None:

@@ -83,15 +83,14 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
 
 
 def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
-    kept, folds = Fraction(share).limit_denominator(20).as_integer_ratio()
-    if not 0 < kept < folds:
-        raise DataError(f"cannot hold out {share:.3g} of the rows: a share is a twentieth or more, and something must be left")
     smallest = min(Counter(labels.tolist()).values())
     available = len(set(groups.tolist()))
-    if smallest < folds or available < folds:
+    # The share as a number of folds: few rows or groups allow only coarse ones.
+    kept, folds = Fraction(share).limit_denominator(min(20, smallest, available)).as_integer_ratio()
+    if not 0 < kept < folds:
         raise DataError(
-            f"{source} is too small to split: its rarest class has {smallest} row(s) and there are {available} "
-            f"independent groups; {folds} are needed to hold out {share:.0%}. Pass validation data, or add rows"
+            f"{source} is too small to hold out {share:.0%} of its rows: the rarest class has {smallest} row(s), and there are "
+            f"{available} independent groups. Pass validation data, or add rows"
         )
     folded = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     parts = [held for _, held in islice(folded.split(labels, labels, groups), kept)]
