@@ -125,7 +125,7 @@ def open_bundle(folder: Path) -> Bundle:
                 "If it was written by a newer release, run: pip install --upgrade reviewguard"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST} is malformed: {error}") from error
     for name, entry in manifest.files.items():
         _check_name(name, folder)
@@ -147,7 +147,7 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
     Raises:
         BundleError: If the target exists and is something other than a bundle, or cannot be written.
     """
-    target = target.absolute()
+    target = target.resolve()
     if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
         raise BundleError(f"{target} exists and is not a model of reviewguard; it is left alone. Choose another folder")
     staging, aside = target.parent / f".{target.name}.new", _aside(target)
@@ -156,21 +156,22 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
         with files.exclusive(target):
             # Under the lock, whatever lies here was left by a process that died.
             shutil.rmtree(staging, ignore_errors=True)
-            if aside.exists() and not target.exists():
-                os.rename(aside, target)
-            shutil.rmtree(aside, ignore_errors=True)
-            entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
-            manifest = msgspec.structs.replace(manifest, files=entries)
-            _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-            for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
-                files.sync_folder(folder)
-            if target.exists():
-                os.rename(target, aside)
-            os.rename(staging, target)
-            files.sync_folder(target.parent)
+            try:
+                entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
+                manifest = msgspec.structs.replace(manifest, files=entries)
+                _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+                for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
+                    files.sync_folder(folder)
+                if target.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                    os.rename(target, aside)
+                os.rename(staging, target)
+                files.sync_folder(target.parent)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise BundleError(f"cannot write {target}: {error.strerror or error}") from error
+        raise BundleError(f"cannot write {target}: {error}") from error
 
 
 def _aside(target: Path) -> Path:
@@ -179,7 +180,7 @@ def _aside(target: Path) -> Path:
 
 def _whole(folder: Path) -> Path:
     # Between its two renames `write_bundle` keeps the old bundle aside; a kill in between leaves it there.
-    folder = folder.absolute()
+    folder = folder.resolve()
     return _aside(folder) if not folder.exists() and _aside(folder).exists() else folder
 
 
@@ -192,18 +193,18 @@ def _put(root: Path, name: str, content: bytes | Path) -> FileEntry:
 
 def _check_name(name: str, folder: Path) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or ":" in name or name == MANIFEST:
+    if path.is_absolute() or not path.parts or ".." in path.parts or set(name) & set("\\:\0") or name == MANIFEST:
         raise BundleError(f"{folder / MANIFEST} lists {name!r}, which is not a plain path inside the folder")
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
     try:
         size = path.stat().st_size
-        digest = files.sha256(path) if size == entry.size else ""
+        digest = files.sha256(path)
     except OSError as error:
         raise IntegrityError(f"{path} is listed in the manifest and cannot be read: {error.strerror}; fetch it again") from error
-    if digest != entry.sha256:
+    if (size, digest) != (entry.size, entry.sha256):
         raise IntegrityError(
             f"{path} is not the file that was saved: expected {entry.size} bytes with sha256 {entry.sha256}, "
-            f"got {size} bytes{f' with sha256 {digest}' if digest else ''}; fetch or save the model again"
+            f"got {size} bytes with sha256 {digest}; fetch or save the model again"
         )

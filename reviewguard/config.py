@@ -7,6 +7,7 @@ unknown key everywhere else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -125,9 +126,9 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Read command-line overrides such as `C=10` and `encoder.max_length=128`.
+    """Read command-line overrides such as `C=10` and `hidden=[64, 32]`.
 
-    A value is read as TOML where it is TOML (numbers, true, quoted strings), else as the plain string it is.
+    An array or a quoted string is read as TOML; anything else stays as it is, and `decode` turns it into its option's type.
 
     Raises:
         ConfigError: If an item has no `=`.
@@ -137,10 +138,10 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"an override is KEY=VALUE, such as encoder.max_length=128; got {item!r}")
-        try:
-            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            overrides[key.strip()] = value.strip()
+        overrides[key.strip()] = value.strip()
+        if value.strip().startswith(("[", "'", '"')):
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
     return overrides
 
 
@@ -159,14 +160,14 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 
 def decode(values: Mapping[str, Any], type_: type[R], where: str = "") -> R:
-    """Decode plain data into a settings type, refusing unknown keys and wrong types.
+    """Decode plain data into a settings type, refusing unknown keys and wrong types; "10" will do for a number.
 
     Raises:
         ConfigError: With the nearest allowed key, or the expected type, and the place.
     """
     _refuse_unknown(values, type_, where)
     try:
-        return msgspec.convert(values, type_)
+        return msgspec.convert(values, type_, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where or 'the recipe'} has a value that is not allowed: {error}") from error
 

@@ -67,6 +67,10 @@ class MissingExtra(ReviewGuardError, ImportError):
             f"this needs the package {package!r}, which the base install leaves out; run: pip install 'reviewguard[{extra}]'",
             name=package,
         )
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str | None, str]]:
+        return type(self), (self.name, self.extra)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final
 
 from reviewguard.errors import ReviewGuardError
 
-_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_repo_id(name: str) -> bool:
@@ -36,7 +36,7 @@ def fetch(repo: str, revision: str | None, error: type[ReviewGuardError], *, onl
 
     try:
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(only) if only else None))
-    except (OSError, ValueError, RuntimeError) as cause:
+    except Exception as cause:  # the client's errors and those of its HTTP library share no base class
         raise error(
             f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: {cause}. "
             "Check the name and the network, or pass a local folder"

@@ -90,7 +90,7 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
             ):
                 sink.truncate(progress.bytes_out)
                 for block in chain([head], blocks):
-                    sink.write(block.encode("utf-8", "surrogatepass"))
+                    sink.write(block.encode("utf-8", "replace"))
                     sink.flush()
                     os.fsync(sink.fileno())
                     progress.bytes_out = sink.tell()

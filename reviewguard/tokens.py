@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from reviewguard.data.normalize import encodable
 from reviewguard.errors import BundleError
 
 #: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
@@ -69,7 +70,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise texts, cutting each after `max_length` tokens."""
-        cut = [_encodable(text[:MAX_CHARS]) for text in texts]
+        cut = [encodable(text[:MAX_CHARS]) for text in texts]
         # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
         return [
             Encoded(encoding.ids or [self._pad_id], bool(encoding.overflowing) or len(text) > MAX_CHARS)
@@ -78,7 +79,7 @@ class Tokenizer:
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""
-        encodings = self._plain.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)
+        encodings = self._plain.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
         return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
 
     def pad(self, encoded: Sequence[Encoded]) -> Batch:
@@ -97,12 +98,3 @@ class Tokenizer:
             "tokenizer.json": self._cut.to_str(pretty=False).encode(),
             "tokenizer_config.json": json.dumps({**self._config, "model_max_length": self.max_length}, indent=1).encode(),
         }
-
-
-def _encodable(text: str) -> str:
-    # JSON can carry half of a surrogate pair, which is no character and which tokenizers refuses.
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -123,7 +123,7 @@ class TestSplits:
 
     def test_both_is_a_contradiction(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
         data = columns([{**row, "split": "train"} for row in rows])
-        with pytest.raises(DataError, match=r"leave one out, or set data\.split= "):
+        with pytest.raises(DataError, match=r"leave one out: set data\.split= "):
             Classifier("minilm-logreg", **tiny_settings).train(data, columns(rows))
         Classifier("minilm-logreg", **tiny_settings, data__split="").train(data, columns(rows))
 

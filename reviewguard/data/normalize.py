@@ -22,6 +22,15 @@ _SPACE_BEFORE_PUNCTUATION: Final = re.compile(r" +([,.!?;:])")
 _PUNCTUATION: Final = re.compile(r"[^\w\s]")
 
 
+def encodable(text: str) -> str:
+    """The text with halves of surrogate pairs replaced: JSON can carry one, and no encoding can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def _collapse(text: str) -> str:
     return " ".join(text.split())
 
@@ -32,17 +41,17 @@ def typography(text: str) -> str:
     White space is collapsed, no space stands before punctuation, quotes and dashes have one style, and invisible
     characters are dropped.
     """
-    return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(text.translate(_ONE_STYLE)))
+    return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(encodable(text).translate(_ONE_STYLE)))
 
 
 def study(text: str) -> str:
     """Lower-case and strip punctuation, as the study did; generated text is told apart less well after it."""
-    return _collapse(_PUNCTUATION.sub(" ", text.lower()))
+    return _collapse(_PUNCTUATION.sub(" ", encodable(text).lower()))
 
 
 def none(text: str) -> str:
-    """Leave the text as it is."""
-    return text
+    """Leave the text as it is, as far as it can be encoded."""
+    return encodable(text)
 
 
 NORMALIZERS: Final[dict[str, Callable[[str], str]]] = {"typography": typography, "study": study, "none": none}

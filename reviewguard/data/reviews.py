@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
+from reviewguard.data.normalize import encodable
 from reviewguard.errors import DataError, nearest, requires
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
@@ -91,11 +93,17 @@ def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
         DataError: If the source or a column cannot be used; the message lists what is there.
     """
     if isinstance(data, tuple) and len(data) == 2:
+        for values in data:
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise DataError(f"(texts, labels) is a pair of lists; got {type(values).__name__} {values!r} in it")
         texts, labels = list(data[0]), list(data[1])
         if len(texts) != len(labels):
             raise DataError(f"texts and labels differ in length: {len(texts)} and {len(labels)}")
         return Reviews(texts=_texts(texts, "texts"), labels=_labels(labels), source="(texts, labels)")
     columns, source = _columns(data)
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns of {source} differ in length: {lengths}")
     text_column = pick_column(columns, text, TEXT_COLUMNS, "text", source)
     label_column = pick_column(columns, label, LABEL_COLUMNS, "label", source)
     return Reviews(
@@ -170,8 +178,7 @@ def _iter_csv(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
     reader = csv.reader(file, delimiter="\t" if path.suffix.casefold() == ".tsv" else ",", strict=True)
     try:
         header = next((row for row in reader if row), [])
-        if repeated := sorted({name for name in header if header.count(name) > 1}):
-            raise DataError(f"{path} has columns of the same name: {', '.join(map(repr, repeated))}")
+        _refuse_repeated(header, str(path))
         for row in reader:
             if not row and len(header) > 1:
                 continue
@@ -192,7 +199,7 @@ def _iter_jsonl(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
             raise DataError(f"{path}, line {number}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}")
@@ -207,16 +214,17 @@ def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
         columns: dict[str, list[Any]] = {}
         count = 0
         for count, row in enumerate(iter_rows(path), start=1):
-            for name in row.keys() - columns.keys():
-                columns[name] = [None] * (count - 1)
+            for name in row:
+                if name not in columns:
+                    columns[name] = [None] * (count - 1)
             for name, values in columns.items():
                 values.append(row.get(name))
         if not count:
             raise DataError(f"{path} has no rows")
         return columns, str(path)
     if isinstance(data, Mapping):
-        if type(data).__name__ == "DatasetDict":
-            raise DataError(f"got a DatasetDict; pass one of its splits: {', '.join(map(repr, data))}")
+        if type(data).__name__.endswith("DatasetDict"):
+            raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")
         return {str(name): list(values) for name, values in data.items()}, "the mapping"
     names = getattr(data, "column_names", None)
     if names is None:
@@ -226,7 +234,13 @@ def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
             f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, a Dataset, "
             "a mapping of columns, or (texts, labels)"
         )
+    _refuse_repeated([str(name) for name in names], f"the {type(data).__name__}")
     return {str(name): list(data[name]) for name in names}, f"the {type(data).__name__}"
+
+
+def _refuse_repeated(names: list[str], source: str) -> None:
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{source} has columns of the same name: {', '.join(map(repr, repeated))}")
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
@@ -239,14 +253,16 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def _is_null(value: object) -> bool:
-    # NaN, and pandas' NaT and NA, are the values that do not equal themselves (NA refuses to say).
+def is_null(value: object) -> bool:
+    """Whether a value is None, or one that does not equal itself: NaN, NaT, and pandas' NA, which refuses to say."""
     if value is None:
         return True
     try:
         return bool(value != value)  # noqa: PLR0124
-    except (TypeError, ValueError):
+    except TypeError:
         return True
+    except ValueError:  # an array
+        return False
 
 
 def _texts(values: Sequence[Any], where: str) -> list[str | None]:
@@ -254,7 +270,7 @@ def _texts(values: Sequence[Any], where: str) -> list[str | None]:
     for row, value in enumerate(values):
         if isinstance(value, str):
             texts.append(str(value))
-        elif _is_null(value):
+        elif is_null(value):
             texts.append(None)
         else:
             raise DataError(f"{where}, row {row} (counted from 0): a text is a string, got {type(value).__name__} {value!r}")
@@ -264,10 +280,10 @@ def _texts(values: Sequence[Any], where: str) -> list[str | None]:
 def _labels(values: Iterable[Any]) -> list[str | None]:
     labels: list[str | None] = []
     for value in values:
-        if _is_null(value) or value == "":
+        if is_null(value) or (isinstance(value, str) and not value):
             labels.append(None)
-        elif isinstance(value, float) and value.is_integer():
-            labels.append(str(int(value)))  # a column of 0 and 1 with gaps reads as 0.0 and 1.0
+        elif isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
+            labels.append(str(int(float(value))))  # a column of 0 and 1 with gaps reads as 0.0 and 1.0
         else:
-            labels.append(str(value))
+            labels.append(encodable(str(value)))
     return labels

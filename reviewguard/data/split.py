@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
-from reviewguard.data.reviews import Reviews
+from reviewguard.data.reviews import Reviews, is_null
 from reviewguard.errors import DataError, requires
 
 with requires("train"):
@@ -104,7 +104,11 @@ def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArr
     if config.group:
         if config.group not in reviews.columns:
             raise DataError(f"{reviews.source} has no column {config.group!r} to group by; it has {', '.join(reviews.columns)}")
-        keys.append(np.unique([str(value) for value in reviews.columns[config.group]], return_inverse=True)[1])
+        named = [
+            f"row {row}" if is_null(value) or value == "" else f"group {value}"
+            for row, value in enumerate(reviews.columns[config.group])
+        ]
+        keys.append(np.unique(named, return_inverse=True)[1])
     # Rows that share any key are connected through a node for that key.
     n = len(texts)
     left = np.tile(np.arange(n), len(keys))
@@ -130,12 +134,12 @@ def from_csv(path: str | Path, texts: Sequence[str]) -> list[SplitName | None]:
         DataError: If the file cannot be read or knows none of the texts.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            known = {row["sha256"]: row["split"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, csv.Error) as error:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            known = {row["sha256"]: row["split"] for row in csv.DictReader(file) if row["split"]}
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the split file {path}: {error!r}; it has the columns sha256 and split") from error
-    sides = [known.get(row_hash(text)) for text in texts]
-    if not any(sides):
+    sides = dict(zip(known, column_split(list(known.values()), "split"), strict=True))
+    found = [sides.get(row_hash(text)) for text in texts]
+    if not any(found):
         raise DataError(f"the split file {path} knows none of the {len(texts)} texts: is it for other data?")
-    column_split([side for side in sides if side], "split")
-    return cast("list[SplitName | None]", sides)
+    return found

@@ -60,7 +60,9 @@ class Baseline:
 
     def to_files(self) -> dict[str, bytes]:
         """Contents of the files of a bundle."""
-        tensors = {"idf": self._idf, "weight": self._weight, "bias": self._bias}
+        # safetensors writes an array's memory as it lies, so one in Fortran order would come back scrambled.
+        fitted = {"idf": self._idf, "weight": self._weight, "bias": self._bias}
+        tensors = {name: np.ascontiguousarray(values) for name, values in fitted.items()}
         return {TERMS_FILE: msgspec.json.encode(self._terms), WEIGHTS_FILE: safetensors.numpy.save(tensors)}
 
     @classmethod
@@ -73,6 +75,10 @@ class Baseline:
         try:
             terms = msgspec.json.decode(files[TERMS_FILE], type=list[str])
             tensors = safetensors.numpy.load(files[WEIGHTS_FILE])
+            shapes = [tensors[name].shape for name in ("idf", "weight", "bias")]
+            classes = len(tensors["bias"])
+            if shapes != [(len(terms),), (classes, len(terms)), (classes,)]:
+                raise ValueError(f"{len(terms)} terms with tensors of shapes {shapes}")
             return cls(terms, tensors["idf"], tensors["weight"], tensors["bias"])
         except (msgspec.MsgspecError, safetensors.SafetensorError, KeyError, ValueError) as error:
             raise BundleError(f"the baseline's files are malformed: {error}") from error

@@ -325,6 +325,12 @@ def test_rows_are_read_one_at_a_time(tmp_path):
         assert next(iter_rows(path, file)) == {"text": "a", "label": "b"}
 
 
+@pytest.mark.parametrize(("name", "content"), [("x.csv", 'text\na\n\n"b\n\nc"\n'), ("x.tsv", '\r\ntext\r\na\r\n\r\n"b\n\nc"')])
+def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    assert list(iter_rows(tmp_path / name)) == [{"text": "a"}, {"text": ""}, {"text": "b\n\nc"}]
+
+
 def test_parquet_cannot_be_streamed(tmp_path):
     with pytest.raises(DataError, match=r"ends in '\.parquet'; rows can be read one by one from \.csv"):
         open_text(_parquet(tmp_path / "x.parquet"))

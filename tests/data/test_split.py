@@ -70,7 +70,7 @@ def test_everything_is_train_where_nothing_is_held_out():
 
 @pytest.mark.parametrize(("test", "validation"), [(0.5, 0.5), (0.6, 0.6), (0.9, 0.2)])
 def test_shares_that_leave_nothing_to_train_on_are_refused(test, validation):
-    with pytest.raises((DataError, ConfigError), match=r"test|validation"):
+    with pytest.raises((DataError, ConfigError), match=r"hold out|nothing"):
         make_split(_reviews(400), DataConfig(test=test, validation=validation), 0)
 
 
@@ -151,12 +151,12 @@ def test_unknown_group_column():
     [
         (_reviews(6), DataConfig(), r"rarest class has 2 row\(s\)"),
         (_reviews(100, fake=50), DataConfig(), r"rarest class has 2 row\(s\)"),
-        (_reviews(100, fake=2, g=[1, 2] * 50), DataConfig(group="g"), "2 independent groups; 5 are needed"),
+        (_reviews(100, fake=2, g=[1, 2] * 50), DataConfig(group="g"), "2 independent groups"),
         (Reviews(texts=["the same words"] * 60, labels=["a", "b"] * 30), DataConfig(), "1 independent groups"),
     ],
 )
 def test_too_few_rows(reviews, config, said):
-    with pytest.raises(DataError, match=f"too small to split: .*{said}.*Pass validation data, or add rows"):
+    with pytest.raises(DataError, match=f"is too small to hold out 20% .*{said}.*Pass validation data, or add rows"):
         make_split(reviews, config, 0)
 
 

@@ -7,6 +7,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
+from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import read
 from reviewguard.errors import BundleError
 from reviewguard.evaluation.baseline import FILES, TERMS_FILE, WEIGHTS_FILE, Baseline
@@ -73,7 +74,7 @@ def test_files_round_trip(rows, fitted, classes):
 
 def test_texts_with_half_a_surrogate_pair_can_be_saved():
     # JSON may carry one; everything before this point takes it.
-    texts = [*TEXTS[:-1], "bad \ud800 bad"]
+    texts = list(map(NORMALIZERS["none"], [*TEXTS[:-1], "bad \ud800 bad"]))
     baseline = Baseline.fit(texts, np.array([0, 1] * 3), 2, seed=0)
     again = Baseline.from_files(baseline.to_files())
     np.testing.assert_array_equal(again.scores(TEXTS), baseline.scores(TEXTS))
