@@ -27,7 +27,7 @@ def main() -> None:
     print(f"\n2. saved to {OUT / 'model'}; exported to {OUT / 'onnx'}, largest logit difference from torch {difference:.1g}")
 
     command = ["predict", str(SAMPLE), "--model", str(OUT / "onnx"), "--out", str(OUT / "predictions.csv")]
-    print(f"\n3. reviewguard {' '.join(command)}")
+    print(f"\n3. reviewguard {' '.join(command)}", flush=True)
     subprocess.run([sys.executable, "-m", "reviewguard", *command], check=True)
     with open(OUT / "predictions.csv", encoding="utf-8", newline="") as file:
         for _, row in zip(range(5), csv.DictReader(file), strict=False):

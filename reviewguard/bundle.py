@@ -105,12 +105,21 @@ def is_bundle(folder: Path) -> bool:
 def open_bundle(folder: Path) -> Bundle:
     """Read the manifest and verify every file that it lists.
 
+    Loading while another process replaces the bundle gives the old one or the new one.
+
     Raises:
         BundleError: If the folder holds no bundle or the manifest is malformed.
         FormatVersionError: If the format is newer than this reviewguard.
         IntegrityError: If a file is missing or altered.
     """
-    folder = _whole(folder)
+    try:
+        return _open(_whole(folder))
+    except BundleError:
+        # A writer may have swapped the folder between the manifest and its files; it does not do so twice in a row.
+        return _open(_whole(folder))
+
+
+def _open(folder: Path) -> Bundle:
     try:
         if (folder / MANIFEST).stat().st_size > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{folder / MANIFEST} is larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")

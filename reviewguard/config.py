@@ -37,9 +37,9 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
         min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
         max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.
-        validation: Share of rows for validation where the library splits, to the nearest fraction with a denominator of at
-            most 20, and of at most the rows of the rarest class and the number of groups.
-        test: Share of rows for test where the library splits, to the same precision.
+        validation: Share of rows for validation where the library splits; met to a twentieth of itself, where the rows of the
+            rarest class and the number of groups allow it.
+        test: Share of rows for test where the library splits, met alike.
         split_file: `split.csv` of an earlier run, to be reproduced whatever a column of splits says; empty: split anew.
     """
 

@@ -91,8 +91,9 @@ def measure(
     if target is None:
         truth, columns = (y[:, None] == indices).astype(int), np.asarray(scores)
     else:
-        others = np.delete(scores, target, axis=1).max(axis=1)
-        truth, columns = (y == target).astype(int), scores[:, target] - others
+        # In float64, so that probabilities next to 1 are told apart by what is left for the other class.
+        exact = np.asarray(scores, dtype=np.float64)
+        truth, columns = (y == target).astype(int), exact[:, target] - np.delete(exact, target, axis=1).max(axis=1)
     if len(np.unique(y)) < len(classes):
         metrics |= dict.fromkeys(("roc_auc", "pr_auc"), Estimate(None, None, None))
     else:

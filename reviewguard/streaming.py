@@ -48,7 +48,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class _Progress(msgspec.Struct, kw_only=True):
     """How far a run got; written after its rows are on disk, so it never promises too much."""
 
-    model: str
+    job: str  # the model and the column of texts, hashed
     rows: int = 0
     errors: int = 0
     truncated: int = 0
@@ -79,7 +79,8 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
     try:
         with files.exclusive(out, timeout=0), open_text(source) as file:
-            progress = _left_over(partial, record, hashlib.sha256(msgspec.json.encode(classifier.manifest)).hexdigest())
+            job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text])).hexdigest()
+            progress = _left_over(partial, record, job)
             resumed = progress.rows
             size = source.stat().st_size
             blocks = _blocks(classifier, source, file, out, text, progress)
@@ -107,7 +108,7 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
 
 def predict_to_stdout(classifier: Classifier, source: Path, *, text: str = "", as_json: bool = False) -> Summary:
     """Write rows with predictions to standard output, as CSV or JSONL like the source (`as_json`: always JSONL)."""
-    progress = _Progress(model="")
+    progress = _Progress(job="")
     with open_text(source) as file:
         for block in _blocks(classifier, source, file, Path("-.jsonl") if as_json else source, text, progress):
             sys.stdout.write(block)
@@ -118,17 +119,20 @@ def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
     return Summary(rows=progress.rows, resumed=resumed, errors=progress.errors, truncated=progress.truncated, out=out)
 
 
-def _left_over(partial: Path, record: Path, model: str) -> _Progress:
+def _left_over(partial: Path, record: Path, job: str) -> _Progress:
     """What an interrupted run left to go on from."""
     if not partial.exists() or not record.exists():
-        return _Progress(model=model)
+        return _Progress(job=job)
     try:
         progress = msgspec.json.decode(record.read_bytes(), type=_Progress)
-    except msgspec.MsgspecError as error:
+        if partial.stat().st_size < progress.bytes_out:
+            raise ValueError(f"{partial} is shorter than it says")
+    except (msgspec.MsgspecError, ValueError) as error:
         raise DataError(f"{record} is damaged ({error}); delete it and {partial} to start afresh") from error
-    if progress.model != model:
+    if progress.job != job:
         raise DataError(
-            f"{partial} was begun with another model; delete it and {record} to start afresh, or choose another output"
+            f"{partial} was begun with another model or column of texts; delete it and {record} to start afresh, or choose "
+            "another output"
         )
     return progress
 

@@ -61,6 +61,33 @@ assert classifier.predict(["a good kettle"]).shape == (1,)
     assert done.returncode == 0, done.stderr
 
 
+def test_an_export_on_the_hub_predicts_from_the_cache_without_network(models: Path, tmp_path: Path) -> None:
+    """The real client, offline, on a cache laid out as it lays it out: snapshots of links into a store of blobs."""
+    repository, commit = tmp_path / "models--me--my-model", "0123456789abcdef0123456789abcdef01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "blobs").mkdir()
+    exported = models / "exported"
+    for number, path in enumerate(sorted(path for path in exported.rglob("*") if path.is_file())):
+        (repository / "blobs" / str(number)).write_bytes(path.read_bytes())
+        link = repository / "snapshots" / commit / path.relative_to(exported)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(repository / "blobs" / str(number))
+    code = """
+import os
+os.environ |= {"HF_HUB_CACHE": sys.argv[2], "HF_HUB_OFFLINE": "1"}
+import numpy as np
+from reviewguard import Classifier
+
+for revision in (None, "0123456789abcdef0123456789abcdef01234567"):
+    classifier = Classifier.from_pretrained("me/my-model", revision=revision)
+    expected = np.load(sys.argv[1] + "/expected.npy")
+    np.testing.assert_allclose(classifier.predict_proba(["a good kettle", ""]), expected, atol=1e-4)
+"""
+    done = run(code, models, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("call", "extra"),
     [

@@ -145,8 +145,10 @@ def test_other_input_or_another_model_is_not_mixed_in(
         interrupt_after(patch, 1)
         with pytest.raises(Interrupted):
             predict_file(classifier, source, tmp_path / "out.csv")
-    with pytest.raises(DataError, match="begun with another model; delete"):
+    with pytest.raises(DataError, match="begun with another model or column"):
         predict_file(other, source, tmp_path / "out.csv")
+    with pytest.raises(DataError, match="begun with another model or column"):
+        predict_file(classifier, source, tmp_path / "out.csv", text="note")
     original = source.read_text()
     source.write_text(original.replace("Kettle number 3,", "Kettle number 4,", 1))
     with pytest.raises(DataError, match=r"first 1024 rows of .* are not the ones"):
@@ -156,6 +158,20 @@ def test_other_input_or_another_model_is_not_mixed_in(
         predict_file(classifier, source, tmp_path / "out.csv")
     source.write_text(original)
     assert predict_file(classifier, source, tmp_path / "out.csv").resumed == 1024
+
+
+@pytest.mark.parametrize("damage", ["record", "partial"])
+def test_what_a_run_left_may_be_damaged(
+    classifier: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(Interrupted):
+            predict_file(classifier, source, tmp_path / "out.csv")
+    broken = tmp_path / ("out.csv.progress" if damage == "record" else "out.csv.partial")
+    broken.write_bytes(broken.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"out.csv.progress is damaged .*; delete it and"):
+        predict_file(classifier, source, tmp_path / "out.csv")
 
 
 def test_a_bad_row_late_in_the_file_loses_nothing(classifier: Classifier, source: Path, tmp_path: Path) -> None:

@@ -85,8 +85,7 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
 def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
     smallest = min(Counter(labels.tolist()).values())
     available = len(set(groups.tolist()))
-    # The share as a number of folds: few rows or groups allow only coarse ones.
-    kept, folds = Fraction(share).limit_denominator(min(20, smallest, available)).as_integer_ratio()
+    kept, folds = _as_folds(share, min(smallest, available))
     if not 0 < kept < folds:
         raise DataError(
             f"{source} is too small to hold out {share:.0%} of its rows: the rarest class has {smallest} row(s), and there are "
@@ -95,6 +94,15 @@ def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float,
     folded = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     parts = [held for _, held in islice(folded.split(labels, labels, groups), kept)]
     return np.sort(np.concatenate(parts))
+
+
+def _as_folds(share: float, most: int) -> tuple[int, int]:
+    """The share as folds to hold out of folds in all: as few as come within a twentieth of it, and at most `most`."""
+    for limit in (20, 100, 1000):
+        fraction = Fraction(share).limit_denominator(min(limit, most))
+        if abs(fraction - Fraction(share)) <= share / 20:
+            break
+    return fraction.as_integer_ratio()
 
 
 def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArray[np.int64]:

@@ -55,7 +55,7 @@ def test_shares_of_the_sample(sample):
 
 @pytest.mark.parametrize(
     ("test", "validation"),
-    [(0.2, 0), (0, 0.1), (0.05, 0.05), (0.15, 0.15), (0.3, 0.1), (0.4, 0.1), (0.2, 0.6), (0.7, 0.1), (0.33, 0.33)],
+    [(0.2, 0), (0, 0.1), (0.05, 0.05), (0.02, 0.1), (0.15, 0.15), (0.3, 0.1), (0.4, 0.1), (0.2, 0.6), (0.7, 0.1), (0.33, 0.33)],
 )
 def test_shares_are_those_asked_for(test, validation):
     sizes = Counter(make_split(_reviews(400), DataConfig(test=test, validation=validation, near_duplicates=0), 0))

@@ -1,0 +1,50 @@
+"""The built wheel, installed alone into an empty environment, predicts; and it carries what it should."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXPORT = ROOT / "tests" / "golden" / "format-1" / "exported"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"reviewguard"}
+    for needed in ("reviewguard/py.typed", "reviewguard/presets/minilm-logreg.toml"):
+        assert needed in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard").rglob("*.py")}
+    assert sources <= set(names)
+
+
+@pytest.mark.slow
+def test_the_base_install_predicts_and_has_no_torch(wheel: Path, tmp_path: Path, sample: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
+    subprocess.run(pip, check=True)
+    for heavy in ("torch", "transformers", "sklearn", "scipy", "pandas"):
+        assert subprocess.run([binaries / "python", "-c", f"import {heavy}"], capture_output=True).returncode, heavy
+    command = [binaries / "reviewguard", "predict", sample, "--model", EXPORT, "--out", tmp_path / "out.csv"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("text,label,category,rating,predicted_label,")
+    refused = subprocess.run([*command[:1], "evaluate", sample, "--model", EXPORT], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "pip install 'reviewguard[train]'" in refused.stderr
