@@ -34,7 +34,7 @@ results: wheel
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export]' --group dev
 	touch $@
