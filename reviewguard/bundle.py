@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -136,6 +137,8 @@ def _open(folder: Path) -> Bundle:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST} is malformed: {error}") from error
+    if len(set(manifest.classes)) < len(manifest.classes) or manifest.positive not in (None, *manifest.classes):
+        raise BundleError(f"{folder / MANIFEST} is malformed: classes {manifest.classes}, positive {manifest.positive!r}")
     for name, entry in manifest.files.items():
         _check_name(name, folder)
         _verify(folder / name, entry)
@@ -157,8 +160,7 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
         BundleError: If the target exists and is something other than a bundle, or cannot be written.
     """
     target = target.resolve()
-    if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target} exists and is not a model of reviewguard; it is left alone. Choose another folder")
+    check_target(target)
     staging, aside = target.parent / f".{target.name}.new", _aside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +169,8 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
             shutil.rmtree(staging, ignore_errors=True)
             try:
                 entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
+                if altered := [name for name, entry in entries.items() if manifest.files.get(name, entry) != entry]:
+                    raise IntegrityError(f"{', '.join(altered)} changed on disk since this model was loaded; load it again")
                 manifest = msgspec.structs.replace(manifest, files=entries)
                 _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
                 for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
@@ -181,6 +185,26 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"cannot write {target}: {error}") from error
+
+
+def check_target(target: Path) -> None:
+    """See that a bundle may be written to a folder: that nothing there would be lost but an older bundle.
+
+    Raises:
+        BundleError: Naming what is in the way.
+    """
+    if not target.exists():
+        return
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()} if target.is_dir() else {"."}
+    try:
+        listed = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Manifest).files.keys() | {MANIFEST}
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        listed = set()
+    if foreign := sorted(found - listed):
+        raise BundleError(
+            f"{target} exists and holds what is no part of a model of reviewguard, such as {foreign[0]!r}; it is left alone. "
+            "Choose another folder"
+        )
 
 
 def _aside(target: Path) -> Path:
@@ -208,8 +232,9 @@ def _check_name(name: str, folder: Path) -> None:
 
 def _verify(path: Path, entry: FileEntry) -> None:
     try:
-        size = path.stat().st_size
-        digest = files.sha256(path)
+        state = path.stat()
+        size = state.st_size if stat.S_ISREG(state.st_mode) else -1
+        digest = files.sha256(path) if size == entry.size else "not computed"
     except OSError as error:
         raise IntegrityError(f"{path} is listed in the manifest and cannot be read: {error.strerror}; fetch it again") from error
     if (size, digest) != (entry.size, entry.sha256):

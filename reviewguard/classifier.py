@@ -63,6 +63,11 @@ class Classifier(Estimator):
             ConfigError: If the name is none of the three.
             MissingExtra: If the model needs torch and it is not installed; an export does not.
         """
+        local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
+        if local and revision is not None:
+            raise ConfigError(
+                f"{str(name)!r} is a folder or a preset here, which has no revision; leave out revision={revision!r}"
+            )
         if is_bundle(Path(name)):
             return cls._load(open_bundle(Path(name)), overrides)
         if Path(name).is_dir():
@@ -189,6 +194,7 @@ class Classifier(Estimator):
         fitted = self._trained()
         manifest = fitted.manifest
         with requires("train"):
+            from reviewguard.data.split import side_of
             from reviewguard.evaluation.baseline import FILES, Baseline
             from reviewguard.evaluation.report import make_report
         columns = config.decode(manifest.recipe.get("data", {}), config.DataConfig, "data")
@@ -196,10 +202,10 @@ class Classifier(Estimator):
         if split:
             if columns.split not in reviews.columns:
                 raise DataError(f"{reviews.source} has no column {columns.split!r} to take the split {split!r} from")
-            values = [str(value) for value in reviews.columns[columns.split]]
-            if split not in values:
-                raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(values))}")
-            reviews = reviews.take(i for i, value in enumerate(values) if value == split)
+            sides = [side_of(value) for value in reviews.columns[columns.split]]
+            if side_of(split) not in sides:
+                raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(sides))}")
+            reviews = reviews.take(i for i, side in enumerate(sides) if side == side_of(split))
         texts, labels = reviews.require_complete(manifest.classes)
         probabilities, encoded = fitted.score(texts, progress="evaluating")
         baseline = Baseline.from_files({name: fitted.read(name) for name in FILES}) if FILES[0] in fitted.files else None
@@ -214,8 +220,9 @@ class Classifier(Estimator):
         )
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
-        """Accuracy of `predict(X)` against `y`, compared as strings."""
-        return float(np.mean(self.predict(X) == np.array([str(label) for label in y])))
+        """Accuracy of `predict(X)` against the labels `y`, read as in `fit`."""
+        texts, labels = read((list(X), list(y))).require_complete()
+        return float(np.mean(self.predict(texts) == np.array(labels)))
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None

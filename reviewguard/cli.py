@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +10,10 @@ import msgspec
 import typer
 
 from reviewguard import config
+from reviewguard.bundle import check_target
 from reviewguard.errors import ReviewGuardError
 
 app = typer.Typer(
-    help="Train, evaluate, export and run text classifiers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -32,6 +33,19 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("reviewguard"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version_: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Train, evaluate, export and run text classifiers."""
+
+
 @app.command()
 def train(
     data: DataArgument,
@@ -46,10 +60,11 @@ def train(
     """Train a classifier and report how it does beside a bag of words."""
     from reviewguard.classifier import Classifier
 
+    check_target(out)  # before the work, not after it
     classifier = Classifier(preset, **config.parse_assignments(assignments or []))
     report = classifier.train(data, validation)
-    classifier.save(out)
     typer.echo(report.to_json() if as_json else report.to_text())
+    classifier.save(out)
     typer.echo(f"saved to {out}", err=True)
 
 

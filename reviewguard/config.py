@@ -37,9 +37,9 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
         min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
         max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.
-        validation: Share of rows for validation where the library splits; met to a twentieth of itself, where the rows of the
-            rarest class and the number of groups allow it.
-        test: Share of rows for test where the library splits, met alike.
+        validation: Share for validation where the library splits: of the independent groups, which are single rows but for
+            near-duplicates and values of `group`.
+        test: Share for test where the library splits, of the same.
         split_file: `split.csv` of an earlier run, to be reproduced whatever a column of splits says; empty: split anew.
     """
 
@@ -92,7 +92,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     encoder: EncoderConfig
     data: DataConfig = DataConfig()
     description: str = ""
-    seed: int = 42
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
 
 
 R = TypeVar("R", bound=msgspec.Struct)

@@ -67,4 +67,6 @@ def exclusive(path: Path, timeout: float = -1) -> Iterator[None]:
             yield
         finally:
             # Removed while it is held: whoever waits for it notices that its file is gone, and takes a new one.
-            lock.unlink(missing_ok=True)
+            # (Windows does not let go of an open file; there it stays.)
+            with contextlib.suppress(OSError):
+                lock.unlink()

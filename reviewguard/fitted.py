@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from reviewguard.bundle import Manifest
 from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.errors import IntegrityError
 from reviewguard.scoring import Floats, Scorer, compute, softmax
 from reviewguard.tokens import Encoded, Tokenizer
 
@@ -27,9 +29,18 @@ class Fitted:
     files: Mapping[str, bytes | Path]
 
     def read(self, name: str) -> bytes:
-        """Contents of one of `files`."""
+        """Contents of one of `files`.
+
+        Raises:
+            IntegrityError: If another model has taken the folder's place since this one was loaded.
+        """
         content = self.files[name]
-        return content if isinstance(content, bytes) else content.read_bytes()
+        if isinstance(content, bytes):
+            return content
+        data = content.read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.manifest.files[name].sha256:
+            raise IntegrityError(f"{content} changed on disk since this model was loaded; load it again")
+        return data
 
     def normalized(self, texts: Sequence[str]) -> list[str]:
         """Texts under the model's normalisation."""

@@ -16,8 +16,7 @@ from reviewguard.tokens import Batch
 class OnnxScorer:
     """Logits from `onnx/model.onnx` on the CPU."""
 
-    # Batches of 512 padded tokens keep a layer's activations in the cache: measured fastest on two cores, see
-    # docs/results.
+    # Small batches keep a layer's activations in the cache of a CPU.
     token_budget = 512
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
@@ -30,6 +29,7 @@ class OnnxScorer:
         Raises:
             BundleError: If the graph cannot be loaded or has other inputs or outputs than expected.
         """
+        self._made_of = path, classes
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
@@ -43,6 +43,10 @@ class OnnxScorer:
                 f"{path} maps {sorted(inputs)} to {outputs}; expected input_ids and attention_mask to logits of width "
                 f"{len(classes)}"
             )
+
+    def __reduce__(self) -> tuple[type[OnnxScorer], tuple[Path, Sequence[str]]]:
+        # A session cannot be copied to another process; its file can be read there.
+        return type(self), self._made_of
 
     def logits(self, batch: Batch) -> Floats:
         """Logits, float32 (batch, classes), for int64 (batch, length) inputs."""

@@ -67,18 +67,19 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
         classifier: Trained.
         source: .csv, .tsv, .jsonl or .ndjson.
         out: Any of these; replaced if it exists.
-        text: Column of the texts; empty: detected by name.
+        text: Column of the texts; empty: as in training.
 
     Raises:
         DataError: If a file, column or row cannot be used, or what an earlier run left belongs to other input or another model.
     """
     if out.suffix.casefold() not in STREAMED:
         raise DataError(f"{out} ends in {out.suffix!r}; predictions are written as {', '.join(STREAMED)}")
-    if out.absolute() == source.absolute():
+    if out.resolve() == source.resolve():
         raise DataError(f"{out} is the input itself; choose another output")
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
     try:
         with files.exclusive(out, timeout=0), open_text(source) as file:
+            text = text or _trained_on(classifier)
             job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text])).hexdigest()
             progress = _left_over(partial, record, job)
             resumed = progress.rows
@@ -108,11 +109,16 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
 
 def predict_to_stdout(classifier: Classifier, source: Path, *, text: str = "", as_json: bool = False) -> Summary:
     """Write rows with predictions to standard output, as CSV or JSONL like the source (`as_json`: always JSONL)."""
-    progress = _Progress(job="")
+    progress, text = _Progress(job=""), text or _trained_on(classifier)
     with open_text(source) as file:
         for block in _blocks(classifier, source, file, Path("-.jsonl") if as_json else source, text, progress):
             sys.stdout.write(block)
     return _summary(progress, 0, None)
+
+
+def _trained_on(classifier: Classifier) -> str:
+    """The column of texts that the model was trained on by name; empty: it was detected, and is detected again."""
+    return str(classifier.manifest.recipe.get("data", {}).get("text", ""))
 
 
 def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:

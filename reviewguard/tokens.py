@@ -18,6 +18,8 @@ from reviewguard.errors import BundleError
 #: 195 characters for each of 512 tokens.
 MAX_CHARS: Final = 100_000
 
+_COUNTED_AT_ONCE: Final = 4096
+
 Batch = dict[str, NDArray[np.int64]]
 
 
@@ -60,7 +62,12 @@ class Tokenizer:
         self._cut.encode_special_tokens = True
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
+        self._made_of = tokenizer_json, tokenizer_config, max_length
         self._pad_id = self._find_pad_id()
+
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes, int]]:
+        # A tokenizer's own state forgets `encode_special_tokens`.
+        return type(self), self._made_of
 
     def _find_pad_id(self) -> int:
         # A padded position is masked out everywhere, so any id in the vocabulary would do.
@@ -79,8 +86,11 @@ class Tokenizer:
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""
-        encodings = self._plain.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
-        return np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+        counts: list[int] = []
+        for start in range(0, len(texts), _COUNTED_AT_ONCE):
+            chunk = [encodable(text) for text in texts[start : start + _COUNTED_AT_ONCE]]
+            counts += [len(encoding.ids) for encoding in self._plain.encode_batch_fast(chunk, add_special_tokens=False)]
+        return np.array(counts, dtype=np.int64)
 
     def pad(self, encoded: Sequence[Encoded]) -> Batch:
         """Stack texts into `input_ids` and `attention_mask`, both int64 (batch, longest), padded on the right."""

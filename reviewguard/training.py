@@ -145,6 +145,8 @@ def _classes(labels: Sequence[str], recipe: Recipe) -> tuple[list[str], str | No
     if wanted and wanted not in classes:
         raise ConfigError(f"data.positive is {wanted!r}, which is no class; {nearest(wanted, classes)}")
     if len(classes) > 2:
+        if wanted:
+            raise ConfigError(f"data.positive is {wanted!r}, but there are {len(classes)} classes; metrics are macro averages")
         return classes, None
     named = [name for usual in POSITIVE_NAMES for name in classes if name.casefold() == usual]
     return classes, wanted or (named[0] if named else classes[-1])
@@ -165,6 +167,8 @@ def _fitted(
     report: TrainingReport | None,
     extra: dict[str, bytes],
 ) -> Fitted:
+    # A bundle goes to other machines: paths of this one mean nothing there, and are nobody's business.
+    recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, split_file=""))
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
     lines = sorted(f"{splits.row_hash(text)}\t{label}\n" for text, label in zip(*rows, strict=True))
@@ -182,7 +186,7 @@ def _fitted(
     )
     labels = dict(enumerate(classes))
     settings = {
-        **model.encoder.config.to_dict(),
+        **{name: value for name, value in model.encoder.config.to_dict().items() if name != "_name_or_path"},
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": "single_label_classification",

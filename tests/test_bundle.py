@@ -104,12 +104,43 @@ def test_manifest_is_written_last(model):
 
 
 def test_overwriting_replaces_the_whole(model):
-    (model / "stray.txt").write_text("not listed")
     write_bundle(model, msgspec.structs.replace(PLAIN, head="mlp"), {"head.safetensors": b"new"})
     assert _content(model) == {"head.safetensors": b"new"}
     assert set(_tree(model)) == {MANIFEST, "head.safetensors"}
     assert open_bundle(model).manifest.head == "mlp"
     assert _left_over(model) == []
+
+
+def test_a_strangers_file_inside_a_bundle_is_not_lost(model):
+    (model / ".git").mkdir()
+    (model / ".git" / "HEAD").write_text("precious")
+    with pytest.raises(BundleError, match=r"such as '\.git/HEAD'"):
+        write_bundle(model, PLAIN, {"new": b"1"})
+    assert _content(model) == FILES
+    assert (model / ".git" / "HEAD").read_text() == "precious"
+
+
+def test_a_bundle_that_was_replaced_since_it_was_opened_is_not_mixed(model):
+    bundle = open_bundle(model)
+    write_bundle(model, PLAIN, {name: content + b"2" for name, content in FILES.items()})
+    with pytest.raises(IntegrityError, match="changed on disk since this model was loaded"):
+        write_bundle(model.parent / "copy", bundle.manifest, {name: bundle.path(name) for name in bundle.manifest.files})
+    assert not (model.parent / "copy").exists()
+
+
+@pytest.mark.timeout(20)
+def test_an_endless_file_is_refused_and_not_read(model):
+    (model / "config.json").unlink()
+    (model / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(IntegrityError, match=r"config\.json"):
+        open_bundle(model)
+
+
+@pytest.mark.parametrize("values", [{"classes": ["a", "a"]}, {"positive": "none of them"}])
+def test_classes_that_contradict_themselves_are_refused(model, values):
+    _rewrite(model, **values)
+    with pytest.raises(BundleError, match="malformed: classes"):
+        open_bundle(model)
 
 
 def test_a_bundle_may_be_written_over_itself(model):
@@ -131,7 +162,7 @@ def test_foreign_things_are_left_alone(tmp_path, kind):
     precious = target / "thesis.tex" if kind == "folder" else target
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("precious")
-    with pytest.raises(BundleError, match=r"mine exists and is not a model.*left alone.*another folder"):
+    with pytest.raises(BundleError, match=r"mine exists and holds what is no part of a model.*left alone.*another folder"):
         write_bundle(target, PLAIN, FILES)
     assert precious.read_text() == "precious"
     assert list(tmp_path.rglob("*")) == ([target, precious] if kind == "folder" else [target])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +73,41 @@ class TestWhereModelsComeFrom:
         shutil.move(tmp_path / "a", tmp_path / "elsewhere")
         moved = Classifier.from_pretrained(tmp_path / "elsewhere")
         np.testing.assert_array_equal(moved.predict_proba(["a kettle"]), trained.predict_proba(["a kettle"]))
-        assert str(tmp_path) not in (tmp_path / "elsewhere" / "reviewguard.json").read_text()
+
+    def test_a_saved_model_tells_no_paths_of_the_machine(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.save(tmp_path / "a")
+        trained.export(tmp_path / "b")
+        encoder = trained.get_params()["encoder__repo"].encode()
+        for path in [*(tmp_path / "a").rglob("*"), *(tmp_path / "b").rglob("*")]:
+            if path.is_file():
+                assert encoder not in path.read_bytes(), path
+
+    def test_a_model_replaced_on_disk_is_not_mixed_with_the_loaded_one(
+        self, trained: Classifier, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
+    ) -> None:
+        trained.save(tmp_path / "m")
+        old = Classifier.from_pretrained(tmp_path / "m")
+        other = Classifier("minilm-logreg", **tiny_settings, C=100.0, seed=3)
+        other.train(sample)
+        other.save(tmp_path / "m")
+        for use in (lambda: old.save(tmp_path / "n"), lambda: old.export(tmp_path / "n"), lambda: old.evaluate(sample)):
+            with pytest.raises(IntegrityError, match="changed on disk since this model was loaded"):
+                use()
+        assert not (tmp_path / "n").exists()
+
+    def test_a_revision_means_the_hub(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.save(tmp_path / "m")
+        for name in (tmp_path / "m", "minilm-logreg"):
+            with pytest.raises(ConfigError, match="has no revision"):
+                Classifier.from_pretrained(name, revision="0" * 40)
+
+    def test_a_model_whose_encoder_is_not_pinned_is_refused(self, tmp_path: Path) -> None:
+        Classifier("minilm-logreg").fit(["a kettle", "a pan"], ["x", "y"]).save(tmp_path / "m")
+        manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
+        manifest["recipe"]["encoder"]["weights_sha256"] = ""
+        (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match="does not pin its encoder's weights"):
+            Classifier.from_pretrained(tmp_path / "m")
 
     def test_a_published_encoder_does_not(self, sample: Path, tmp_path: Path) -> None:
         real = Classifier("minilm-logreg")
@@ -143,6 +180,17 @@ class TestSplits:
         sides = dict(line.split(",") for line in split.read_text().splitlines()[1:])
         assert set(sides) == {row_hash(text) for text in reviews.texts}
 
+    def test_a_saved_split_is_reproduced_where_texts_repeat(
+        self, tmp_path: Path, tiny_settings: dict[str, object], sample: Path
+    ) -> None:
+        reviews = read(sample)
+        doubled = (reviews.texts + reviews.texts[:150], reviews.labels + reviews.labels[:150])
+        first = Classifier("minilm-logreg", **tiny_settings)
+        rows = first.train(doubled).rows
+        first.save(tmp_path / "m")
+        again = Classifier("minilm-logreg", **tiny_settings, data__split_file=str(tmp_path / "m" / "split.csv"))
+        assert again.train(doubled).rows == rows
+
     def test_a_validation_label_that_training_lacks(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
         with pytest.raises(DataError, match="not trained on: 'odd'"):
             Classifier("minilm-logreg", **tiny_settings).train(columns(rows), (["a text"], ["odd"]))
@@ -150,7 +198,9 @@ class TestSplits:
     def test_one_part_of_a_file_can_be_evaluated(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
         data = columns([{**row, "split": "test" if i < 50 else "train"} for i, row in enumerate(rows)])
         assert trained.evaluate(data, split="test").rows == 50
-        with pytest.raises(DataError, match="no row of the mapping is in split 'tset'; did you mean 'test'"):
+        data = {**data, "split": ["dev" if side == "test" else side for side in data["split"]]}
+        assert trained.evaluate(data, split="validation").rows == trained.evaluate(data, split="dev").rows == 50
+        with pytest.raises(DataError, match="no row of the mapping is in split 'tset'"):
             trained.evaluate(data, split="tset")
         with pytest.raises(DataError, match="no column 'split'"):
             trained.evaluate(columns(rows), split="test")
@@ -186,6 +236,22 @@ def test_missing_texts_or_labels_are_refused_where_nothing_may_be_dropped(tiny_s
 
 
 class TestScikitLearn:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])
+    def test_copies_answer_alike(self, trained: Classifier, tmp_path: Path, copied: Callable[[Classifier], Classifier]) -> None:
+        """joblib and Ray send classifiers to other processes."""
+        texts = ["a good kettle [SEP] [CLS] [PAD] fine", "a kettle"]
+        np.testing.assert_array_equal(copied(trained).predict_proba(texts), trained.predict_proba(texts))
+        trained.export(tmp_path / "export")
+        exported = Classifier.from_pretrained(tmp_path / "export")
+        np.testing.assert_array_equal(copied(exported).predict_proba(texts), exported.predict_proba(texts))
+
+    def test_score_reads_labels_as_training_does(self, tiny_settings: dict[str, object]) -> None:
+        texts, labels = ["a kettle", "the pan", "a book", "the dog"], [0.0, 1.0, 0.0, 1.0]
+        classifier = Classifier("minilm-logreg", **tiny_settings, C=1e4).fit(texts, labels)
+        assert classifier.score(texts, labels) == classifier.score(texts, ["0", "1", "0", "1"]) == 1.0
+        with pytest.raises(DataError, match="differ in length"):
+            classifier.score(texts, ["0"])
+
     def test_it_is_a_classifier(self, trained: Classifier) -> None:
         assert is_classifier(trained)
         check_is_fitted(trained)

@@ -64,6 +64,20 @@ def test_predict(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert json.loads(lines[0])["predicted_label"] == rows[0]["predicted_label"]
 
 
+def test_version() -> None:
+    from importlib.metadata import version
+
+    assert run("--version").stdout.strip() == version("reviewguard")
+
+
+def test_a_folder_in_the_way_is_found_before_training(folder: Path, sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    done = run("train", sample, "--preset", folder / "tiny.toml", "--out", tmp_path, check=False)
+    assert done.returncode == 1
+    assert "left alone" in done.stderr
+    assert not done.stdout, "nothing was trained"
+
+
 def test_presets() -> None:
     named = json.loads(run("presets", "--json").stdout)
     assert set(named) >= {f"{family}-{head}" for family in ("minilm", "stella") for head in ("logreg", "svm", "mlp")}

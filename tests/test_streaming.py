@@ -208,6 +208,20 @@ def test_outputs_that_cannot_be_used(classifier: Classifier, source: Path, tmp_p
     assert source.read_bytes() == before
 
 
+def test_the_column_that_was_trained_on_is_the_one_predicted(
+    tiny_settings: dict[str, object], sample: Path, tmp_path: Path
+) -> None:
+    reviews = read(sample)
+    data = {"text": ["SKU 1"] * 320, "words": reviews.texts, "label": reviews.labels}
+    named = Classifier("minilm-logreg", **tiny_settings, data__text="words")
+    named.train(data)
+    lines = [json.dumps({"text": "SKU 1", "words": text}) for text in reviews.texts]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    predict_file(named, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["predicted_label"] for row in rows] == named.predict(reviews.texts).tolist()
+
+
 def test_in_a_file_of_one_column_an_empty_line_is_an_empty_text(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\na kettle\n\na pan\n")
     assert predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl").rows == 3

@@ -14,7 +14,7 @@ from reviewguard.backends import Labelled
 from reviewguard.backends._features import features
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import Head
-from reviewguard.nn.model import TextModel, run
+from reviewguard.nn.model import TextModel, best_device, run
 from reviewguard.scoring import Floats
 
 Vectors: TypeAlias = tuple[Floats, NDArray[np.int64]]
@@ -27,7 +27,7 @@ def train_head(
     """Encode both parts, through the cache, and fit a head on the training vectors."""
     held_out = (features(encoder, validation.texts), validation.y) if validation is not None else None
     head = fit((features(encoder, train.texts), train.y), held_out)
-    return TextModel(encoder.encoder, head.eval())
+    return TextModel(encoder.encoder, head.eval()).to(best_device())
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:

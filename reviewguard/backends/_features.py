@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,6 +70,7 @@ def _key(loaded: LoadedEncoder) -> str:
     recipe = {
         "layout": 1,
         "weights": config.weights_sha256,
+        "architecture": _architecture(loaded),
         "tokenizer": hashlib.sha256(loaded.tokenizer.files()["tokenizer.json"]).hexdigest(),
         "pooling": "mean",
         "dense": config.dense,
@@ -77,6 +79,11 @@ def _key(loaded: LoadedEncoder) -> str:
         "dtype": "float32",
     }
     return hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:32]
+
+
+def _architecture(loaded: LoadedEncoder) -> str:
+    settings = {name: value for name, value in loaded.encoder.config.to_dict().items() if name != "_name_or_path"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class FeatureStore:
@@ -124,12 +131,15 @@ class FeatureStore:
     def _read(self, shard: Path) -> dict[str, NDArray[np.generic]] | None:
         try:
             content = shard.read_bytes()
+        except OSError:  # another process removed it, or it cannot be read now; it is not to blame
+            return None
+        try:
             if hashlib.sha256(content).hexdigest() != shard.stem:
                 raise ValueError("altered")
             tensors: dict[str, NDArray[np.generic]] = safetensors.numpy.load(content)
             if tensors["vectors"].shape[1:] != (self._width,) or tensors["vectors"].dtype != np.float32:
                 raise ValueError("of another shape")
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError):
+        except (ValueError, KeyError, safetensors.SafetensorError):
             with contextlib.suppress(OSError):
                 shard.unlink()
             return None

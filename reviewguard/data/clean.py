@@ -59,8 +59,8 @@ def clean(
 ) -> tuple[Reviews, CleaningReport]:
     """Drop rows that should not be trained on. Never applied to rows to be predicted or scored.
 
-    In order: rows without text or label, equal texts with different labels, repeated texts, near-duplicates of the same
-    label, and texts outside the length limits.
+    In order: rows without text or label, equal texts with different labels, repeated texts, texts outside the length limits,
+    and near-duplicates of the same label.
 
     Args:
         reviews: Rows as read; the texts that come back are still as read.
@@ -91,13 +91,15 @@ def clean(
 
     keep("equal texts with different labels", [i for i in kept if texts[i] not in contradicted])
     keep("repeated texts", _first_of_each(kept, [texts[i] for i in kept]))
+    lengths = dict(zip(kept, count_tokens([texts[i] for i in kept]).tolist(), strict=True))
+    keep(f"shorter than {config.min_tokens} tokens", [i for i in kept if lengths[i] >= config.min_tokens])
+    keep(f"longer than {config.max_tokens} tokens", [i for i in kept if lengths[i] <= config.max_tokens])
+
+    # After the limits, so that a text which stands for its near-duplicates is not itself dropped.
     if config.near_duplicates and kept:
         groups = clusters([texts[i] for i in kept], config.near_duplicates).tolist()
         keys = [(group, labels[i]) for i, group in zip(kept, groups, strict=True)]
         keep("near-duplicate texts", _first_of_each(kept, keys))
-    lengths = dict(zip(kept, count_tokens([texts[i] for i in kept]).tolist(), strict=True))
-    keep(f"shorter than {config.min_tokens} tokens", [i for i in kept if lengths[i] >= config.min_tokens])
-    keep(f"longer than {config.max_tokens} tokens", [i for i in kept if lengths[i] <= config.max_tokens])
 
     report = CleaningReport(
         rows_in=len(reviews),

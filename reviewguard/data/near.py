@@ -13,10 +13,10 @@ from reviewguard.errors import requires
 
 with requires("train"):
     from rensa import RMinHash, RMinHashLSH
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.cluster.hierarchy import DisjointSet
 
-_WORDS: Final = re.compile(r"\w+")
+# Chinese and Japanese write no spaces, so there each character counts as a word.
+_WORDS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _PERMUTATIONS: Final = 128
 
 
@@ -48,16 +48,18 @@ def clusters(texts: Sequence[str], threshold: float) -> NDArray[np.int64]:
     # Bands are cut for a threshold below the one asked for: candidates are cheap, misses are not.
     bands = next(b for b in (8, 16, 32, 64) if (1 / b) ** (b / _PERMUTATIONS) <= max(0.8 * threshold, 0.15))
     index = RMinHashLSH(threshold, _PERMUTATIONS, bands)
-    left: list[int] = []
-    right: list[int] = []
+    joined = DisjointSet(range(len(texts)))
+    first: dict[frozenset[str], int] = {}
     for row, own in enumerate(shingles):
+        if first.setdefault(own, row) != row:
+            joined.merge(row, first[own])
+            continue  # its twin stands in the index for both
         sketch = RMinHash(_PERMUTATIONS, 42)
         sketch.update(sorted(own))
         for other in index.query(sketch):
-            theirs = shingles[other]
-            if len(own & theirs) >= threshold * len(own | theirs):
-                left.append(row)
-                right.append(other)
+            # Within a large cluster most pairs are joined already, and need no comparing.
+            if not joined.connected(row, other) and len(own & shingles[other]) >= threshold * len(own | shingles[other]):
+                joined.merge(row, other)
         index.insert(row, sketch)
-    edges = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(texts), len(texts)))
-    return np.asarray(connected_components(edges, directed=False)[1], dtype=np.int64)
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(joined[row], len(numbers)) for row in range(len(texts))], dtype=np.int64)

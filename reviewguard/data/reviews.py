@@ -209,19 +209,7 @@ def _iter_jsonl(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
 def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
-        if path.suffix.casefold() == ".parquet":
-            return _parquet(path), str(path)
-        columns: dict[str, list[Any]] = {}
-        count = 0
-        for count, row in enumerate(iter_rows(path), start=1):
-            for name in row:
-                if name not in columns:
-                    columns[name] = [None] * (count - 1)
-            for name, values in columns.items():
-                values.append(row.get(name))
-        if not count:
-            raise DataError(f"{path} has no rows")
-        return columns, str(path)
+        return (_parquet(path) if path.suffix.casefold() == ".parquet" else _streamed(path)), str(path)
     if isinstance(data, Mapping):
         if type(data).__name__.endswith("DatasetDict"):
             raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")
@@ -235,12 +223,29 @@ def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
             "a mapping of columns, or (texts, labels)"
         )
     _refuse_repeated([str(name) for name in names], f"the {type(data).__name__}")
-    return {str(name): list(data[name]) for name in names}, f"the {type(data).__name__}"
+    columns = {str(name): list(data[name]) for name in names}
+    for name, feature in (getattr(data, "features", None) or {}).items():
+        if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names
+            columns[name] = [value if is_null(value) or value < 0 else feature.int2str(value) for value in columns[name]]
+    return columns, f"the {type(data).__name__}"
 
 
 def _refuse_repeated(names: list[str], source: str) -> None:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} has columns of the same name: {', '.join(map(repr, repeated))}")
+
+
+def _streamed(path: Path) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for count, row in enumerate(iter_rows(path)):
+        for name in row:
+            if name not in columns:
+                columns[name] = [None] * count
+        for name, values in columns.items():
+            values.append(row.get(name))
+    if not columns:
+        raise DataError(f"{path} has no rows")
+    return columns
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:

@@ -7,8 +7,6 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -17,13 +15,14 @@ from numpy.typing import NDArray
 
 from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
+from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Reviews, is_null
 from reviewguard.errors import DataError, requires
 
 with requires("train"):
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import train_test_split
 
 SplitName = Literal["train", "validation", "test"]
 _NAMES: Final[dict[SplitName, tuple[str, ...]]] = {
@@ -37,6 +36,11 @@ _ALIASES: Final = {alias: name for name, aliases in _NAMES.items() for alias in 
 def row_hash(text: str) -> str:
     """The sha256 of a text's UTF-8 bytes, as read and before any normalisation, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def side_of(value: object) -> str:
+    """The name of the split that a value of a column means, such as "validation" for "dev"; other values as they are."""
+    return _ALIASES.get(str(value).casefold(), str(value))
 
 
 def column_split(values: Sequence[Any], column: str) -> list[SplitName]:
@@ -68,7 +72,8 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
         DataError: If a class or the number of groups is too small to be split.
     """
     texts, labels = reviews.require_complete()
-    groups = _groups(texts, reviews, config)
+    normalize = NORMALIZERS[config.normalization]  # what the model sees is what must not be on both sides
+    groups = _groups([normalize(text) for text in texts], reviews, config)
     sides: list[SplitName] = ["train"] * len(texts)
     rest = np.arange(len(texts))
     for side, share in (("test", config.test), ("validation", config.validation)):
@@ -83,26 +88,25 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
 
 
 def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
-    smallest = min(Counter(labels.tolist()).values())
-    available = len(set(groups.tolist()))
-    kept, folds = _as_folds(share, min(smallest, available))
-    if not 0 < kept < folds:
+    """Rows of a share of the groups, the groups stratified by their most frequent label."""
+    names, rows = np.unique(groups, return_inverse=True)
+    label_names, label_of = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(label_names)), dtype=np.int64)
+    np.add.at(counts, (rows, label_of), 1)
+    smallest = int(counts.sum(axis=0).min())
+    majority = counts.argmax(axis=1)
+    # A few large groups may all lean to one label, or leave one lonely: then they cannot be stratified.
+    stratify = majority if np.bincount(majority).min(where=np.bincount(majority) > 0, initial=2) > 1 else None
+    try:
+        if smallest * share < 0.5 or len(names) < 2:
+            raise ValueError("too few")
+        held = train_test_split(np.arange(len(names)), test_size=share, stratify=stratify, random_state=seed)[1]
+    except ValueError as error:
         raise DataError(
-            f"{source} is too small to hold out {share:.0%} of its rows: the rarest class has {smallest} row(s), and there are "
-            f"{available} independent groups. Pass validation data, or add rows"
-        )
-    folded = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    parts = [held for _, held in islice(folded.split(labels, labels, groups), kept)]
-    return np.sort(np.concatenate(parts))
-
-
-def _as_folds(share: float, most: int) -> tuple[int, int]:
-    """The share as folds to hold out of folds in all: as few as come within a twentieth of it, and at most `most`."""
-    for limit in (20, 100, 1000):
-        fraction = Fraction(share).limit_denominator(min(limit, most))
-        if abs(fraction - Fraction(share)) <= share / 20:
-            break
-    return fraction.as_integer_ratio()
+            f"{source} is too small to hold out {share:.3g} of its rows: the rarest class has {smallest} row(s), and there are "
+            f"{len(names)} independent groups. Pass validation data, or add rows"
+        ) from error
+    return np.flatnonzero(np.isin(rows, held))
 
 
 def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArray[np.int64]:
@@ -143,11 +147,19 @@ def from_csv(path: str | Path, texts: Sequence[str]) -> list[SplitName | None]:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            known = {row["sha256"]: row["split"] for row in csv.DictReader(file) if row["split"]}
+            rows = [(row["sha256"], row["split"]) for row in csv.DictReader(file) if row["split"]]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the split file {path}: {error!r}; it has the columns sha256 and split") from error
-    sides = dict(zip(known, column_split(list(known.values()), "split"), strict=True))
-    found = [sides.get(row_hash(text)) for text in texts]
+    known = list(zip((hash_ for hash_, _ in rows), column_split([side for _, side in rows], "split"), strict=True))
+    sides = dict(known)
+    if contradicted := [hash_ for hash_, side in known if sides[hash_] != side]:
+        raise DataError(f"the split file {path} has one text on two sides: {contradicted[0]}")
+    # A text that the data hold more often than the file lists it was dropped as a repeat, and is again.
+    listed = Counter(hash_ for hash_, _ in known)
+    found: list[SplitName | None] = []
+    for hash_ in map(row_hash, texts):
+        found.append(sides[hash_] if listed[hash_] else None)
+        listed[hash_] -= 1 if listed[hash_] else 0
     if not any(found):
         raise DataError(f"the split file {path} knows none of the {len(texts)} texts: is it for other data?")
     return found

@@ -23,10 +23,9 @@ _TERMS: Final = 100_000
 
 
 class Baseline:
-    """A linear SVM on TF-IDF of character 2- to 5-grams, case kept: the strongest bag of words tried on this task.
+    """A linear SVM on TF-IDF of the most frequent character 2- to 5-grams, case kept.
 
-    On the 25,450 training rows of the GPT-2-era set it is right on 95.8 % of validation, words 1-2 on 94.6 %; the 100,000 most
-    frequent n-grams do as well as all of them.
+    On generated reviews it beats words and word pairs, and the rarer n-grams add nothing.
     """
 
     def __init__(self, terms: list[str], idf: Floats, weight: Floats, bias: Floats) -> None:

@@ -41,7 +41,14 @@ def export_onnx(model: TextModel, path: Path, *, max_length: int, classes: Seque
     Raises:
         ExportError: If the graph cannot be made, or differs by more.
     """
-    model = model.to("cpu").eval().requires_grad_(False)
+    home = next(model.parameters()).device
+    try:
+        return _export(model.to("cpu").eval().requires_grad_(False), path, max_length, classes)
+    finally:
+        model.to(home)
+
+
+def _export(model: TextModel, path: Path, max_length: int, classes: Sequence[str]) -> float:
     example = _probe(model, 2, 16, seed=0)
     # Two distinct tensors: one object given twice would be traced as one input, and the graph would ignore the mask.
     inputs = tuple(torch.from_numpy(example[name]) for name in ("input_ids", "attention_mask"))
@@ -65,9 +72,9 @@ def export_onnx(model: TextModel, path: Path, *, max_length: int, classes: Seque
             for value in node.outputs:
                 value.metadata_props.clear()
         program.save(path, external_data=False)
+        scorer = OnnxScorer(path, classes)
     except Exception as error:  # the exporter's errors share no base class
         raise ExportError(f"torch could not export this model to ONNX: {type(error).__name__}: {error}") from error
-    scorer = OnnxScorer(path, classes)
     worst = 0.0
     for seed, (batch, length) in enumerate(_SHAPES, start=1):
         probe = _probe(model, batch, length or max_length, seed)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,8 +23,19 @@ from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 from reviewguard.tokens import Tokenizer
 
+_POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 _WEIGHTS: Final = "model*.safetensors"
-_FETCHED: Final = ("config.json", "model*.safetensors*", "tokenizer*", "vocab.txt", "special_tokens_map.json", "spiece.model")
+_FETCHED: Final = (
+    "config.json",
+    "model*.safetensors*",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 #: Hub repositories whose weights a Python package carries in its folder `model/`, for machines that do not reach the Hub. They
@@ -109,11 +121,14 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEnc
             transformer = AutoModel.from_pretrained(
                 folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
+        longest = _positions(model_config)
+        if config.max_length > longest:
+            raise ValueError(f"encoder.max_length is {config.max_length}, and this encoder has positions for {longest} tokens")
         if model_config.is_encoder_decoder:
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
         tokenizer = _load_tokenizer(folder, config.max_length)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
     encoder = Encoder(transformer, dense, config.normalize).eval().requires_grad_(False)
     return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
@@ -186,6 +201,10 @@ def read_config(folder: Path) -> PretrainedConfig:
         ValueError: If the architecture or its rotary scaling is not supported.
     """
     raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # These make transformers load code or libraries that a configuration should not choose.
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "quantization_config"):
+        if raw.get(key) not in (None, "eager", "sdpa"):
+            raise ValueError(f"config.json sets {key} to {raw[key]!r}, which is not allowed")
     if raw.get("model_type") != "new":
         published: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return published
@@ -201,6 +220,14 @@ def read_config(folder: Path) -> PretrainedConfig:
         raw.pop(key, None)
     rewritten: PretrainedConfig = AutoConfig.for_model("gte", **raw, rope_parameters=rope)
     return rewritten
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """Tokens that the encoder has positions for."""
+    positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
+    # RoBERTa and its kin number positions from behind the padding id.
+    offset = config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
+    return int(positions - offset)
 
 
 def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:

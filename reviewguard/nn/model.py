@@ -23,7 +23,7 @@ from reviewguard.tokens import Batch
 class TextModel(nn.Module):
     """An encoder under a head; a `reviewguard.scoring.Scorer` on torch."""
 
-    # Torch pays more for each call than onnxruntime does; measured on two cores, larger batches win.
+    # Torch pays more for each call than onnxruntime does, so larger batches win.
     token_budget = 4096
 
     def __init__(self, encoder: Encoder, head: Head) -> None:
@@ -73,6 +73,8 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
         EncoderError: If the encoder cannot be had.
     """
     folder = bundle.folder / "encoder" if "encoder/config.json" in bundle else None
+    if not config.weights_sha256:
+        raise BundleError(f"{bundle.folder} does not pin its encoder's weights; a model of unknown weights is not loaded")
     encoder = load_encoder(config, folder).encoder
     try:
         head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))

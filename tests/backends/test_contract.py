@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reviewguard import Classifier
-from reviewguard.backends import backend_names, get_backend
+from reviewguard.backends import Labelled, _embed, backend_names, get_backend
 from reviewguard.config import load_preset, preset_names
 from reviewguard.data.reviews import read
 from reviewguard.errors import ConfigError, DataError, ExportError, NotTrainedError
+from reviewguard.nn.encoder import load_encoder
 
 TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "", "Kettle " * 200]
 
@@ -49,6 +51,15 @@ def test_predictions(trained: Classifier) -> None:
     assert [p.label for p in streamed] == trained.predict(TEXTS).tolist()
     np.testing.assert_allclose([p.score for p in streamed], probabilities.max(axis=1), atol=1e-6)
     assert [p.truncated for p in streamed] == [False, False, False, True]
+
+
+def test_encoder_and_head_are_on_one_device(trained: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is needed to see it: the device without data stands in."""
+    recipe = trained._recipe()
+    labelled = Labelled(["a kettle", "the pan"] * 12, np.array([0, 1] * 12))
+    monkeypatch.setattr(_embed, "best_device", lambda: torch.device("meta"))
+    model = get_backend(recipe.backend).train(labelled, None, classes=2, encoder=load_encoder(recipe.encoder), config=recipe)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 def test_no_texts_no_predictions(trained: Classifier) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -62,6 +64,16 @@ def test_each_setting_that_changes_vectors_has_its_own_cache(cache: Path, tiny_e
     for settings in ({}, {"normalize": True}, {"max_length": 9}):
         features(load_encoder(EncoderConfig(repo=str(tiny_encoder), **{"max_length": 32, **settings})), TEXTS)
     assert len({shard.parent for shard in shards(cache)}) == 3
+
+
+def test_equal_weights_in_another_architecture_are_another_encoder(cache: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(tiny_encoder, changed)
+    settings = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 1}))
+    one, other = (load_encoder(EncoderConfig(repo=str(folder), max_length=32)) for folder in (tiny_encoder, changed))
+    assert one.config.weights_sha256 == other.config.weights_sha256
+    assert np.abs(features(one, TEXTS) - features(other, TEXTS)).max() > 1e-3
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "rename"])

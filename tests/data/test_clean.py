@@ -15,9 +15,9 @@ REASONS = {
     "without": "without text or label",
     "conflict": "equal texts with different labels",
     "repeated": "repeated texts",
-    "near": "near-duplicate texts",
     "short": "shorter than 4 tokens",
     "long": "longer than 30 tokens",
+    "near": "near-duplicate texts",
 }
 
 # What becomes of each row: "" is kept.
@@ -71,11 +71,17 @@ def test_report_as_text():
         "  without text or label: 4 dropped",
         "  equal texts with different labels: 3 dropped",
         "  repeated texts: 2 dropped",
-        "  near-duplicate texts: 2 dropped",
         "  shorter than 4 tokens: 1 dropped",
         "  longer than 30 tokens: 1 dropped",
+        "  near-duplicate texts: 2 dropped",
         '  labelled fake and real: "It\'s a fine product"',
     ]
+
+
+def test_a_text_that_stands_for_its_near_duplicates_is_not_dropped_for_its_length():
+    words = [f"w{number}" for number in range(31)]
+    kept, _ = clean(_reviews([(" ".join(words), "a"), (" ".join(words[:30]), "a")]), CONFIG, _count)
+    assert kept.columns["row"] == [1]
 
 
 def test_cleaning_what_is_clean_drops_nothing():

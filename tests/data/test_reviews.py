@@ -370,3 +370,11 @@ def test_reading_needs_no_heavy_package(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, os.fspath(path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_class_labels_of_a_dataset_are_their_names():
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["real", "fake"])})
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, None]}, features=features)
+    assert read(data).labels == ["fake", "real", None]

@@ -141,6 +141,13 @@ def test_rows_without_a_group_are_no_group(missing):
     assert sizes == pytest.approx({"train": 210, "validation": 30, "test": 60}, abs=20)
 
 
+def test_near_duplicates_are_looked_for_in_what_the_model_sees():
+    pairs = [f"review {n} of a {n * 7} kettle that boils water {n} times quickly" for n in range(60)]
+    texts = [form for text in pairs for form in (text, text.replace("kettle", "ket\u00adtle").replace("water", "wa\u00adter"))]
+    sides = make_split(Reviews(texts=texts, labels=["a", "b"] * 60), DataConfig(), 0)
+    assert sides[::2] == sides[1::2]
+
+
 def test_unknown_group_column():
     with pytest.raises(DataError, match="the rows has no column 'products' to group by; it has product"):
         make_split(_reviews(50, product=[1] * 50), DataConfig(group="products"), 0)
@@ -151,12 +158,12 @@ def test_unknown_group_column():
     [
         (_reviews(6), DataConfig(), r"rarest class has 2 row\(s\)"),
         (_reviews(100, fake=50), DataConfig(), r"rarest class has 2 row\(s\)"),
-        (_reviews(100, fake=2, g=[1, 2] * 50), DataConfig(group="g"), "2 independent groups"),
+        (_reviews(100, fake=2, g=[1, 2] * 50), DataConfig(group="g"), "1 independent groups"),
         (Reviews(texts=["the same words"] * 60, labels=["a", "b"] * 30), DataConfig(), "1 independent groups"),
     ],
 )
 def test_too_few_rows(reviews, config, said):
-    with pytest.raises(DataError, match=f"is too small to hold out 20% .*{said}.*Pass validation data, or add rows"):
+    with pytest.raises(DataError, match=f"is too small to hold out 0.2 .*{said}.*Pass validation data, or add rows"):
         make_split(reviews, config, 0)
 
 

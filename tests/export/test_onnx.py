@@ -20,7 +20,7 @@ from reviewguard.runtime import OnnxScorer
 
 @pytest.fixture(scope="module")
 def model(tiny_encoder: Path) -> TextModel:
-    loaded = load_encoder(EncoderConfig(repo=str(tiny_encoder)))
+    loaded = load_encoder(EncoderConfig(repo=str(tiny_encoder), max_length=64))
     torch.manual_seed(3)
     return TextModel(loaded.encoder, LinearHead(torch.randn(2, 32), torch.randn(2))).eval()
 

@@ -45,7 +45,7 @@ def test_stella_equals_its_reference_code(stella: Path, case: str) -> None:
         wanted = {name.rsplit(".", 1)[1]: expected[name] for name in expected.files if name.rsplit(".", 1)[0] == case}
     batch = {name: wanted[name] for name in ("input_ids", "attention_mask")}
     types = {"token_type_ids": torch.from_numpy(wanted["token_type_ids"])} if "token_type_ids" in wanted else {}
-    encoder = load_encoder(EncoderConfig(repo=str(stella))).encoder
+    encoder = load_encoder(EncoderConfig(repo=str(stella), max_length=128)).encoder
     with torch.inference_mode():
         inputs = {name: torch.from_numpy(values) for name, values in batch.items()}
         hidden = encoder.transformer(**inputs, **types).last_hidden_state.numpy()
@@ -65,7 +65,7 @@ def test_stella_without_its_rope_scaling_would_be_wrong(stella: Path, tmp_path: 
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "rope_scaling": None}))
     batch = {"input_ids": np.arange(1, 41)[None], "attention_mask": np.ones((1, 40), dtype=np.int64)}
-    scaled, unscaled = (run(load_encoder(EncoderConfig(repo=str(f))).encoder, batch) for f in (stella, tmp_path))
+    scaled, unscaled = (run(load_encoder(EncoderConfig(repo=str(f), max_length=128)).encoder, batch) for f in (stella, tmp_path))
     assert np.abs(scaled - unscaled).max() > 1e-3
 
 
@@ -85,7 +85,7 @@ def test_an_unknown_rope_scaling_is_refused(stella: Path, tmp_path: Path) -> Non
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "rope_scaling": {"type": "yarn", "factor": 2.0}}))
     with pytest.raises(EncoderError, match="yarn"):
-        load_encoder(EncoderConfig(repo=str(tmp_path)))
+        load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_the_small_preset_equals_sentence_transformers() -> None:
 
 
 def test_padding_does_not_move_a_vector(tiny_encoder: Path) -> None:
-    loaded = load_encoder(EncoderConfig(repo=str(tiny_encoder)))
+    loaded = load_encoder(EncoderConfig(repo=str(tiny_encoder), max_length=64))
     texts = ["a pan", "this kettle is the best kettle that we have ever had and it boils fast"]
     together = run(loaded.encoder, loaded.tokenizer.pad(loaded.tokenizer.encode(texts)))
     alone = [run(loaded.encoder, loaded.tokenizer.pad(loaded.tokenizer.encode([text])))[0] for text in texts]
@@ -132,8 +132,8 @@ def test_a_dense_layer_follows_the_pooling(tiny_encoder: Path, tmp_path: Path) -
     settings = {"in_features": 32, "out_features": 8, "bias": True, "activation_function": "torch.nn.modules.linear.Identity"}
     (tmp_path / "2_Dense_8" / "config.json").write_text(json.dumps(settings))
     save_file({"linear.weight": weight, "linear.bias": bias}, tmp_path / "2_Dense_8" / "model.safetensors")
-    plain = load_encoder(EncoderConfig(repo=str(tmp_path)))
-    dense = load_encoder(EncoderConfig(repo=str(tmp_path), dense="2_Dense_8"))
+    plain = load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
+    dense = load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64, dense="2_Dense_8"))
     batch = plain.tokenizer.pad(plain.tokenizer.encode(["a kettle"]))
     expected = run(plain.encoder, batch) @ weight.numpy().T + bias.numpy()
     np.testing.assert_allclose(run(dense.encoder, batch), expected, atol=1e-5)
@@ -142,7 +142,7 @@ def test_a_dense_layer_follows_the_pooling(tiny_encoder: Path, tmp_path: Path) -
 
     (tmp_path / "2_Dense_8" / "config.json").write_text(json.dumps({**settings, "activation_function": "torch.nn.Tanh"}))
     with pytest.raises(EncoderError, match="Tanh"):
-        load_encoder(EncoderConfig(repo=str(tmp_path), dense="2_Dense_8"))
+        load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64, dense="2_Dense_8"))
 
 
 def test_the_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -
     T5Model(config).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tiny_encoder / name, tmp_path / name)
-    loaded = load_encoder(EncoderConfig(repo=str(tmp_path)))
+    loaded = load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
     reference = T5EncoderModel.from_pretrained(tmp_path)
     batch = loaded.tokenizer.pad(loaded.tokenizer.encode(["a kettle", "the pan is good"]))
     expected = run(Encoder(reference, None, False), batch)
@@ -171,7 +171,7 @@ def test_pickled_weights_are_refused(tiny_encoder: Path, tmp_path: Path) -> None
         shutil.copyfile(tiny_encoder / name, tmp_path / name)
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(EncoderError, match="pickled weights are not read"):
-        load_encoder(EncoderConfig(repo=str(tmp_path)))
+        load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
 
 
 def test_remote_code_is_never_run(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -181,8 +181,28 @@ def test_remote_code_is_never_run(tiny_encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(EncoderError, match="trust_remote_code"):
-        load_encoder(EncoderConfig(repo=str(tmp_path)))
+        load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"attn_implementation": "somebody/kernel"}, "attn_implementation"),
+        ({"quantization_config": {"load_in_4bit": True}}, "quantization_config"),
+    ],
+)
+def test_configurations_that_are_refused(tiny_encoder: Path, tmp_path: Path, settings: dict[str, object], said: str) -> None:
+    shutil.copytree(tiny_encoder, tmp_path, dirs_exist_ok=True)
+    original = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**original, **settings}))
+    with pytest.raises(EncoderError, match=said):
+        load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
+
+
+def test_more_tokens_than_the_encoder_has_positions_for_are_refused(tiny_encoder: Path) -> None:
+    with pytest.raises(EncoderError, match="max_length is 65, and this encoder has positions for 64 tokens"):
+        load_encoder(EncoderConfig(repo=str(tiny_encoder), max_length=65))
 
 
 @pytest.mark.parametrize(
