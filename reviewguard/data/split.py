@@ -95,8 +95,8 @@ def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float,
     np.add.at(counts, (rows, label_of), 1)
     smallest = int(counts.sum(axis=0).min())
     majority = counts.argmax(axis=1)
-    # A few large groups may all lean to one label, or leave one lonely: then they cannot be stratified.
-    stratify = majority if np.bincount(majority).min(where=np.bincount(majority) > 0, initial=2) > 1 else None
+    # Among a few large groups, one may be alone in leaning to its label: then they cannot be stratified.
+    stratify = majority if min(Counter(majority.tolist()).values()) > 1 else None
     try:
         if smallest * share < 0.5 or len(names) < 2:
             raise ValueError("too few")
