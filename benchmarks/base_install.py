@@ -95,7 +95,7 @@ def main() -> None:
             return measured([str({"DATA": data, "OUT": out}.get(str(part), part)) for part in command])
 
         one = folder / "one.csv"
-        one.write_text("text\nThe lid rattles, but for the price it is fine.\n")
+        one.write_text("text\nThe lid rattles but for the price it is fine.\n")
         cold = min(predict(one, folder / "one-out.csv")[0] for _ in range(3))
         seconds, peak = predict(folder / "reviews.csv", folder / "out.csv")
         with open(folder / "out.csv", encoding="utf-8", newline="") as file:
