@@ -154,9 +154,11 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
     Args:
         target: The folder.
         manifest: Its `files` are filled in here.
-        contents: Contents by name, as bytes or as the path of a file to copy.
+        contents: Contents by name, as bytes or as the path of a file to copy; a copied file that `manifest` lists already must
+            still be the one listed.
 
     Raises:
+        IntegrityError: If it is not.
         BundleError: If the target exists and is something other than a bundle, or cannot be written.
     """
     target = target.resolve()
@@ -169,7 +171,8 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
             shutil.rmtree(staging, ignore_errors=True)
             try:
                 entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
-                if altered := [name for name, entry in entries.items() if manifest.files.get(name, entry) != entry]:
+                copied = [name for name, content in contents.items() if isinstance(content, Path)]
+                if altered := [name for name in copied if manifest.files.get(name, entries[name]) != entries[name]]:
                     raise IntegrityError(f"{', '.join(altered)} changed on disk since this model was loaded; load it again")
                 manifest = msgspec.structs.replace(manifest, files=entries)
                 _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
