@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
 
 _GRAPH: Final = "onnx/model.onnx"
-_STREAM_TEXTS: Final = 1024
+#: Texts scored at once where there may be any number of them.
+CHUNK_TEXTS: Final = 1024
 
 
 class Classifier(Estimator):
@@ -174,7 +175,7 @@ class Classifier(Estimator):
         if isinstance(texts, str):
             _checked(texts)
         fitted, remaining = self._trained(), iter(texts)
-        while chunk := list(islice(remaining, _STREAM_TEXTS)):
+        while chunk := list(islice(remaining, CHUNK_TEXTS)):
             probabilities, encoded = fitted.score(_checked(chunk))
             yield from predictions(probabilities, encoded, fitted.manifest.classes)
 

@@ -18,13 +18,12 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from reviewguard import files
-from reviewguard.classifier import Classifier
+from reviewguard.classifier import CHUNK_TEXTS, Classifier
 from reviewguard.data.reviews import STREAMED, TEXT_COLUMNS, iter_rows, open_text, pick_column
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
 ADDED: Final = ("predicted_label", "predicted_score", "truncated", "error")
-_CHUNK_ROWS: Final = 1024
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +160,7 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
             f"{out}.partial and {out}.progress to start afresh"
         )
     write = _jsonl if out.suffix.casefold() in (".jsonl", ".ndjson") else _csv
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
+    while chunk := list(islice(rows, CHUNK_TEXTS)):
         answers = classifier.stream([row[column] for row in chunk if isinstance(row.get(column), str)])
         added = [_added(row.get(column), answers) for row in chunk]
         header = progress.rows == 0

@@ -147,7 +147,7 @@ STREAM = """
 import json
 from reviewguard import Classifier, files, streaming
 
-streaming._CHUNK_ROWS = 16
+streaming.CHUNK_TEXTS = 16
 replace = files.replace
 
 def reporting(path, content):
