@@ -5,8 +5,9 @@ reviewguard.json          the manifest, written last: what the model is and the 
 config.json               Hugging Face style: id2label, label2id, problem_type
 tokenizer.json  tokenizer_config.json
 head.safetensors          the head, for every backend
-encoder/                  encoder weights, only where they came from a local folder and cannot be fetched again
-onnx/model.onnx           an export: one graph from token ids to logits; then neither head nor encoder is there
+adapter/                  low-rank adapters, in PEFT's format
+encoder/                  encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
+onnx/model.onnx           an export: one graph from token ids to logits; then neither head, adapter nor encoder is there
 baseline.json  baseline.safetensors    the bag of words that every result is shown beside
 split.csv                 which text was in train, validation and test, by sha256
 README.md                 the model card
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
@@ -56,6 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         head: Kind of head (`reviewguard.nn.heads`).
         recipe: The settings it was trained with, the encoder's hash filled in.
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
+        merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
         data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
         files: Every other file of the folder.
     """
@@ -70,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     training: dict[str, Any] | None
     data_sha256: str
+    merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
 
 
@@ -145,7 +148,12 @@ def _open(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes | Path]) -> None:
+def write_bundle(
+    target: Path,
+    manifest: Manifest,
+    contents: Mapping[str, bytes | Path],
+    check: Callable[[Bundle], None] = lambda written: None,
+) -> None:
     """Write a bundle, replacing one that is already there.
 
     The new folder is written and synced beside the target, then takes its place by renaming. A process killed at any
@@ -156,6 +164,7 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
         manifest: Its `files` are filled in here.
         contents: Contents by name, as bytes or as the path of a file to copy; a copied file that `manifest` lists already must
             still be the one listed.
+        check: Called with the bundle before it takes its place; if it raises, what was there before stays.
 
     Raises:
         IntegrityError: If it is not.
@@ -178,6 +187,7 @@ def write_bundle(target: Path, manifest: Manifest, contents: Mapping[str, bytes 
                 _put(staging, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
                 for folder in (path for path in (staging, *staging.rglob("*")) if path.is_dir()):
                     files.sync_folder(folder)
+                check(Bundle(staging, manifest))
                 if target.exists():
                     shutil.rmtree(aside, ignore_errors=True)
                     os.rename(target, aside)

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import config, hub
+from reviewguard import config, files, hub
 from reviewguard.bundle import Bundle, Manifest, is_bundle, open_bundle, write_bundle
 from reviewguard.data.reviews import Data, read
 from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
 
 _GRAPH: Final = "onnx/model.onnx"
+#: A saved model must give these the logits that it gave before: short, empty, and longer than any model reads.
+_PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
 #: Texts scored at once where there may be any number of them.
 CHUNK_TEXTS: Final = 1024
 
@@ -92,8 +94,9 @@ class Classifier(Estimator):
         else:
             with requires("train"):
                 from reviewguard.nn.model import load_model
-            if "encoder/config.json" in bundle:
-                recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder")})
+            if recipe.get("encoder", {}).get("repo") == "encoder":
+                # Its weights may have been trained since the recipe pinned them; those of the bundle are verified by its manifest.
+                recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder"), "encoder.weights_sha256": ""})
             scorer = load_model(bundle, config.decode(recipe.get("encoder", {}), config.EncoderConfig, "encoder"))
         self = cls(recipe)
         self._fitted = Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})
@@ -109,7 +112,15 @@ class Classifier(Estimator):
         """What the trained model is: classes, recipe, training report, and the hashes of a saved model's files."""
         return self._trained().manifest
 
-    def train(self, data: Data, validation: Data | None = None) -> TrainingReport:
+    def train(
+        self,
+        data: Data,
+        validation: Data | None = None,
+        *,
+        epochs: int | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        resume: bool | Literal["if-possible"] = False,
+    ) -> TrainingReport:
         """Clean, split, train, and report beside a TF-IDF baseline.
 
         With `validation`, all of `data` is for training. Else a column of splits is respected if there is one
@@ -119,20 +130,32 @@ class Classifier(Estimator):
         Args:
             data: A path, DataFrame, Dataset, mapping of columns, or (texts, labels).
             validation: The same, for choosing when to stop and for the report.
+            epochs: Passes over the rows, of a fine-tuned model: short for the setting `loop.epochs`.
+            run_dir: Folder for the checkpoints and the log of fine-tuning; None: one in `reviewguard-runs/`, named after the
+                settings and the data, so that the same call finds it again.
+            resume: Go on from the newest checkpoint that is whole. With more `epochs` than before, a finished run goes on: its
+                learning rate follows, from where it is, the curve of a run that was planned so long. "if-possible": begin anew
+                where no checkpoint will do.
 
         Returns:
             What was dropped, what it cost, and the scores on validation and test.
 
         Raises:
+            CheckpointError: If the run cannot be resumed, or would overwrite an unfinished one.
             ConfigError: If a setting is wrong.
             DataError: If the data cannot be used as they are.
             EncoderError: If the encoder cannot be had.
             MissingExtra: If torch or scikit-learn are not installed.
+            TrainingError: If memory runs out or the loss is not finite.
+            TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
         """
         with requires("train"):
             from reviewguard import backends, training
-        recipe = self._recipe()
-        self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation)
+            from reviewguard.nn.checkpoint import Run
+        if epochs is not None:
+            self.set_params(loop__epochs=epochs)
+        recipe, run = self._recipe(), Run(folder=None if run_dir is None else Path(run_dir), resume=resume)
+        self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation, run)
         return report
 
     def fit(self, X: Iterable[str], y: Iterable[Any]) -> Classifier:
@@ -195,18 +218,13 @@ class Classifier(Estimator):
         fitted = self._trained()
         manifest = fitted.manifest
         with requires("train"):
-            from reviewguard.data.split import side_of
+            from reviewguard.data.split import only
             from reviewguard.evaluation.baseline import FILES, Baseline
             from reviewguard.evaluation.report import make_report
         columns = config.decode(manifest.recipe.get("data", {}), config.DataConfig, "data")
         reviews = read(data, text=text or columns.text, label=label or columns.label)
         if split:
-            if columns.split not in reviews.columns:
-                raise DataError(f"{reviews.source} has no column {columns.split!r} to take the split {split!r} from")
-            sides = [side_of(value) for value in reviews.columns[columns.split]]
-            if side_of(split) not in sides:
-                raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(sides))}")
-            reviews = reviews.take(i for i, side in enumerate(sides) if side == side_of(split))
+            reviews = only(reviews, columns.split, split)
         texts, labels = reviews.require_complete(manifest.classes)
         probabilities, encoded = fitted.score(texts, progress="evaluating")
         baseline = Baseline.from_files({name: fitted.read(name) for name in FILES}) if FILES[0] in fitted.files else None
@@ -231,18 +249,55 @@ class Classifier(Estimator):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder; a model that is there already is replaced, atomically.
 
+        What was written is loaded again first, and must give the same logits to the last bit. Under torchrun only the first
+        process writes.
+
         Raises:
-            BundleError: If the folder holds something else, or cannot be written.
+            BundleError: If the folder holds something else, cannot be written, or would not give back the model.
             NotTrainedError: Before training.
         """
         fitted = self._trained()
-        write_bundle(Path(folder), fitted.manifest, fitted.files)
+        if files.is_main_process():
+            write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
+
+    def _require_same(self, written: Bundle) -> None:
+        fitted, loaded = self._trained(), self._load(written, {})._trained()
+        if isinstance(fitted.scorer, OnnxScorer):
+            return  # a copy of verified files
+        expected, got = (of.logits(_PROBES)[0] for of in (fitted, loaded))
+        if not np.array_equal(expected, got):
+            raise BundleError(
+                f"the model that was written to {written.folder} differs from this one by {np.abs(expected - got).max():.3g} in "
+                "a logit; nothing was saved. Please report this"
+            )
+
+    def merge(self, texts: Iterable[str], base: Literal["trained", "original"] = "trained") -> Classifier:
+        """Fold the adapters of a fine-tuned model into its weights, in float32; this classifier stays as it is.
+
+        Args:
+            texts: To judge the change on, such as your validation texts.
+            base: What to merge into: the weights that the adapters were trained on (of QLoRA the 4-bit ones, dequantised), or the
+                published full-precision ones. It is never merged into four bits.
+
+        Returns:
+            A classifier without adapters, whose `manifest.merged` says how far either base moves the logits, and how many labels.
+
+        Raises:
+            ExportError: If there are no adapters or no texts.
+            NotTrainedError: Before training.
+        """
+        fitted = self._trained()
+        with requires("train"):
+            from reviewguard.export import merge
+        merged = type(self)(fitted.manifest.recipe)
+        merged._fitted, _ = merge.merge(fitted, _checked(texts), base)
+        return merged
 
     def export(self, folder: str | os.PathLike[str]) -> float:
         """Write the model as one ONNX graph from token ids to logits, for prediction with the base install alone.
 
         The graph is compared with torch on padded batches of several shapes first; if any logit differs by more than 1e-4,
-        nothing is written.
+        nothing is written. Adapters are merged into the weights that they were trained on (see `merge`).
 
         Returns:
             The largest difference of a logit seen.
@@ -255,14 +310,18 @@ class Classifier(Estimator):
         if isinstance(fitted.scorer, OnnxScorer):
             raise ExportError("this model is an ONNX export already; use save() to copy it")
         with requires("export"):
+            from reviewguard.export.merge import is_adapted, merged_model
             from reviewguard.export.onnx import export_onnx
             from reviewguard.nn.model import TextModel
-        assert isinstance(fitted.scorer, TextModel)
+        model = merged_model(fitted) if is_adapted(fitted) else fitted.scorer
+        assert isinstance(model, TextModel)
         manifest = fitted.manifest
         with tempfile.TemporaryDirectory() as scratch:
             graph = Path(scratch) / "model.onnx"
-            difference = export_onnx(fitted.scorer, graph, max_length=manifest.max_length, classes=manifest.classes)
-            kept = {name: content for name, content in fitted.files.items() if not name.startswith(("encoder/", "head."))}
+            difference = export_onnx(model, graph, max_length=manifest.max_length, classes=manifest.classes)
+            kept = {
+                name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))
+            }
             write_bundle(Path(folder), manifest, {**kept, _GRAPH: graph})
         return difference
 

@@ -1,17 +1,18 @@
-"""The command line: `reviewguard train | evaluate | export | predict | presets`."""
+"""The command line: `reviewguard train | evaluate | merge | export | predict | presets`."""
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
 
-from reviewguard import config
+from reviewguard import config, files
 from reviewguard.bundle import check_target
-from reviewguard.errors import ReviewGuardError
+from reviewguard.errors import ReviewGuardError, TrainingInterrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +31,8 @@ def main() -> None:
         app()
     except ReviewGuardError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
-        raise SystemExit(1) from None
+        # By custom, a program that a signal ended exits with 128 and its number.
+        raise SystemExit(128 + error.signum if isinstance(error, TrainingInterrupted) else 1) from None
 
 
 def _version(asked: bool) -> None:
@@ -55,17 +57,26 @@ def train(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and log of fine-tuning; default: one in reviewguard-runs/.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")] = False,
+    resume_if_possible: Annotated[bool, typer.Option("--resume-if-possible", help="The same, or begin anew.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a classifier and report how it does beside a bag of words."""
     from reviewguard.classifier import Classifier
 
     check_target(out)  # before the work, not after it
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("reviewguard").setLevel(logging.INFO)
     classifier = Classifier(preset, **config.parse_assignments(assignments or []))
-    report = classifier.train(data, validation)
-    typer.echo(report.to_json() if as_json else report.to_text())
+    report = classifier.train(data, validation, run_dir=run_dir, resume="if-possible" if resume_if_possible else resume)
+    if files.is_main_process():
+        typer.echo(report.to_json() if as_json else report.to_text())
     classifier.save(out)
-    typer.echo(f"saved to {out}", err=True)
+    if files.is_main_process():
+        typer.echo(f"saved to {out}", err=True)
 
 
 @app.command()
@@ -82,6 +93,35 @@ def evaluate(
 
     report = Classifier.from_pretrained(model).evaluate(data, split=split, text=text, label=label)
     typer.echo(report.to_json() if as_json else report.to_text())
+
+
+@app.command()
+def merge(
+    model: Annotated[str, typer.Argument(help="Folder of a model with adapters, or its Hub id.")],
+    data: Annotated[Path, typer.Argument(help="Rows whose texts the change is judged on, such as your validation rows.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the merged model.")],
+    base: Annotated[
+        Literal["trained", "original"],
+        typer.Option(help="Merge into the weights that the adapters were trained on, dequantised, or into the published ones."),
+    ] = "trained",
+    split: Annotated[str, typer.Option(help="Only rows with this value in the column `split`.")] = "",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Fold a fine-tuned model's adapters into its weights, and say what that changes."""
+    from reviewguard.classifier import Classifier
+    from reviewguard.data.reviews import read
+    from reviewguard.data.split import only
+    from reviewguard.export.merge import MergeReport
+
+    check_target(out)
+    reviews = read(data, text=text)
+    texts = (only(reviews, "split", split) if split else reviews).texts
+    merged = Classifier.from_pretrained(model).merge([text for text in texts if text is not None], base)
+    merged.save(out)
+    assert merged.manifest.merged is not None
+    report = msgspec.convert(merged.manifest.merged, MergeReport)
+    _show(merged.manifest.merged, f"{report.to_text()}\nsaved to {out}", as_json)
 
 
 @app.command()

@@ -21,6 +21,7 @@ import msgspec
 from reviewguard.errors import ConfigError, nearest
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 Normalization = Literal["typography", "study", "none"]
 
 
@@ -66,6 +67,8 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         weights_sha256: Expected sha256 of the weight file(s); empty: recorded, not compared.
         dense: Folder of a sentence-transformers Dense layer applied after pooling; empty: none.
         normalize: Scale vectors to unit length.
+        pooling: "mean" over the real tokens of the last layer (of an encoder-decoder: of its encoder), or the "last" real token,
+            as decoders need (of an encoder-decoder: the decoder's state at the end of the text, as T5ForSequenceClassification).
         max_length: Tokens read of a text, special tokens included; the rest is cut off and flagged.
     """
 
@@ -74,7 +77,69 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     weights_sha256: str = ""
     dense: str = ""
     normalize: bool = False
+    pooling: Literal["mean", "last"] = "mean"
     max_length: Annotated[int, msgspec.Meta(ge=8)] = 512
+
+
+class LoraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685).
+
+    Attributes:
+        r: Rank.
+        alpha: Scale of the update: alpha / r, or alpha / sqrt(r) where `rank_stabilized`.
+        dropout: On the adapter's input.
+        target_modules: Names of linear layers to adapt, each of which must be there in every layer; "all-linear": all of them.
+        rank_stabilized: Scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732), which keeps large ranks learning.
+    """
+
+    r: Positive = 16
+    alpha: Annotated[float, msgspec.Meta(gt=0)] = 32
+    dropout: Fraction = 0.05
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    rank_stabilized: bool = False
+
+
+class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The training loop of fine-tuning. The defaults are the study's.
+
+    Attributes:
+        epochs: Passes over the rows.
+        batch_size: Rows an optimizer step sees, over all devices and accumulated micro-batches.
+        micro_batch_size: Rows a device computes at once, at most. It sets memory and speed; `batch_size` must be a multiple of it
+            times the number of devices.
+        learning_rate: Highest rate of AdamW.
+        schedule: How the rate falls from there to the end of the last epoch.
+        warmup: Share of all steps over which the rate rises from 0.
+        weight_decay: Of AdamW; not on biases and norms.
+        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
+        optimizer: "adamw", or "paged_adamw_8bit" (bitsandbytes; on a CPU, which it is not made for, "adamw" takes its place).
+        precision: "bf16" autocast, "fp32", or "auto": bf16 where the hardware computes in it. No fp16: T5 overflows in it.
+        gradient_checkpointing: Compute each layer again in the backward pass instead of keeping it: a third slower, far smaller.
+        dropout: Before the head.
+        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
+        label_smoothing: Share of each label spread over all classes.
+        patience: Epochs without a better validation F1 after which training stops; 0: never.
+        save_steps: Optimizer steps between checkpoints, besides the one that ends each epoch; 0: that one only.
+        report_to: Loggers of transformers: "tensorboard", "wandb", "mlflow".
+    """
+
+    epochs: Positive = 3
+    batch_size: Positive = 16
+    micro_batch_size: Positive = 16
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 2e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Fraction = 0.1
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    max_grad_norm: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    gradient_checkpointing: bool = False
+    dropout: Fraction = 0.1
+    class_weight: Literal["balanced", "none"] = "balanced"
+    label_smoothing: Fraction = 0.0
+    patience: Annotated[int, msgspec.Meta(ge=0)] = 0
+    save_steps: Annotated[int, msgspec.Meta(ge=0)] = 500
+    report_to: tuple[str, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

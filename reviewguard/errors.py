@@ -10,6 +10,9 @@ ReviewGuardError
 │   ├── IntegrityError                its bytes are not the ones that were written
 │   └── FormatVersionError            written in a format that this version does not know
 ├── ExportError (RuntimeError)        an export that was refused; nothing was written
+├── CheckpointError (RuntimeError)    a run that cannot go on from its checkpoints
+├── TrainingError (RuntimeError)      training that cannot go on: out of memory, or a loss that is no number
+├── TrainingInterrupted (RuntimeError)  training stopped by a signal, after saving a checkpoint
 └── MissingExtra (ImportError)        an optional package that is not installed
 ```
 
@@ -57,6 +60,29 @@ class FormatVersionError(BundleError):
 
 class ExportError(ReviewGuardError, RuntimeError):
     """An export did not pass its gate; nothing was written."""
+
+
+class CheckpointError(ReviewGuardError, RuntimeError):
+    """A training run cannot go on from its checkpoints."""
+
+
+class TrainingError(ReviewGuardError, RuntimeError):
+    """Training cannot go on: out of memory, or a loss that is not finite."""
+
+
+class TrainingInterrupted(ReviewGuardError, RuntimeError):
+    """A signal stopped training; a checkpoint was saved first.
+
+    Attributes:
+        signum: Number of the signal.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    def __reduce__(self) -> tuple[type[TrainingInterrupted], tuple[str, int]]:
+        return type(self), (str(self), self.signum)
 
 
 class MissingExtra(ReviewGuardError, ImportError):

@@ -13,6 +13,11 @@ from pathlib import Path
 from filelock import FileLock
 
 
+def is_main_process() -> bool:
+    """Whether this process writes: of those that torchrun starts, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

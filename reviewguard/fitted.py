@@ -47,10 +47,14 @@ class Fitted:
         normalize = NORMALIZERS[self.manifest.normalization]
         return [normalize(text) for text in texts]
 
-    def score(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
-        """Probabilities, float32 (n, classes), and the tokens that they were computed from."""
+    def logits(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
+        """Logits, float32 (n, classes), and the tokens that they were computed from."""
         if not texts:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
         encoded = self.tokenizer.encode(self.normalized(texts))
-        logits = compute(self.scorer.logits, self.tokenizer, encoded, self.scorer.token_budget, progress)
+        return compute(self.scorer.logits, self.tokenizer, encoded, self.scorer.token_budget, progress), encoded
+
+    def score(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
+        """Probabilities, float32 (n, classes), and the tokens that they were computed from."""
+        logits, encoded = self.logits(texts, progress)
         return softmax(logits), encoded

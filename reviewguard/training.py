@@ -6,13 +6,13 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-import safetensors.torch
 from numpy.typing import NDArray
 
 from reviewguard import card
@@ -27,19 +27,24 @@ from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation.baseline import Baseline
 from reviewguard.evaluation.report import TrainingReport, make_report, peak_memory_mib
 from reviewguard.fitted import Fitted
-from reviewguard.nn.encoder import LoadedEncoder, encoder_files, load_encoder
+from reviewguard.nn.checkpoint import Run
+from reviewguard.nn.encoder import LoadedEncoder, encoder_files
 from reviewguard.nn.heads import kind_of
-from reviewguard.nn.model import TextModel
+from reviewguard.nn.model import TextModel, model_files
 from reviewguard.scoring import softmax
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
 
 
-def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None) -> tuple[Fitted, TrainingReport]:
+#: Where runs keep their checkpoints unless told otherwise.
+RUNS: Final = Path("reviewguard-runs")
+
+
+def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None, run: Run) -> tuple[Fitted, TrainingReport]:
     """Clean, split, train and report; see `reviewguard.Classifier.train`."""
     reviews = read(data, text=recipe.data.text, label=recipe.data.label)
-    loaded = load_encoder(recipe.encoder)
+    loaded = backend.load(recipe)
     parts, cleaning = _parts(reviews, validation, recipe, loaded)
     complete = {name: part.require_complete() for name, part in parts.items()}
     classes, positive = _classes(complete["train"][1], recipe)
@@ -51,8 +56,12 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None)
         for name, (texts, labels) in complete.items()
     }
 
+    if run.folder is None:
+        run = replace(run, folder=RUNS / _run_name(recipe, complete["train"]))
     started = time.perf_counter()
-    model = backend.train(labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe)
+    model, history = backend.train(
+        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe, run=run
+    )
     seconds = time.perf_counter() - started
 
     baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)
@@ -76,6 +85,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None)
         seconds=seconds,
         peak_memory_mib=peak_memory_mib(),
         model_mib=sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20,
+        history=history,
     )
     sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
     extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
@@ -86,10 +96,10 @@ def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any]) -
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
     rows = read((texts, labels)).require_complete()
     classes, positive = _classes(rows[1], recipe)
-    loaded = load_encoder(recipe.encoder)
+    loaded = backend.load(recipe)
     normalize = NORMALIZERS[recipe.data.normalization]
     labelled = Labelled([normalize(text) for text in rows[0]], _indices(rows[1], classes))
-    model = backend.train(labelled, None, classes=len(classes), encoder=loaded, config=recipe)
+    model, _ = backend.train(labelled, None, classes=len(classes), encoder=loaded, config=recipe, run=Run())
     return _fitted(model, loaded, recipe, classes, positive, rows, None, {})
 
 
@@ -171,7 +181,6 @@ def _fitted(
     recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, split_file=""))
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
-    lines = sorted(f"{splits.row_hash(text)}\t{label}\n" for text, label in zip(*rows, strict=True))
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         reviewguard_version=version("reviewguard"),
@@ -182,7 +191,7 @@ def _fitted(
         head=kind_of(model.head),
         recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
         training=None if report is None else msgspec.to_builtins(report),
-        data_sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
+        data_sha256=_data_sha256(rows),
     )
     labels = dict(enumerate(classes))
     settings = {
@@ -195,12 +204,26 @@ def _fitted(
         **extra,
         **loaded.tokenizer.files(),
         "config.json": json.dumps(settings, indent=1).encode(),
-        "head.safetensors": safetensors.torch.save({name: t.contiguous() for name, t in model.head.state_dict().items()}),
         "README.md": card.render(manifest, _results(report)).encode(),
     }
     if local:
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
+    files |= model_files(model, loaded.tokenizer)
     return Fitted(manifest, loaded.tokenizer, model.eval(), files)
+
+
+def _data_sha256(rows: tuple[list[str], list[str]]) -> str:
+    lines = sorted(f"{splits.row_hash(text)}\t{label}\n" for text, label in zip(*rows, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _run_name(recipe: Recipe, rows: tuple[list[str], list[str]]) -> str:
+    """A name that the same job finds again, with more epochs too, and no other job does."""
+    settings = msgspec.to_builtins(recipe)
+    for name in ("epochs", "report_to", "save_steps"):
+        settings.get("loop", {}).pop(name, None)
+    job = hashlib.sha256(msgspec.json.encode([settings, _data_sha256(rows)])).hexdigest()
+    return f"{recipe.encoder.repo.rstrip('/').rsplit('/', 1)[-1]}-{recipe.backend}-{job[:10]}"
 
 
 def _results(report: TrainingReport | None) -> str:

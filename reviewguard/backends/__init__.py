@@ -1,6 +1,6 @@
 """Backends: each trains the one model in its own way. A new backend is a new module in this folder.
 
-A backend module has a frozen `Config` that extends `Recipe`, and the two functions of `Backend`.
+A backend module has a frozen `Config` that extends `Recipe`, and the three functions of `Backend`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from reviewguard.errors import ConfigError, nearest, requires
 from reviewguard.scoring import Floats
 
 with requires("train"):
+    from reviewguard.nn.checkpoint import Run
     from reviewguard.nn.encoder import LoadedEncoder
+    from reviewguard.nn.history import History
     from reviewguard.nn.model import TextModel
 
 
@@ -28,14 +30,25 @@ class Labelled(NamedTuple):
     y: NDArray[np.int64]
 
 
+class Trained(NamedTuple):
+    """A trained model, and what its training was like where that took more than one step."""
+
+    model: TextModel
+    history: History | None = None
+
+
 class Backend(Protocol):
     """What a module in this folder offers."""
 
     Config: type[Recipe]
 
+    def load(self, config: Recipe) -> LoadedEncoder:
+        """Load the encoder as training needs it."""
+        ...
+
     def train(
-        self, train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Recipe
-    ) -> TextModel:
+        self, train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Recipe, run: Run
+    ) -> Trained:
         """Train a model; `validation` is for choosing when to stop, never for fitting."""
         ...
 

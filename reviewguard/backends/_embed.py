@@ -10,24 +10,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reviewguard.backends import Labelled
+from reviewguard.backends import Labelled, Trained
 from reviewguard.backends._features import features
-from reviewguard.nn.encoder import LoadedEncoder
+from reviewguard.config import Recipe
+from reviewguard.errors import ConfigError
+from reviewguard.nn.checkpoint import Run
+from reviewguard.nn.encoder import LoadedEncoder, best_device, load_encoder
 from reviewguard.nn.heads import Head
-from reviewguard.nn.model import TextModel, best_device, run
+from reviewguard.nn.model import TextModel, run
 from reviewguard.scoring import Floats
 
 Vectors: TypeAlias = tuple[Floats, NDArray[np.int64]]
 """Vectors, float32 (n, width), and class indices, int64 (n,)."""
 
 
+def load(config: Recipe) -> LoadedEncoder:
+    """Load the encoder in full precision; it stays as it is."""
+    return load_encoder(config.encoder)
+
+
 def train_head(
-    fit: Callable[[Vectors, Vectors | None], Head], train: Labelled, validation: Labelled | None, encoder: LoadedEncoder
-) -> TextModel:
-    """Encode both parts, through the cache, and fit a head on the training vectors."""
+    fit: Callable[[Vectors, Vectors | None], Head], train: Labelled, validation: Labelled | None, encoder: LoadedEncoder, run: Run
+) -> Trained:
+    """Encode both parts, through the cache, and fit a head on the training vectors.
+
+    Raises:
+        ConfigError: If a run is to be resumed: there are no checkpoints.
+    """
+    if run.resume:
+        raise ConfigError("heads on frozen vectors are fitted in one go, and encoding goes on from its cache; leave out resume")
     held_out = (features(encoder, validation.texts), validation.y) if validation is not None else None
     head = fit((features(encoder, train.texts), train.y), held_out)
-    return TextModel(encoder.encoder, head.eval()).to(best_device())
+    return Trained(TextModel(encoder.encoder, head.eval()).to(best_device()))
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:

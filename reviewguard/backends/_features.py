@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from reviewguard import files
 from reviewguard.errors import DataError
-from reviewguard.nn.encoder import LoadedEncoder
-from reviewguard.nn.model import TextModel, best_device, run
+from reviewguard.nn.encoder import LoadedEncoder, best_device
+from reviewguard.nn.model import TextModel, run
 from reviewguard.scoring import Floats, compute
 
 #: Texts encoded between two writes: what a killed run may have to do again.
@@ -72,7 +72,7 @@ def _key(loaded: LoadedEncoder) -> str:
         "weights": config.weights_sha256,
         "architecture": _architecture(loaded),
         "tokenizer": hashlib.sha256(loaded.tokenizer.files()["tokenizer.json"]).hexdigest(),
-        "pooling": "mean",
+        "pooling": config.pooling,
         "dense": config.dense,
         "normalize": config.normalize,
         "max_length": config.max_length,

@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from reviewguard.backends import Labelled
-from reviewguard.backends._embed import Vectors, logits, tensor, train_head
+from reviewguard.backends import Labelled, Trained
+from reviewguard.backends._embed import Vectors, load, logits, tensor, train_head
 from reviewguard.config import Recipe
+from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import LinearHead
-from reviewguard.nn.model import TextModel
 
-__all__ = ["Config", "fit_head", "logits", "train"]
+__all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
 class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,9 +32,11 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_iter: Annotated[int, msgspec.Meta(ge=1)] = 2000
 
 
-def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+) -> Trained:
     """Fit scikit-learn's LogisticRegression and copy it into a torch head."""
-    return train_head(lambda vectors, _: fit_head(vectors, config), train, validation, encoder)
+    return train_head(lambda vectors, _: fit_head(vectors, config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, config: Config) -> LinearHead:

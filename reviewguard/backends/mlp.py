@@ -15,17 +15,16 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from tqdm import trange
 
-from reviewguard.backends import Labelled
-from reviewguard.backends._embed import Vectors, logits, tensor, train_head
-from reviewguard.config import Recipe
+from reviewguard.backends import Labelled, Trained
+from reviewguard.backends._embed import Vectors, load, logits, tensor, train_head
+from reviewguard.config import Positive, Recipe
 from reviewguard.errors import ConfigError, DataError
+from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import MlpHead
-from reviewguard.nn.model import TextModel, run
+from reviewguard.nn.model import run
 
-__all__ = ["Config", "fit_head", "logits", "train"]
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+__all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
 class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,9 +51,11 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_weight: Literal["balanced", "none"] = "balanced"
 
 
-def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+) -> Trained:
     """Train the perceptron with early stopping on validation, or on a tenth of the rows where there is none."""
-    return train_head(lambda own, held: fit_head(own, held, classes, config), train, validation, encoder)
+    return train_head(lambda own, held: fit_head(own, held, classes, config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: Config) -> MlpHead:

@@ -12,15 +12,15 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.svm import SVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from reviewguard.backends import Labelled
-from reviewguard.backends._embed import Vectors, logits, tensor, train_head
+from reviewguard.backends import Labelled, Trained
+from reviewguard.backends._embed import Vectors, load, logits, tensor, train_head
 from reviewguard.config import Recipe
 from reviewguard.errors import DataError
+from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import RbfHead
-from reviewguard.nn.model import TextModel
 
-__all__ = ["Config", "fit_head", "logits", "train"]
+__all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
 class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,9 +40,11 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration_folds: Annotated[int, msgspec.Meta(ge=2)] = 5
 
 
-def train(train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+) -> Trained:
     """Fit scikit-learn's SVC under CalibratedClassifierCV, once a class where there are more than two."""
-    return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder)
+    return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:

@@ -17,7 +17,7 @@ from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Reviews, is_null
-from reviewguard.errors import DataError, requires
+from reviewguard.errors import DataError, nearest, requires
 
 with requires("train"):
     from scipy.sparse import coo_array
@@ -163,3 +163,17 @@ def from_csv(path: str | Path, texts: Sequence[str]) -> list[SplitName | None]:
     if not any(found):
         raise DataError(f"the split file {path} knows none of the {len(texts)} texts: is it for other data?")
     return found
+
+
+def only(reviews: Reviews, column: str, split: str) -> Reviews:
+    """The rows that a column of splits assigns to one of them.
+
+    Raises:
+        DataError: If there is no such column, or no such row.
+    """
+    if column not in reviews.columns:
+        raise DataError(f"{reviews.source} has no column {column!r} to take the split {split!r} from")
+    sides = [side_of(value) for value in reviews.columns[column]]
+    if side_of(split) not in sides:
+        raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(sides))}")
+    return reviews.take(row for row, side in enumerate(sides) if side == side_of(split))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reviewguard.data.clean import CleaningReport
 from reviewguard.metrics import Scores, measure
+from reviewguard.nn.history import History
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +112,7 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Wall time of encoding and fitting, without reading, cleaning, the baseline and the reports.
         peak_memory_mib: Largest resident memory of the process so far; None where the system does not tell.
         model_mib: Size of the weights, encoder and head together.
+        history: The fine-tuning run; None where a head was fitted on frozen vectors.
     """
 
     cleaning: CleaningReport
@@ -119,6 +121,7 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     peak_memory_mib: float | None
     model_mib: float
+    history: History | None = None
 
     def to_json(self) -> str:
         """The report as JSON."""
@@ -126,15 +129,19 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_text(self) -> str:
         """The report for a terminal."""
-        return "\n\n".join([self.cleaning.to_text(), self._cost(), *(report.to_text() for report in self.results.values())])
+        return "\n\n".join([self.cleaning.to_text(), *self._training(), *(report.to_text() for report in self.results.values())])
 
     def to_markdown(self) -> str:
         """The report as Markdown."""
         cleaning = f"```text\n{self.cleaning.to_text()}\n```"
-        return "\n\n".join([cleaning, self._cost(), *(report.to_markdown() for report in self.results.values())])
+        training = [f"```text\n{part}\n```" for part in self._training()]
+        return "\n\n".join([cleaning, *training, *(report.to_markdown() for report in self.results.values())])
 
     def __str__(self) -> str:
         return self.to_text()
+
+    def _training(self) -> list[str]:
+        return [self._cost(), *([self.history.to_text()] if self.history else [])]
 
     def _cost(self) -> str:
         parts = ", ".join(f"{count} {name}" for name, count in self.rows.items())

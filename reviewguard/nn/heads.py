@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 
 class LinearHead(nn.Module):
-    """Logits `x @ weight.T + bias`: logistic regression."""
+    """Logits `x @ weight.T + bias`: logistic regression; dropout acts in training only."""
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """Take weight (classes, width) and bias (classes,), both float32."""
+    def __init__(self, weight: Tensor, bias: Tensor, dropout: float = 0.0) -> None:
+        """Take weight (classes, width) and bias (classes,), both float32, and the dropout on the input."""
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (batch, width) to logits (batch, classes)."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        return nn.functional.linear(self.dropout(x), self.weight, self.bias)
 
 
 class RbfHead(nn.Module):
@@ -104,6 +105,8 @@ def rebuild(kind: str, tensors: dict[str, Tensor]) -> Head:
         if kind == "mlp":
             steps = sorted({int(name.split(".")[1]) for name in tensors})
             return MlpHead([(tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in steps])
-        return LinearHead(**tensors) if kind == "linear" else RbfHead(**tensors)
+        if kind == "linear":
+            return LinearHead(tensors["weight"], tensors["bias"])
+        return RbfHead(**tensors)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"a head of kind {kind!r} does not have the tensors {sorted(tensors)}: {error}") from error

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from reviewguard.bundle import Bundle
-from reviewguard.config import EncoderConfig
+from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
-from reviewguard.nn.encoder import Encoder, load_encoder
+from reviewguard.nn import lora
+from reviewguard.nn.encoder import Encoder, best_device, compute_dtype, load_encoder, transformer_files
 from reviewguard.nn.heads import Head, rebuild
 from reviewguard.scoring import Floats
-from reviewguard.tokens import Batch
+from reviewguard.tokens import Batch, Tokenizer
 
 
 class TextModel(nn.Module):
@@ -42,11 +44,6 @@ class TextModel(nn.Module):
         return run(self, batch)
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
     """Apply a module to a numpy batch, on whatever device it is, in evaluation mode and without gradients."""
     device = next(module.parameters()).device
@@ -61,6 +58,19 @@ def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
     return values
 
 
+def model_files(model: TextModel, tokenizer: Tokenizer) -> dict[str, bytes]:
+    """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
+    head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
+    contents = {"head.safetensors": save(head)}
+    if lora.is_adapted(model.encoder):
+        contents |= {f"adapter/{name}": content for name, content in lora.adapter_files(model.encoder).items()}
+    if model.encoder.tuned:
+        # With the tokenizer beside them, these weights can be trained on.
+        of_encoder = {**transformer_files(model.encoder), **tokenizer.files()}
+        contents |= {f"encoder/{name}": content for name, content in of_encoder.items()}
+    return contents
+
+
 def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
     """Rebuild a model from its bundle; the encoder is fetched again, pinned by hash, where the bundle does not carry it.
 
@@ -69,13 +79,21 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
         config: The encoder of its recipe.
 
     Raises:
-        BundleError: If head and encoder do not fit together or the head is malformed.
+        BundleError: If head, adapter and encoder do not fit together or the head is malformed.
         EncoderError: If the encoder cannot be had.
     """
-    folder = bundle.folder / "encoder" if "encoder/config.json" in bundle else None
-    if not config.weights_sha256:
+    folder = None
+    if "encoder/config.json" in bundle:
+        # Its hashes are in the manifest; those of the recipe are of the weights that training began with.
+        folder, config = bundle.folder / "encoder", msgspec.structs.replace(config, weights_sha256="")
+    elif not config.weights_sha256:
         raise BundleError(f"{bundle.folder} does not pin its encoder's weights; a model of unknown weights is not loaded")
-    encoder = load_encoder(config, folder).encoder
+    recipe, adapted = bundle.manifest.recipe, f"adapter/{lora.WEIGHTS}" in bundle
+    four_bit = adapted and recipe.get("adapter") == "qlora"
+    dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)
+    encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
+    if adapted:
+        lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(f"adapter/{lora.WEIGHTS}"))
     try:
         head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))
         with torch.inference_mode():

@@ -12,32 +12,45 @@ import torch
 
 from reviewguard import Classifier
 from reviewguard.backends import Labelled, _embed, backend_names, get_backend
-from reviewguard.config import load_preset, preset_names
+from reviewguard.config import load_preset
 from reviewguard.data.reviews import read
 from reviewguard.errors import ConfigError, DataError, ExportError, NotTrainedError
+from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import load_encoder
 
 TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "", "Kettle " * 200]
 
 
-def preset_of(backend: str) -> str:
-    return next(name for name in preset_names() if load_preset(name)["backend"] == backend)
+#: A preset for each backend, and for each kind of adapter.
+PRESETS = ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-qlora", "minilm-svm"]
 
 
-@pytest.fixture(scope="module", params=backend_names())
-def trained(request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    """Each backend on the tiny encoder, two classes."""
-    classifier = Classifier(preset_of(request.param), **tiny_settings)
-    classifier.train(sample)
+def settings_of(preset: str, tiny_settings: dict[str, object]) -> dict[str, object]:
+    loop = {"loop__epochs": 2, "loop__learning_rate": 1e-3} if load_preset(preset)["backend"] == "finetune" else {}
+    return {**tiny_settings, **loop}
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def trained(
+    request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Classifier:
+    """Each preset on the tiny encoder, two classes."""
+    classifier = Classifier(request.param, **settings_of(request.param, tiny_settings))
+    classifier.train(sample, run_dir=tmp_path_factory.mktemp("run"))
     return classifier
 
 
-@pytest.fixture(scope="module", params=backend_names())
+@pytest.fixture(scope="module", params=PRESETS)
 def trained_three(request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path) -> Classifier:
     """Each backend on three classes: the sample's labels, and one more for a category."""
     reviews = read(sample)
     labels = ["book" if c == "books" else label for c, label in zip(reviews.columns["category"], reviews.labels, strict=True)]
-    return Classifier(preset_of(request.param), **tiny_settings).fit(reviews.texts, labels)
+    return Classifier(request.param, **settings_of(request.param, tiny_settings)).fit(reviews.texts, labels)
+
+
+def test_every_backend_is_held_to_this() -> None:
+    assert {load_preset(name)["backend"] for name in PRESETS} == set(backend_names())
+    assert {load_preset(name).get("adapter", "none") for name in PRESETS} == {"none", "qlora"}
 
 
 def test_predictions(trained: Classifier) -> None:
@@ -56,9 +69,12 @@ def test_predictions(trained: Classifier) -> None:
 def test_encoder_and_head_are_on_one_device(trained: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     """No GPU is needed to see it: the device without data stands in."""
     recipe = trained._recipe()
+    if recipe.backend == "finetune":
+        pytest.skip("training would need a real device")
     labelled = Labelled(["a kettle", "the pan"] * 12, np.array([0, 1] * 12))
     monkeypatch.setattr(_embed, "best_device", lambda: torch.device("meta"))
-    model = get_backend(recipe.backend).train(labelled, None, classes=2, encoder=load_encoder(recipe.encoder), config=recipe)
+    loaded = load_encoder(recipe.encoder)
+    model, _ = get_backend(recipe.backend).train(labelled, None, classes=2, encoder=loaded, config=recipe, run=Run())
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
@@ -114,7 +130,11 @@ def test_a_saved_model_can_be_trained_again(trained: Classifier, tmp_path: Path,
     trained.save(tmp_path / "saved")
     saved = Classifier.from_pretrained(tmp_path / "saved")
     expected = saved.predict_proba(TEXTS)
-    saved.train(sample)
+    saved.train(sample, run_dir=tmp_path / "run")
+    if saved.manifest.recipe.get("adapter") == "none":
+        # Of a local encoder that was fine-tuned itself, the bundle holds the new weights; training goes on from them.
+        assert not np.allclose(saved.predict_proba(TEXTS), expected, atol=1e-4)
+        return
     np.testing.assert_allclose(saved.predict_proba(TEXTS), expected, atol=1e-5)
 
 
@@ -168,9 +188,9 @@ def test_labels_unseen_in_training_are_refused(trained: Classifier) -> None:
         trained.evaluate((["a text", "another"], ["real", "paid"]))
 
 
-@pytest.mark.parametrize("backend", backend_names())
-def test_an_untrained_model_says_so(backend: str, tmp_path: Path) -> None:
-    fresh = Classifier(preset_of(backend))
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_untrained_model_says_so(preset: str, tmp_path: Path) -> None:
+    fresh = Classifier(preset)
     for call in (
         lambda: fresh.predict(["a"]),
         lambda: list(fresh.stream(["a"])),
@@ -185,14 +205,15 @@ def test_an_untrained_model_says_so(backend: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("backend", backend_names())
-def test_settings_are_strict(backend: str) -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_are_strict(preset: str) -> None:
+    section = "loop__" if load_preset(preset)["backend"] == "finetune" else ""
     with pytest.raises(ConfigError, match="did you mean 'class_weight'"):
-        Classifier(preset_of(backend), clas_weight="none").get_params()
+        Classifier(preset, **{f"{section}clas_weight": "none"}).get_params()
     with pytest.raises(ConfigError, match=r"encoder.max_lenght is not an option; did you mean 'max_length'"):
-        Classifier(preset_of(backend), encoder__max_lenght=3).get_params()
+        Classifier(preset, encoder__max_lenght=3).get_params()
     with pytest.raises(ConfigError, match="class_weight"):
-        Classifier(preset_of(backend), class_weight="heavy").get_params()
+        Classifier(preset, **{f"{section}class_weight": "heavy"}).get_params()
 
 
 def test_an_unknown_backend_is_refused() -> None:

@@ -1,0 +1,87 @@
+"""Fine-tuning: all of the encoder, or low-rank adapters on it, in full precision or over four bits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from reviewguard.backends import Labelled, Trained
+from reviewguard.config import LoopConfig, LoraConfig, Recipe
+from reviewguard.errors import ConfigError, requires
+from reviewguard.nn import lora
+from reviewguard.nn.checkpoint import Run
+from reviewguard.nn.encoder import LoadedEncoder, best_device, compute_dtype, load_encoder
+from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.model import TextModel
+from reviewguard.scoring import Floats, compute
+
+with requires("train"):
+    from reviewguard.nn.trainer import Rows, fine_tune
+
+__all__ = ["Config", "load", "logits", "train"]
+
+
+class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of fine-tuning.
+
+    Attributes:
+        adapter: "none" trains every weight; "lora" adapters on the frozen encoder; "qlora" adapters on an encoder in NF4.
+        lora: The adapters.
+        loop: The training loop.
+    """
+
+    adapter: Literal["none", "lora", "qlora"] = "none"
+    lora: LoraConfig = LoraConfig()
+    loop: LoopConfig = LoopConfig()
+
+
+def load(config: Config) -> LoadedEncoder:
+    """Load the encoder, quantised to NF4 for QLoRA.
+
+    Raises:
+        ConfigError: If the encoder has a Dense layer after pooling, which fine-tuning has no use for.
+    """
+    if config.encoder.dense:
+        raise ConfigError(
+            f"encoder.dense is {config.encoder.dense!r}; fine-tuning puts its own head there: set encoder.dense= (empty)"
+        )
+    with requires("qlora"):
+        return load_encoder(config.encoder, None, compute_dtype(config.loop.precision) if config.adapter == "qlora" else None)
+
+
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+) -> Trained:
+    """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1."""
+    if config.adapter == "none":
+        encoder.encoder.transformer.requires_grad_(True)
+        encoder.encoder.tuned = True
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if config.adapter != "none":
+            lora.attach(encoder.encoder, config.lora, encoder.config)
+        initial = nn.Linear(encoder.encoder.width, classes)
+    head = LinearHead(initial.weight.data, initial.bias.data, config.loop.dropout)
+    model = TextModel(encoder.encoder, head).to(best_device())
+    history = fine_tune(
+        model,
+        encoder.tokenizer,
+        _rows(train, encoder),
+        None if validation is None else _rows(validation, encoder),
+        loop=config.loop,
+        seed=config.seed,
+        base=f"{encoder.config.weights_sha256} {'nf4' if config.adapter == 'qlora' else 'fp32'}",
+        run=run,
+    )
+    return Trained(model.eval().requires_grad_(False), history)
+
+
+def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
+    """Logits, float32 (n, classes), by the whole model."""
+    return compute(model.logits, encoder.tokenizer, encoder.tokenizer.encode(texts), model.token_budget, "evaluating")
+
+
+def _rows(labelled: Labelled, encoder: LoadedEncoder) -> Rows:
+    return Rows(encoder.tokenizer.encode(labelled.texts), labelled.y)

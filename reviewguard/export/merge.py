@@ -1,0 +1,116 @@
+"""Adapters folded into the weights below them: one plain model, and what that changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from reviewguard.config import EncoderConfig, LoraConfig, decode
+from reviewguard.errors import ExportError
+from reviewguard.fitted import Fitted
+from reviewguard.nn import lora
+from reviewguard.nn.encoder import Encoder, best_device, load_encoder
+from reviewguard.nn.model import TextModel, model_files
+
+Base: TypeAlias = Literal["trained", "original"]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """How a merged model differs from the one with adapters.
+
+    Attributes:
+        logit: Largest change of a logit.
+        mean_logit: Mean absolute change.
+        flips: Texts that get another label.
+    """
+
+    logit: float
+    mean_logit: float
+    flips: int
+
+    def to_text(self) -> str:
+        """A phrase for people."""
+        return f"largest logit change {self.logit:.2g}, mean {self.mean_logit:.2g}, {self.flips} labels changed"
+
+
+class MergeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What merging would change, into either base.
+
+    Attributes:
+        base: The one that was merged into.
+        texts: Texts compared.
+        trained: Into the weights that the adapters were trained on: those of a 4-bit encoder, dequantised.
+        original: Into the published full-precision weights.
+    """
+
+    base: Base
+    texts: int
+    trained: Change
+    original: Change
+
+    def to_text(self) -> str:
+        """Lines for a terminal."""
+        lines = [f"{name}: {getattr(self, name).to_text()}" for name in ("trained", "original")]
+        return "\n".join([f"merged into the {self.base} base; on {self.texts} texts:", *lines])
+
+
+def is_adapted(fitted: Fitted) -> bool:
+    """Whether a model has adapters to merge."""
+    return isinstance(fitted.scorer, TextModel) and lora.is_adapted(fitted.scorer.encoder)
+
+
+def merge(fitted: Fitted, texts: Sequence[str], base: Base) -> tuple[Fitted, MergeReport]:
+    """Merge a model's adapters, in float32, and compare both bases with the model as it was.
+
+    Args:
+        fitted: With adapters; left as it is.
+        texts: To compare on.
+        base: What to merge into.
+
+    Raises:
+        EncoderError: If the original weights cannot be had.
+        ExportError: If there are no adapters or no texts.
+    """
+    if not is_adapted(fitted):
+        raise ExportError("this model has no adapters to merge; one trained with adapter=lora or adapter=qlora has")
+    if not texts:
+        raise ExportError("merging is judged on texts; pass some, such as your validation texts")
+    before = fitted.logits(texts, "before merging")[0]
+    models = {"trained": merged_model(fitted), "original": _on_original(fitted)}
+    changes = {}
+    for name, model in models.items():
+        after = replace(fitted, scorer=model).logits(texts, f"merged into {name}")[0]
+        difference = np.abs(after - before)
+        flips = int((after.argmax(axis=1) != before.argmax(axis=1)).sum())
+        changes[name] = Change(logit=float(difference.max()), mean_logit=float(difference.mean()), flips=flips)
+    report = MergeReport(base=base, texts=len(texts), **changes)
+    manifest = msgspec.structs.replace(fitted.manifest, merged=msgspec.to_builtins(report), files={})
+    kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/"))}
+    return Fitted(manifest, fitted.tokenizer, models[base], {**kept, **model_files(models[base], fitted.tokenizer)}), report
+
+
+def merged_model(fitted: Fitted) -> TextModel:
+    """A copy of a model with its adapters merged into the weights that they were trained on, dequantised to float32."""
+    assert isinstance(fitted.scorer, TextModel)
+    model = copy.deepcopy(fitted.scorer)
+    lora.merge(model.encoder)
+    return model
+
+
+def _on_original(fitted: Fitted) -> TextModel:
+    adapted = fitted.scorer
+    assert isinstance(adapted, TextModel)
+    recipe, source = fitted.manifest.recipe, fitted.files.get("encoder/config.json")
+    config = decode(recipe["encoder"], EncoderConfig, "encoder")
+    # A local encoder lies where it was loaded from: in the bundle, or where training found it.
+    encoder: Encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
+    weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
+    lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)
+    lora.merge(encoder)
+    return TextModel(encoder, copy.deepcopy(adapted.head)).eval().requires_grad_(False).to(best_device())

@@ -1,0 +1,150 @@
+"""What happens around the steps of the training loop: progress, a journal, early stopping, and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import distributed
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from reviewguard.errors import TrainingError
+
+
+class Progress(TrainerCallback):
+    """A bar over all steps, with the loss and the last validation F1; on terminals only."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the bar where the run begins."""
+        hidden = None if state.is_world_process_zero else True
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit=" steps", disable=hidden)
+        self._shown: dict[str, str] = {}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move it."""
+        self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the newest figures."""
+        for name, title in (("loss", "loss"), ("eval_f1", "validation F1")):
+            if logs and name in logs:
+                self._shown[title] = f"{logs[name]:.4f}"
+        self._bar.set_postfix(self._shown)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close it."""
+        self._bar.close()
+
+
+class Journal(TrainerCallback):
+    """Every logged figure as a line of JSON; after a resume, those of the steps that count."""
+
+    def __init__(self, path: Path) -> None:
+        """Write to this file."""
+        self._path = path
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start from the log that the checkpoint brought."""
+        if state.is_world_process_zero:
+            self._path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), encoding="utf-8")
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Append the newest entry."""
+        if state.is_world_process_zero:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+class Guard(TrainerCallback):
+    """Stop on a loss that is no number, and after epochs without a better validation F1; save between epochs."""
+
+    def __init__(self, patience: int, save_steps: int) -> None:
+        """See `reviewguard.config.LoopConfig`."""
+        self._patience = patience
+        self._save_steps = save_steps
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ask for a checkpoint every so often."""
+        if self._save_steps and state.global_step % self._save_steps == 0:
+            control.should_save = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Look at the loss."""
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise TrainingError(
+                f"the loss is {logs['loss']} at step {state.global_step}; lower loop.learning_rate, raise loop.warmup, or set "
+                "loop.precision=fp32"
+            )
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count epochs since the best one, from the log, which survives a resume."""
+        since = [entry for entry in state.log_history if "eval_f1" in entry and entry["step"] > (state.best_global_step or 0)]
+        if self._patience and len(since) >= self._patience and state.best_global_step != state.global_step:
+            control.should_training_stop = True
+
+
+class Stop(TrainerCallback):
+    """Turn Ctrl-C and SIGTERM into a checkpoint and an orderly end; a second Ctrl-C ends at once.
+
+    Attributes:
+        signum: The signal that came; 0: none.
+    """
+
+    def __init__(self) -> None:
+        """Listen for nothing yet; see `listening`."""
+        self.signum = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals over for a while; Python allows that in the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signum and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signum = number
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """End after this step, in every process after the same one."""
+        if distributed.is_initialized():
+            flag = torch.tensor([self.signum], device=args.device)
+            distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+            self.signum = int(flag.item())
+        if self.signum:
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An epoch that was cut short is not judged."""
+        if self.signum and state.epoch is not None and state.epoch % 1:
+            control.should_evaluate = control.should_save = False

@@ -1,0 +1,443 @@
+"""Fine-tuning: transformers' Trainer on our model, with our checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, distributed, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset, Sampler
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from reviewguard import files
+from reviewguard.config import LoopConfig
+from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
+from reviewguard.nn import checkpoint, memory, state
+from reviewguard.nn.callbacks import Guard, Journal, Progress, Stop
+from reviewguard.nn.checkpoint import CheckpointManifest, Job, Run, Start
+from reviewguard.nn.encoder import compute_dtype
+from reviewguard.nn.history import Epoch, History, Resumption
+from reviewguard.nn.model import TextModel
+from reviewguard.tokens import Encoded, Tokenizer
+
+#: Written into the run's folder when it has ended.
+RESULT: Final = "result.json"
+log = logging.getLogger(__name__)
+_BATCHES_SORTED_TOGETHER: Final = 50
+
+
+class Rows(NamedTuple):
+    """Tokenised texts, and the index of each one's class, int64 (n,)."""
+
+    encoded: list[Encoded]
+    y: NDArray[np.int64]
+
+
+def fine_tune(
+    model: TextModel,
+    tokenizer: Tokenizer,
+    train: Rows,
+    validation: Rows | None,
+    *,
+    loop: LoopConfig,
+    seed: int,
+    base: str,
+    run: Run,
+) -> History:
+    """Train the parameters that require a gradient, and keep the epoch with the best macro F1 on validation.
+
+    The learning rate is a function of the step and of the number of all steps. A run resumed with more epochs therefore follows,
+    from where it is, the curve of a run that was planned so long from the start.
+
+    Args:
+        model: On the device to train on; changed in place.
+        tokenizer: Pads the batches.
+        train: Rows to learn from.
+        validation: Rows to choose the epoch by; None: the last one is kept.
+        loop: Settings.
+        seed: Of the order of the rows and of dropout.
+        base: Identity of the weights that are not trained.
+        run: Where checkpoints go; without a folder there are none, and the last epoch is kept.
+
+    Raises:
+        CheckpointError: If it cannot resume, or an unfinished run would be overwritten.
+        ConfigError: If batch sizes do not fit together.
+        TrainingError: If memory runs out or the loss is not finite.
+        TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
+    """
+    if run.folder is not None and not run.resume:
+        _make_room(run.folder)
+    with _isolated_random(), tempfile.TemporaryDirectory() as scratch:
+        trainer = _TextTrainer(model, tokenizer, train, validation, loop, seed, run.folder, Path(scratch))
+        job = Job(
+            base=base,
+            trainable={name: list(parameter.shape) for name, parameter in state.trainable(model)},
+            rows=_digest(train),
+            steps_per_epoch=trainer.steps_per_epoch,
+        )
+        plan = memory.plan(model, train.encoded, loop, trainer.micro_batch, trainer.dtype)
+        log.info("fine-tuning %s", plan.to_text())
+        if loop.gradient_checkpointing:
+            model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        start = None
+        if run.folder is not None:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            if run.resume:
+                start = checkpoint.find_start(
+                    run.folder,
+                    job,
+                    processes=trainer.args.world_size,
+                    optimizer=trainer.optimizer_name,
+                    may_restart=run.resume == "if-possible",
+                )
+            (run.folder / RESULT).unlink(missing_ok=True)
+        with memory.explained(loop, plan):
+            resumed = trainer.run(job, start)
+        history = _history(trainer, plan.to_text(), resumed)
+        if run.folder is not None and trainer.is_world_process_zero():
+            files.replace(run.folder / RESULT, msgspec.json.format(msgspec.json.encode(history), indent=1))
+        return history
+
+
+class _TextTrainer(Trainer):
+    """Trainer, with an order of rows that depends on seed and epoch alone, and with verified checkpoints."""
+
+    def __init__(
+        self,
+        model: TextModel,
+        tokenizer: Tokenizer,
+        train: Rows,
+        validation: Rows | None,
+        loop: LoopConfig,
+        seed: int,
+        folder: Path | None,
+        scratch: Path,
+    ) -> None:
+        device = next(model.parameters()).device
+        self.text_model = model
+        self.dtype = compute_dtype(loop.precision)
+        self.folder = folder
+        self.job: Job | None = None
+        self.start: Start | None = None
+        self.resumed: list[Resumption] = []
+        self.stop = Stop()
+        on_cpu = device.type == "cpu"
+        self.optimizer_name = "adamw_torch" if on_cpu or loop.optimizer == "adamw" else loop.optimizer
+        with _quiet():
+            args = TrainingArguments(
+                output_dir=str(folder or scratch),
+                num_train_epochs=loop.epochs,
+                learning_rate=loop.learning_rate,
+                lr_scheduler_type=loop.schedule if loop.schedule != "constant" else "constant_with_warmup",
+                warmup_steps=loop.warmup,
+                weight_decay=loop.weight_decay,
+                max_grad_norm=loop.max_grad_norm,
+                optim=self.optimizer_name,
+                bf16=self.dtype == torch.bfloat16,
+                use_cpu=on_cpu,
+                seed=seed,
+                eval_strategy="epoch" if validation is not None else "no",
+                save_strategy="epoch" if folder is not None else "no",
+                metric_for_best_model="f1" if validation is not None else None,
+                logging_steps=10,
+                logging_nan_inf_filter=False,
+                report_to=list(loop.report_to) or "none",
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                dataloader_pin_memory=not on_cpu,
+                ddp_find_unused_parameters=False,
+                label_names=["labels"],
+            )
+            self.micro_batch = min(loop.micro_batch_size, max(loop.batch_size // args.world_size, 1))
+            if loop.batch_size % (self.micro_batch * args.world_size):
+                raise ConfigError(
+                    f"loop.batch_size {loop.batch_size} is no multiple of loop.micro_batch_size {self.micro_batch} times "
+                    f"{args.world_size} process(es); change one of them"
+                )
+            args.per_device_train_batch_size = self.micro_batch
+            args.per_device_eval_batch_size = max(16, self.micro_batch)
+            args.gradient_accumulation_steps = loop.batch_size // (self.micro_batch * args.world_size)
+            weight = None if loop.class_weight == "none" else loop.class_weight
+            weights = compute_class_weight(weight, classes=np.unique(train.y), y=train.y)
+            self._class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
+            self._smoothing = loop.label_smoothing
+            self._order = _Order([len(item.ids) for item in train.encoded], loop.batch_size, seed)
+            # Sorted by length, so that batches hold little padding; a metric does not see the order.
+            held = None if validation is None else _TokenDataset(_sorted(validation))
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=_TokenDataset(train),
+                eval_dataset=held,
+                data_collator=_Collator(tokenizer),
+                compute_loss_func=self._loss,
+                compute_metrics=_metrics,
+                callbacks=[Progress(), Guard(loop.patience, loop.save_steps if folder else 0), self.stop],
+            )
+        if folder is not None:
+            self.add_callback(Journal(folder / "metrics.jsonl"))
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in a pass: the same for any number of processes."""
+        size = self.micro_batch * self.args.world_size * self.args.gradient_accumulation_steps
+        return -(-len(self._order) // int(size))
+
+    def run(self, job: Job, start: Start | None) -> list[Resumption]:
+        """Train from `start`; returns every resumption of this run, this one included.
+
+        Raises:
+            TrainingInterrupted: After a signal, once a checkpoint is on disk.
+        """
+        self.job, self.start = job, start
+        source = None
+        if start is not None:
+            before = start.manifest.resumed if start.manifest else []
+            step = start.manifest.step if start.manifest and start.rung != "weights only" else 0
+            self.resumed = [*before, Resumption(step=step, rung=start.rung, lost=start.lost)]
+            if start.rung == "weights only" and start.folder:
+                self._load_from_checkpoint(str(start.folder))
+            elif start.folder:
+                source = str(start.folder)
+        listening = self.stop.listening() if self.folder is not None else contextlib.nullcontext()
+        with _quiet(), listening:
+            self.train(resume_from_checkpoint=source)
+        if self.stop.signum:
+            raise TrainingInterrupted(
+                f"stopped by signal {self.stop.signum} at step {self.state.global_step} of {self.state.max_steps}; a "
+                f"checkpoint is in {self.folder}. To go on, run the same again with resume=True (command line: --resume)",
+                self.stop.signum,
+            )
+        # Mixed precision wraps `forward`; what comes back must compute as a loaded model does.
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        best = self.state.best_global_step
+        if self.folder is not None and best is not None and best != self.state.global_step:
+            folder = checkpoint.path_of(self.folder, best)
+            checkpoint.verify(folder)
+            self._load_from_checkpoint(str(folder))
+        return self.resumed
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Cross-entropy, weighted by class, over the rows of all micro-batches and processes of a step."""
+        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self._smoothing)
+        total: Tensor = (losses * self._class_weights[labels]).sum()
+        return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._order
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Logits and labels of a batch; Trainer's own expects other outputs than a tensor."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels")
+        with torch.no_grad():
+            logits: Tensor = model(**inputs).float()
+        return nn.functional.cross_entropy(logits, labels), logits, labels
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.folder is None or self.job is None:
+            return
+        folder = checkpoint.path_of(self.folder, self.state.global_step)
+        weights, optimizer = state.weights(self.text_model), state.optimizer(self.text_model, self._prepared()[0])
+        generators = state.gather(state.generators())
+        if self.is_world_process_zero():
+            checkpoint.unseal(folder)
+            contents = {checkpoint.WEIGHTS: weights, checkpoint.OPTIMIZER: optimizer}
+            contents |= {f"random-{rank}.safetensors": content for rank, content in enumerate(generators)}
+            checkpoint.write(folder, contents)
+            self.state.save_to_json(str(folder / checkpoint.STATE))
+            checkpoint.seal(
+                folder,
+                CheckpointManifest(
+                    step=self.state.global_step,
+                    job=self.job,
+                    processes=self.args.world_size,
+                    optimizer=self.optimizer_name,
+                    best_step=self.state.best_global_step,
+                    learning_rate=float(self._prepared()[1].get_last_lr()[0]),
+                    resumed=self.resumed,
+                    versions={name: version(name) for name in ("reviewguard", "torch", "transformers", "peft")},
+                ),
+            )
+            checkpoint.rotate(self.folder)
+        if distributed.is_initialized():
+            distributed.barrier()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        state.load_weights(self.text_model, Path(resume_from_checkpoint) / checkpoint.WEIGHTS)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.start is None or self.start.manifest is None:
+            return
+        manifest, own = self.start.manifest, self.resumed[-1]
+        if self.start.rung == "full state":
+            try:
+                state.load_optimizer(self.text_model, self._prepared()[0], Path(checkpoint) / "optimizer.safetensors")
+            except CheckpointError as error:
+                own = msgspec.structs.replace(own, rung="weights and schedule", lost=[*own.lost, f"optimizer state: {error}"])
+        rate = state.move_schedule(*self._prepared(), manifest.step)
+        if abs(rate - manifest.learning_rate) > 1e-9 * self.args.learning_rate:
+            own = msgspec.structs.replace(own, learning_rate=(manifest.learning_rate, rate))
+        self.resumed[-1] = own
+
+    def _prepared(self) -> tuple[Optimizer, LambdaLR]:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        return self.optimizer, self.lr_scheduler
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            state.load_generators(Path(checkpoint) / f"random-{self.args.process_index}.safetensors")
+
+
+class _Order(Sampler[int]):
+    """Random order in which rows of similar length stand together; a function of the seed and the epoch alone.
+
+    Rows are shuffled, sorted by length within pieces of fifty batches, and the batches shuffled again: unlike in transformers'
+    LengthGroupedSampler, no part of an epoch sees longer texts than another.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = np.array(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        rows = rng.permutation(len(self._lengths))
+        batches: list[NDArray[np.int64]] = []
+        size = self._batch_size * _BATCHES_SORTED_TOGETHER
+        for start in range(0, len(rows), size):
+            piece = rows[start : start + size]
+            piece = piece[np.argsort(self._lengths[piece], kind="stable")]
+            batches += [piece[i : i + self._batch_size] for i in range(0, len(piece), self._batch_size)]
+        # Only the last batch of all may be smaller: were it in the middle, later rows would be cut into other batches.
+        last = [batches.pop()] if len(rows) % self._batch_size else []
+        order = [batches[i] for i in rng.permutation(len(batches))] + last
+        return (int(row) for batch in order for row in batch)
+
+
+class _TokenDataset(Dataset[tuple[Encoded, int]]):
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows.encoded)
+
+    def __getitem__(self, row: int) -> tuple[Encoded, int]:
+        return self._rows.encoded[row], int(self._rows.y[row])
+
+
+class _Collator:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, items: Sequence[tuple[Encoded, int]]) -> dict[str, Tensor]:
+        batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad([item for item, _ in items]).items()}
+        return {**batch, "labels": torch.tensor([y for _, y in items])}
+
+
+def _metrics(prediction: EvalPrediction) -> dict[str, float]:
+    called, truth = np.asarray(prediction.predictions).argmax(axis=1), np.asarray(prediction.label_ids)
+    return {"f1": float(f1_score(truth, called, average="macro")), "accuracy": float(accuracy_score(truth, called))}
+
+
+def _sorted(rows: Rows) -> Rows:
+    order = sorted(range(len(rows.encoded)), key=lambda i: len(rows.encoded[i].ids))
+    return Rows([rows.encoded[i] for i in order], rows.y[order])
+
+
+def _digest(rows: Rows) -> str:
+    digest = hashlib.sha256(rows.y.tobytes())
+    for item in rows.encoded:
+        digest.update(np.array(item.ids, dtype=np.int64).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def _make_room(folder: Path) -> None:
+    """Clear what a finished run left; an unfinished one is somebody's work."""
+    found = checkpoint.listed(folder)
+    if found and not (folder / RESULT).exists():
+        raise CheckpointError(
+            f"{folder} holds checkpoints of an unfinished run (the newest is {found[0].name}); pass resume=True to go on with it "
+            "(command line: --resume), give another run_dir, or delete the folder"
+        )
+    for old in found:
+        checkpoint.unseal(old)
+
+
+def _history(trainer: _TextTrainer, plan: str, resumed: list[Resumption]) -> History:
+    log, model = trainer.state.log_history, trainer.text_model
+    epochs = []
+    for number in range(1, -(-trainer.state.global_step // trainer.steps_per_epoch) + 1):
+        first, end = (number - 1) * trainer.steps_per_epoch, number * trainer.steps_per_epoch
+        own = [entry for entry in log if first < entry["step"] <= end]
+        losses, rates = ([entry[name] for entry in own if name in entry] for name in ("loss", "learning_rate"))
+        judged = next((entry for entry in own if "eval_f1" in entry), {})
+        epochs.append(
+            Epoch(
+                epoch=number,
+                step=min(end, trainer.state.global_step),
+                loss=float(np.mean(losses)) if losses else None,
+                learning_rate=rates[-1] if rates else None,
+                f1=judged.get("eval_f1"),
+                accuracy=judged.get("eval_accuracy"),
+            )
+        )
+    return History(
+        trainable=sum(parameter.numel() for _, parameter in state.trainable(model)),
+        parameters=state.count(model),
+        epochs=epochs,
+        kept=trainer.state.best_global_step or trainer.state.global_step,
+        resumed=resumed,
+        memory=plan,
+        precision="bf16" if trainer.dtype == torch.bfloat16 else "fp32",
+        device=trainer.args.device.type,
+        processes=trainer.args.world_size,
+        run_dir=str(trainer.folder or ""),
+    )
+
+
+@contextlib.contextmanager
+def _isolated_random() -> Iterator[None]:
+    """Leave the caller's random generators as they were: Trainer seeds all of them."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    yield
