@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _results import ROOT, SHARED, describe, machine, write
+from _results import ROOT, SHARED, cell, describe, machine, write
 
 PRESETS = ("minilm-logreg", "minilm-svm", "minilm-mlp")
 DATA = SHARED / "reviews_gpt2.csv"
@@ -33,11 +33,6 @@ def train(preset: str, out: Path, cache: str) -> dict[str, Any]:
     done = subprocess.run(command, env={**os.environ, "REVIEWGUARD_CACHE": cache}, stdout=subprocess.PIPE, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return {**report, "command_seconds": time.perf_counter() - started}
-
-
-def cell(estimate: dict[str, float]) -> str:
-    """A metric with its interval, in percent."""
-    return f"{100 * estimate['value']:.2f} [{100 * estimate['low']:.2f}, {100 * estimate['high']:.2f}]"
 
 
 def verdict(rows: list[list[Any]]) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from reviewguard.classifier import Classifier
     from reviewguard.errors import (
         BundleError,
+        CheckpointError,
         ConfigError,
         DataError,
         EncoderError,
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
         MissingExtra,
         NotTrainedError,
         ReviewGuardError,
+        TrainingError,
+        TrainingInterrupted,
     )
     from reviewguard.scoring import Prediction
 
@@ -28,6 +31,7 @@ _HOME: Final = {
     **dict.fromkeys(
         (
             "BundleError",
+            "CheckpointError",
             "ConfigError",
             "DataError",
             "EncoderError",
@@ -37,6 +41,8 @@ _HOME: Final = {
             "MissingExtra",
             "NotTrainedError",
             "ReviewGuardError",
+            "TrainingError",
+            "TrainingInterrupted",
         ),
         "errors",
     ),
@@ -44,6 +50,7 @@ _HOME: Final = {
 
 __all__ = [
     "BundleError",
+    "CheckpointError",
     "Classifier",
     "ConfigError",
     "DataError",
@@ -55,6 +62,8 @@ __all__ = [
     "NotTrainedError",
     "Prediction",
     "ReviewGuardError",
+    "TrainingError",
+    "TrainingInterrupted",
     "__version__",
 ]
 

@@ -157,7 +157,8 @@ def write_bundle(
     """Write a bundle, replacing one that is already there.
 
     The new folder is written and synced beside the target, then takes its place by renaming. A process killed at any
-    moment leaves a whole bundle: the old one or the new one (`open_bundle` finds the old one where it was set aside).
+    moment leaves a whole bundle: the old one or the new one (`open_bundle` finds the old one where it was set aside). Under
+    torchrun only the first process writes.
 
     Args:
         target: The folder.
@@ -170,6 +171,8 @@ def write_bundle(
         IntegrityError: If it is not.
         BundleError: If the target exists and is something other than a bundle, or cannot be written.
     """
+    if not files.is_main_process():
+        return
     target = target.resolve()
     check_target(target)
     staging, aside = target.parent / f".{target.name}.new", _aside(target)

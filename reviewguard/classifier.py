@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import config, files, hub
+from reviewguard import config, hub
 from reviewguard.bundle import Bundle, Manifest, is_bundle, open_bundle, write_bundle
 from reviewguard.data.reviews import Data, read
 from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
@@ -95,7 +95,7 @@ class Classifier(Estimator):
             with requires("train"):
                 from reviewguard.nn.model import load_model
             if recipe.get("encoder", {}).get("repo") == "encoder":
-                # Its weights may have been trained since the recipe pinned them; those of the bundle are verified by its manifest.
+                # Its weights may have been trained since the recipe pinned them; the manifest has verified those of the bundle.
                 recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder"), "encoder.weights_sha256": ""})
             scorer = load_model(bundle, config.decode(recipe.get("encoder", {}), config.EncoderConfig, "encoder"))
         self = cls(recipe)
@@ -257,8 +257,7 @@ class Classifier(Estimator):
             NotTrainedError: Before training.
         """
         fitted = self._trained()
-        if files.is_main_process():
-            write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
+        write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
 
     def _require_same(self, written: Bundle) -> None:
         fitted, loaded = self._trained(), self._load(written, {})._trained()

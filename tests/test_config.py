@@ -4,21 +4,36 @@ from types import MappingProxyType
 import msgspec
 import pytest
 
-from reviewguard.config import DataConfig, EncoderConfig, Recipe, decode, load_preset, merge, parse_assignments, preset_names
-from reviewguard.errors import ConfigError
+from reviewguard import Classifier
+from reviewguard.backends import get_backend
+from reviewguard.config import (
+    DataConfig,
+    EncoderConfig,
+    LoraConfig,
+    Recipe,
+    decode,
+    load_preset,
+    merge,
+    parse_assignments,
+    preset_names,
+)
+from reviewguard.errors import ConfigError, EncoderError
 
+GENERIC = ("decoder", "encoder")
 PLAIN = {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 64}}
 
 
 def test_preset_names():
     names = preset_names()
-    assert names == sorted({f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")})
+    heads = {f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")}
+    tuned = {"minilm-finetune", "minilm-qlora", "stella-qlora", "stella-rsqlora", "flan-t5-qlora"}
+    assert names == sorted(heads | tuned | set(GENERIC))
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", sorted(set(preset_names()) - set(GENERIC)))
 def test_presets_decode_and_pin_their_encoder(name):
-    recipe = decode(load_preset(name), Recipe)
-    assert recipe.backend == name.split("-")[1]
+    recipe = decode(load_preset(name), get_backend(load_preset(name)["backend"]).Config)
+    assert recipe.backend in (name.split("-")[1], "finetune")
     assert recipe.description
     assert recipe.data == DataConfig()
     assert re.fullmatch(r"[0-9a-f]{40}", recipe.encoder.revision)
@@ -27,8 +42,29 @@ def test_presets_decode_and_pin_their_encoder(name):
 
 @pytest.mark.parametrize("encoder", ["minilm", "stella"])
 def test_presets_of_one_encoder_share_it(encoder):
-    own = [load_preset(name)["encoder"] for name in preset_names() if name.startswith(encoder)]
+    # Fine-tuning has its own head where the embeddings have a Dense layer.
+    own = [{**load_preset(name)["encoder"], "dense": ""} for name in preset_names() if name.startswith(encoder)]
     assert all(one == own[0] for one in own)
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_generic_presets_take_any_encoder(name, tmp_path):
+    with pytest.raises(
+        EncoderError, match=r"encoder\.repo is empty; set it to a Hub id.*encoder\.repo=answerdotai/ModernBERT-base"
+    ):
+        Classifier(name).fit(["a", "b"], ["x", "y"])
+    settings = Classifier(name, encoder__repo="owner/name", encoder__revision="0" * 40).get_params()
+    assert settings["encoder__repo"] == "owner/name"
+
+
+def test_the_studys_recipe():
+    recipe = decode(load_preset("stella-qlora"), get_backend("finetune").Config)
+    assert (recipe.adapter, recipe.encoder.pooling, recipe.encoder.dense, recipe.encoder.max_length) == ("qlora", "mean", "", 512)
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert recipe.lora == LoraConfig(r=16, alpha=32, dropout=0.05, target_modules=targets)
+    loop = recipe.loop
+    assert (loop.batch_size, loop.learning_rate, loop.schedule, loop.warmup, loop.epochs) == (16, 2e-4, "cosine", 0.1, 3)
+    assert (loop.optimizer, loop.precision, loop.dropout) == ("paged_adamw_8bit", "bf16", 0.1)
 
 
 def test_unknown_preset_names_the_nearest_and_all():

@@ -9,6 +9,7 @@ import pytest
 from reviewguard import errors
 from reviewguard.errors import (
     BundleError,
+    CheckpointError,
     ConfigError,
     DataError,
     EncoderError,
@@ -18,6 +19,8 @@ from reviewguard.errors import (
     MissingExtra,
     NotTrainedError,
     ReviewGuardError,
+    TrainingError,
+    TrainingInterrupted,
     nearest,
     requires,
 )
@@ -32,6 +35,9 @@ TREE = {
     IntegrityError: (BundleError,),
     FormatVersionError: (BundleError,),
     ExportError: (ReviewGuardError, RuntimeError),
+    CheckpointError: (ReviewGuardError, RuntimeError),
+    TrainingError: (ReviewGuardError, RuntimeError),
+    TrainingInterrupted: (ReviewGuardError, RuntimeError),
     MissingExtra: (ReviewGuardError, ImportError),
 }
 

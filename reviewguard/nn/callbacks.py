@@ -81,7 +81,7 @@ class Guard(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ask for a checkpoint every so often."""
-        if self._save_steps and state.global_step % self._save_steps == 0:
+        if self._save_steps and state.global_step % self._save_steps == 0 and _inside_epoch(state):
             control.should_save = True
 
     def on_log(
@@ -100,10 +100,15 @@ class Guard(TrainerCallback):
             )
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count epochs since the best one, from the log, which survives a resume."""
-        since = [entry for entry in state.log_history if "eval_f1" in entry and entry["step"] > (state.best_global_step or 0)]
-        if self._patience and len(since) >= self._patience and state.best_global_step != state.global_step:
+        """Stop when the epochs since the best one are too many."""
+        if self.is_exhausted(state):
             control.should_training_stop = True
+
+    def is_exhausted(self, state: TrainerState) -> bool:
+        """Whether patience is at its end, counted from the log, which survives a resume."""
+        scores = [entry["eval_f1"] for entry in state.log_history if "eval_f1" in entry]
+        since_best = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+        return 0 < self._patience <= since_best
 
 
 class Stop(TrainerCallback):
@@ -142,9 +147,18 @@ class Stop(TrainerCallback):
             distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
             self.signum = int(flag.item())
         if self.signum:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            control.should_save = _inside_epoch(state)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An epoch that was cut short is not judged."""
-        if self.signum and state.epoch is not None and state.epoch % 1:
+        if self.signum and _inside_epoch(state):
             control.should_evaluate = control.should_save = False
+
+
+def _inside_epoch(state: TrainerState) -> bool:
+    """Whether steps of this epoch are still to come.
+
+    The checkpoint at its end is written once it is judged: one written before would lose that on a resume.
+    """
+    return bool(state.epoch is not None and state.epoch % 1)

@@ -114,6 +114,11 @@ def path_of(run: Path, step: int) -> Path:
     return run / f"checkpoint-{step}"
 
 
+def generators_of(rank: int) -> str:
+    """The file of a process's random generators."""
+    return f"random-{rank}.safetensors"
+
+
 def listed(run: Path) -> list[Path]:
     """The checkpoints of a run, newest first, whole or not."""
     found = {int(match[1]): path for path in run.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))}
@@ -149,7 +154,7 @@ def verify(folder: Path) -> CheckpointManifest:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=CheckpointManifest)
     except OSError as error:
         raise CheckpointError(f"{folder.name} is incomplete: it has no readable {MANIFEST}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} is malformed ({error})") from error
     for name, entry in manifest.files.items():
         path = folder / name
@@ -223,9 +228,9 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
         steps = f"{manifest.job.steps_per_epoch} steps an epoch, now {job.steps_per_epoch}"
         return "weights only", [f"optimizer, schedule and position: {steps}"]
     lost = []
-    if manifest.processes < processes:
-        # Generators are per process; dropout of the new ones follows the seed instead.
-        lost.append(f"random state of {processes - manifest.processes} processes: {manifest.processes} were saved")
+    if absent := sum(not (folder / generators_of(rank)).is_file() for rank in range(processes)):
+        # Generators are per process; dropout of those without follows the seed instead.
+        lost.append(f"random state of {absent} of {processes} process(es): {folder.name} has none for them")
     if not (folder / OPTIMIZER).is_file():
         return "weights and schedule", [f"optimizer state: {folder.name} has no {OPTIMIZER}", *lost]
     if manifest.optimizer != optimizer:
@@ -233,13 +238,18 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
     return "full state", lost
 
 
-def rotate(run: Path, keep: int = 2) -> None:
-    """Remove all but the newest checkpoints, and the best as of each of them."""
+def rotate(run: Path, step: int, keep: int = 2) -> None:
+    """Remove all but the newest checkpoints up to that of `step`, just written, and the best as of each of them.
+
+    Those of later steps are what the run went back behind, or what another job left: the run would lose its own to them.
+    """
     kept: set[Path] = set()
     for folder in listed(run):
+        if int(folder.name.rpartition("-")[2]) > step:
+            continue
         try:
             manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=CheckpointManifest)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             continue
         kept.add(folder)
         if manifest.best_step is not None:

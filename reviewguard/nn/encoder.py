@@ -177,8 +177,8 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
         transformer: PreTrainedModel = AutoModel.from_pretrained(
             folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
         )
-    if hasattr(transformer, "pooler"):
-        transformer.register_module("pooler", None)  # a layer for pretraining tasks that nothing here reads
+    if getattr(transformer, "pooler", None) is not None:
+        transformer.pooler = None  # type: ignore[assignment]  # a layer for pretraining tasks that nothing here reads
     if four_bit is not None:
         for module in transformer.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):  # type: ignore[attr-defined]
@@ -212,6 +212,11 @@ def locate(config: EncoderConfig) -> Path:
     Raises:
         EncoderError: If they are nowhere to be had.
     """
+    if not config.repo:
+        raise EncoderError(
+            "encoder.repo is empty; set it to a Hub id and pin its commit, such as encoder.repo=answerdotai/ModernBERT-base "
+            "encoder.revision=<commit>, or to a local folder"
+        )
     if Path(config.repo).is_dir():
         return Path(config.repo)
     if config.weights_sha256 and (folder := _package_folder(_PACKAGED.get(config.repo, ""))) is not None:
@@ -310,7 +315,12 @@ def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
 
 
 def transformer_files(encoder: Encoder) -> dict[str, bytes]:
-    """Configuration and weights of an encoder in Hugging Face layout: contents by file name."""
+    """Configuration and weights of an encoder in Hugging Face layout: contents by file name.
+
+    Among processes that trained together only the first gets any: transformers writes in no other, and no other saves.
+    """
+    if not files.is_main_process():
+        return {}
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         encoder.transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
         return {name: (Path(scratch) / name).read_bytes() for name in ("config.json", "model.safetensors")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import safe_open
@@ -19,6 +19,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from reviewguard.errors import CheckpointError
+
+#: What torch and bitsandbytes call the two moments.
+_MOMENTS: Final = ("exp_avg", "exp_avg_sq", "state1", "state2")
 
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -42,11 +45,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Copy saved parameters into a model that trains exactly these.
 
     Raises:
-        CheckpointError: If the names differ.
+        CheckpointError: If names or shapes differ; the model is unchanged then.
     """
     saved, own = load_file(path), dict(trainable(model))
     if saved.keys() != own.keys():
         raise CheckpointError(f"{path} holds {len(saved)} tensors, and {len(own)} are trained: {min(saved.keys() ^ own.keys())}")
+    for name, parameter in own.items():
+        if saved[name].shape != parameter.shape:
+            raise CheckpointError(f"{path} has {tuple(saved[name].shape)} for {name}, which is {tuple(parameter.shape)}")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(_placed(saved[name], parameter))
@@ -83,9 +89,9 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, path: Path) -> None:
     if by_name.keys() != set(names):
         raise CheckpointError(f"{path.name} is that of {len(by_name)} parameters; {len(names)} are trained")
     for name, saved in by_name.items():
-        moment = saved.get("exp_avg")
-        if moment is not None and moment.shape != own[name].shape:
-            raise CheckpointError(f"{path.name} has {tuple(moment.shape)} for {name}, which is {tuple(own[name].shape)}")
+        for entry, moment in _flatten(saved):
+            if entry.rsplit("/", 1)[-1] in _MOMENTS and moment.shape != own[name].shape:
+                raise CheckpointError(f"{path.name} has {tuple(moment.shape)} for {name}, which is {tuple(own[name].shape)}")
     state = {
         index: {leaf: _placed(value, own[name]) if _alike(value, own[name]) else value for leaf, value in by_name[name].items()}
         for index, name in enumerate(names)

@@ -29,7 +29,7 @@ from reviewguard.config import LoopConfig
 from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
 from reviewguard.nn import checkpoint, memory, state
 from reviewguard.nn.callbacks import Guard, Journal, Progress, Stop
-from reviewguard.nn.checkpoint import CheckpointManifest, Job, Run, Start
+from reviewguard.nn.checkpoint import CheckpointManifest, Job, Run, Start, generators_of
 from reviewguard.nn.encoder import compute_dtype
 from reviewguard.nn.history import Epoch, History, Resumption
 from reviewguard.nn.model import TextModel
@@ -80,8 +80,6 @@ def fine_tune(
         TrainingError: If memory runs out or the loss is not finite.
         TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
     """
-    if run.folder is not None and not run.resume:
-        _make_room(run.folder)
     with _isolated_random(), tempfile.TemporaryDirectory() as scratch:
         trainer = _TextTrainer(model, tokenizer, train, validation, loop, seed, run.folder, Path(scratch))
         job = Job(
@@ -105,7 +103,10 @@ def fine_tune(
                     optimizer=trainer.optimizer_name,
                     may_restart=run.resume == "if-possible",
                 )
-            (run.folder / RESULT).unlink(missing_ok=True)
+            elif trainer.is_world_process_zero():
+                _make_room(run.folder)
+            if trainer.is_world_process_zero():
+                (run.folder / RESULT).unlink(missing_ok=True)
         with memory.explained(loop, plan):
             resumed = trainer.run(job, start)
         history = _history(trainer, plan.to_text(), resumed)
@@ -136,6 +137,7 @@ class _TextTrainer(Trainer):
         self.start: Start | None = None
         self.resumed: list[Resumption] = []
         self.stop = Stop()
+        self.guard = Guard(loop.patience, loop.save_steps if folder else 0)
         on_cpu = device.type == "cpu"
         self.optimizer_name = "adamw_torch" if on_cpu or loop.optimizer == "adamw" else loop.optimizer
         with _quiet():
@@ -187,7 +189,7 @@ class _TextTrainer(Trainer):
                 data_collator=_Collator(tokenizer),
                 compute_loss_func=self._loss,
                 compute_metrics=_metrics,
-                callbacks=[Progress(), Guard(loop.patience, loop.save_steps if folder else 0), self.stop],
+                callbacks=[Progress(), self.guard, self.stop],
             )
         if folder is not None:
             self.add_callback(Journal(folder / "metrics.jsonl"))
@@ -227,11 +229,8 @@ class _TextTrainer(Trainer):
             )
         # Mixed precision wraps `forward`; what comes back must compute as a loaded model does.
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
-        best = self.state.best_global_step
-        if self.folder is not None and best is not None and best != self.state.global_step:
-            folder = checkpoint.path_of(self.folder, best)
-            checkpoint.verify(folder)
-            self._load_from_checkpoint(str(folder))
+        if best := self._require_best():
+            self._load_from_checkpoint(str(best))
         return self.resumed
 
     def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
@@ -239,6 +238,13 @@ class _TextTrainer(Trainer):
         losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self._smoothing)
         total: Tensor = (losses * self._class_weights[labels]).sum()
         return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        """Train one epoch, unless a run that had stopped early is resumed: each step more would change what it found."""
+        if self.guard.is_exhausted(self.state):
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**arguments)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self._order
@@ -262,7 +268,7 @@ class _TextTrainer(Trainer):
         if self.is_world_process_zero():
             checkpoint.unseal(folder)
             contents = {checkpoint.WEIGHTS: weights, checkpoint.OPTIMIZER: optimizer}
-            contents |= {f"random-{rank}.safetensors": content for rank, content in enumerate(generators)}
+            contents |= {generators_of(rank): content for rank, content in enumerate(generators)}
             checkpoint.write(folder, contents)
             self.state.save_to_json(str(folder / checkpoint.STATE))
             checkpoint.seal(
@@ -278,7 +284,7 @@ class _TextTrainer(Trainer):
                     versions={name: version(name) for name in ("reviewguard", "torch", "transformers", "peft")},
                 ),
             )
-            checkpoint.rotate(self.folder)
+            checkpoint.rotate(self.folder, self.state.global_step)
         if distributed.is_initialized():
             distributed.barrier()
 
@@ -297,7 +303,21 @@ class _TextTrainer(Trainer):
         rate = state.move_schedule(*self._prepared(), manifest.step)
         if abs(rate - manifest.learning_rate) > 1e-9 * self.args.learning_rate:
             own = msgspec.structs.replace(own, learning_rate=(manifest.learning_rate, rate))
+        try:
+            self._require_best()
+        except CheckpointError as error:
+            own = msgspec.structs.replace(own, lost=[*own.lost, f"the best epoch so far: {error}"])
+            self.state.best_global_step = self.state.best_metric = None
         self.resumed[-1] = own
+
+    def _require_best(self) -> Path | None:
+        """The checkpoint of the best epoch, verified; None: the model is at that step, or there was no validation."""
+        best = self.state.best_global_step
+        if self.folder is None or best is None or best == self.state.global_step:
+            return None
+        folder = checkpoint.path_of(self.folder, best)
+        checkpoint.verify(folder)
+        return folder
 
     def _prepared(self) -> tuple[Optimizer, LambdaLR]:
         assert self.optimizer is not None
@@ -306,7 +326,7 @@ class _TextTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            state.load_generators(Path(checkpoint) / f"random-{self.args.process_index}.safetensors")
+            state.load_generators(Path(checkpoint) / generators_of(self.args.process_index))
 
 
 class _Order(Sampler[int]):

@@ -1,0 +1,235 @@
+"""Measure memory and speed of QLoRA on one NVIDIA GPU, and write docs/results/gpu-qlora.
+
+    python benchmarks/gpu_qlora.py
+
+Needs no network, no reviews and no weights, 6 GB of scratch space, the packages that it asks for when they are missing, and under
+ten minutes. The project itself need not be installed. Each configuration runs in a process of its own, on the first GPU only;
+results are written after each. Where bitsandbytes or the driver are in doubt, see first whether everything works, in a minute or two:
+
+    python benchmarks/gpu_qlora.py --tiny --out build/gpu-qlora
+
+Without a GPU the same code runs at tiny sizes, as the tests do, with `--device cpu --tiny --out FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import tomllib
+from collections import deque
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from _results import RESULTS, ROOT, describe, gpu, machine, run_apart, save
+
+PRESETS = ("stella-qlora", "flan-t5-qlora")
+#: What training imports; the smallest versions are in pyproject.toml.
+NEEDED = ("accelerate", "bitsandbytes", "huggingface-hub", "msgspec", "numpy", "peft", "psutil", "safetensors", "scikit-learn")
+NEEDED += ("tokenizers", "torch", "tqdm", "transformers")
+REVIEWS = 28_000
+CAPS = (6, 8, None)
+BATCHES = 5
+
+
+def missing() -> list[str]:
+    """What to install before anything can be measured, each with what is there."""
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanting = []
+    for asked in map(Requirement, (*project["dependencies"], *extras["train"], *extras["qlora"])):
+        if asked.name in NEEDED:
+            try:
+                found = version(asked.name)
+            except PackageNotFoundError:
+                found = "absent"
+            if found == "absent" or not asked.specifier.contains(found, prereleases=True):
+                wanting.append(f"{asked.name}{asked.specifier} (here: {found})")
+    return wanting
+
+
+def trials(larger: list[int]) -> Iterator[dict[str, Any]]:
+    """The configurations, those that matter most first."""
+    loops = {name: tomllib.loads((ROOT / f"reviewguard/presets/{name}.toml").read_text("utf-8"))["loop"] for name in PRESETS}
+    for preset, loop in loops.items():
+        for recipe, micro in (("ours", loop["micro_batch_size"]), ("study", 2)):
+            yield {"preset": preset, "recipe": recipe, "micro_batch": micro, "cap_gib": CAPS[0]}
+    for preset in PRESETS:
+        for micro in larger:
+            yield {"preset": preset, "recipe": "ours", "micro_batch": micro, "cap_gib": None}
+
+
+def padded_tokens(lengths: Any, recipe: str, micro_batch: int, width: int) -> Any:
+    """Tokens that each step of an epoch computes, padding included; `lengths` is (steps, batch)."""
+    if recipe == "study":
+        return lengths.shape[1] * width + 0 * lengths[:, 0]
+    return lengths.reshape(len(lengths), -1, micro_batch).max(axis=2).sum(axis=1) * micro_batch
+
+
+def extrapolated(trial: dict[str, Any], steps: list[list[float]], lengths: Any, width: int) -> dict[str, float]:
+    """What a whole epoch takes: the time of each of its steps is read off the measured ones by the number of its tokens."""
+    import numpy as np
+
+    padded, real = padded_tokens(lengths, trial["recipe"], trial["micro_batch"], width), int(lengths.sum())
+    tokens, _, seconds = np.array(sorted(steps[len(steps) // 2 :])).T  # the first pass warms up
+    each = np.interp(padded, tokens, seconds) if np.ptp(tokens) else np.full(len(padded), seconds.mean())
+    whole = float(each.sum())
+    return {
+        "seconds_per_step": whole / len(padded),
+        "real_tokens_per_second": real / whole,
+        "padded_tokens_per_second": int(padded.sum()) / whole,
+        "padding_share": 1 - real / int(padded.sum()),
+        "epoch_minutes": whole / len(padded) * REVIEWS / lengths.shape[1] / 60,
+    }
+
+
+def verdicts(runs: list[dict[str, Any]]) -> list[str]:
+    """What the tables say, in words."""
+    said = []
+    for preset in PRESETS:
+        minutes = {}
+        for recipe, name in (("ours", "as it ships"), ("study", "as the study padded")):
+            capped = [run for run in runs if (run["preset"], run["recipe"]) == (preset, recipe) and run["cap_gib"]]
+            for run in capped:
+                if run["outcome"] == "trained":
+                    minutes[recipe] = run["epoch_minutes"]
+                    peak = f", with a peak of {run['peak_gib']:.2f} GiB" if "peak_gib" in run else ""
+                    said.append(f"- `{preset}`, {name}, trains in {run['cap_gib']} GiB{peak}.")
+                else:
+                    said.append(f"- `{preset}`, {name}, does not train in {run['cap_gib']} GiB: {run['outcome']}.")
+        if len(minutes) == 2:
+            said.append(
+                f"- `{preset}`: padding to the batch makes an epoch {minutes['study'] / minutes['ours']:.1f} times as fast."
+            )
+    return said
+
+
+def markdown(runs: list[dict[str, Any]], about: dict[str, Any], note: str) -> str:
+    """The page of results."""
+
+    def row(run: dict[str, Any], names: tuple[str, ...], form: str) -> str:
+        cap = f"{run['cap_gib']} GiB" if run["cap_gib"] else "all of it"
+        cells = [run["preset"], run["recipe"], str(run["micro_batch"]), cap, run["outcome"]]
+        cells += [form.format(run[name]) if run.get(name) is not None else "-" for name in names]
+        return f"| {' | '.join(cells)} |"
+
+    memory = ("peak_allocated_gib", "peak_reserved_gib", "context_gib", "peak_gib", "plan_gib")
+    speed = ("seconds_per_step", "real_tokens_per_second", "padded_tokens_per_second", "epoch_minutes")
+    head = "| preset | recipe | micro-batch | card | outcome | "
+    return f"""# QLoRA on a GPU
+
+{note}The presets train encoders of true size with random weights, on random tokens: memory and speed depend on the shapes alone, and no
+figure here says anything about quality. Lengths are those of the reviews in `benchmarks/review_lengths.json`. The recipe `ours` is the
+preset; `study` differs in padding every text to 512 tokens, in micro-batches of 2. An optimizer step sees 16 reviews.
+
+{chr(10).join(verdicts(runs))}
+
+## Memory, GiB
+
+A "card" is a limit on what torch may take, half a GiB below the nominal size for the CUDA context. Each run meets rows of 512 tokens.
+The plan is what `reviewguard` says before it trains; it compares with the peak: what torch reserved, and the context.
+
+{head}allocated | reserved | context | peak | plan |
+{"| --- " * 10}|
+{chr(10).join(row(run, memory, "{:.2f}") for run in runs)}
+
+## Speed
+
+Of {BATCHES} batches from the shortest to the longest, timed in a second pass; the time of every step of an epoch is interpolated by its
+tokens. Tokens are those of the reviews, counted once where a decoder reads them too; minutes are for an epoch of {REVIEWS:,} reviews.
+
+{head}s a step | real tokens/s | with padding | min an epoch |
+{"| --- " * 9}|
+{chr(10).join(row(run, speed, "{:,.2f}") for run in runs)}
+
+{describe(about)}
+
+Made by `python benchmarks/gpu_qlora.py`; figures in [gpu-qlora.json](gpu-qlora.json).
+"""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line, and refuse what cannot run here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="tiny encoders, to see that everything works")
+    parser.add_argument("--out", type=Path, help="folder for the results of a tiny run")
+    parser.add_argument("--larger", type=int, nargs="*", default=[8, 16], help="further micro-batches to time")
+    parser.add_argument("--minutes", type=float, default=9, help="when to stop")
+    asked = parser.parse_args()
+    if (asked.device == "cpu" and not asked.tiny) or asked.tiny != (asked.out is not None):
+        parser.error("--tiny and --out go together, and --device cpu needs both: docs/results is for true sizes on a GPU")
+    if wanting := missing():
+        raise SystemExit("install first: " + ", ".join(wanting))
+    if asked.device == "cuda" and not gpu():
+        raise SystemExit("torch sees no GPU; to test without one: --device cpu --tiny --out FOLDER")
+    return asked
+
+
+def scaled(counts: list[int], width: int) -> list[int]:
+    """The same distribution of lengths, of texts cut at `width` tokens."""
+    longest = len(counts) - 1
+    lengths = [-(-n * width // longest) for n in range(len(counts))]
+    return [sum(count for length, count in zip(lengths, counts, strict=True) if length == n) for n in range(width + 1)]
+
+
+def main() -> None:
+    """Prepare, and measure one configuration after the other."""
+    started, asked = time.monotonic(), arguments()
+
+    import numpy as np
+
+    # With several GPUs in sight transformers would spread batches over them. Many threads on small matrices are slower than one.
+    env = {"CUDA_VISIBLE_DEVICES": "0", **os.environ}
+    if asked.device == "cpu":
+        env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    counts = json.loads((ROOT / "benchmarks" / "review_lengths.json").read_text(encoding="utf-8"))["counts"]
+    width = 32 if asked.tiny else len(counts) - 1
+    about = machine(("peft", "accelerate", "bitsandbytes", "safetensors"))
+    result: dict[str, Any] = {"machine": about, "device": asked.device, "tiny": asked.tiny, "reviews": REVIEWS, "runs": []}
+    note = f"**A test of the script at tiny sizes on {asked.device}: no result.**\n\n" if asked.tiny else ""
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def child(spec: dict[str, Any]) -> dict[str, Any]:
+            left = asked.minutes * 60 - (time.monotonic() - started)
+            if left < 30:
+                return {"outcome": "not run: no time left"}
+            # One that hangs must leave time for the others.
+            return run_apart("_qlora.py", spec, min(left, max(asked.minutes * 15, 60)), env)
+
+        spec = {"do": "prepare", "presets": PRESETS, "folder": scratch, "tiny": asked.tiny}
+        ready = child({**spec, "counts": scaled(counts, width), "rows": 320 if asked.tiny else REVIEWS})
+        if ready["outcome"] != "written":
+            raise SystemExit(f"cannot write the encoders: {ready['outcome']}\n{ready.get('error', '')}")
+        print(f"{time.monotonic() - started:5.0f} s  wrote encoders of {ready['parameters']} parameters", flush=True)
+        lengths = np.array(ready["batches"])
+        by_longest = lengths[np.argsort(lengths.max(axis=1), kind="stable")]
+        chosen = by_longest[np.linspace(0, len(lengths) - 1, BATCHES).astype(int)].ravel().tolist()
+        queue = deque(trials(asked.larger))
+        while queue:
+            trial = queue.popleft()
+            settings = {"loop.epochs": 2, "loop.batch_size": lengths.shape[1], "loop.micro_batch_size": trial["micro_batch"]}
+            if asked.device == "cpu":
+                settings["loop.precision"] = "auto"  # few processors compute in bf16, and the others imitate it slowly
+            spec = {"do": "measure", "preset": trial["preset"], "folder": f"{scratch}/{trial['preset']}", "lengths": chosen}
+            spec |= {"settings": settings, "cap_gib": trial["cap_gib"], "width": width if trial["recipe"] == "study" else None}
+            run = {**trial, **child(spec)}
+            if run["outcome"] == "trained":
+                run |= extrapolated(trial, run["steps"], lengths, width)
+            elif run["outcome"] == "out of memory" and trial["cap_gib"]:
+                # What fits a card fits a larger one, so the next size is tried only now.
+                queue.appendleft({**trial, "cap_gib": CAPS[CAPS.index(trial["cap_gib"]) + 1]})
+            result["runs"].append(run)
+            save("gpu-qlora", result, markdown(result["runs"], about, note), asked.out or RESULTS)
+            print(f"{time.monotonic() - started:5.0f} s  {trial}: {run['outcome']} {run.get('error', '')}", flush=True)
+    print(markdown(result["runs"], about, note))
+
+
+if __name__ == "__main__":
+    main()
