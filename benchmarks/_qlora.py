@@ -27,7 +27,7 @@ from reviewguard.backends import finetune
 from reviewguard.config import decode, load_preset, merge
 from reviewguard.nn import lora, memory
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.encoder import best_device, compute_dtype
+from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.heads import LinearHead
 from reviewguard.nn.model import TextModel
 from reviewguard.nn.trainer import Rows, _Order, fine_tune
@@ -163,7 +163,7 @@ def measure(
     config = decode(merge(load_preset(preset), overrides), finetune.Config)
     started = time.perf_counter()
     loaded = finetune.load(config)
-    result: dict[str, Any] = {"load_seconds": time.perf_counter() - started, **_footprint(loaded.encoder)}
+    result = {"load_seconds": time.perf_counter() - started, "load_peak_rss_gib": _peak_rss_gib(), **_footprint(loaded.encoder)}
     if on_gpu:
         result["load_peak_gib"] = torch.cuda.max_memory_allocated() / GIB
         torch.cuda.reset_peak_memory_stats()
@@ -197,12 +197,17 @@ def measure(
         }
     return result | {
         "outcome": "trained",
-        "peak_rss_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+        "peak_rss_gib": _peak_rss_gib(),
         "loss": losses[-1] if losses else None,
         "device": history.device,
         "precision": history.precision,
         "steps": meter.steps,
     }
+
+
+def _peak_rss_gib() -> float:
+    """Largest resident memory of this process so far, mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB  # in KiB on Linux
 
 
 def _footprint(encoder: nn.Module) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from _results import SHARED
 
 from reviewguard.config import EncoderConfig, load_preset
 from reviewguard.data.normalize import typography
-from reviewguard.nn.encoder import locate
+from reviewguard.nn.sources import locate
 from reviewguard.tokens import Tokenizer
 
 DATA = SHARED / "reviews_gpt2.csv"

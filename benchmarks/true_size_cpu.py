@@ -47,7 +47,7 @@ def main() -> None:
     about = machine(("peft", "accelerate", "bitsandbytes"))
     rows = [
         f"| {preset} | {run['parameters']:,} | {run['lora_parameters']:,} | {run['nf4_mb']:.0f} | {run['encoder_mb']:.0f} | "
-        f"{run['peak_rss_gib']:.2f} | {run['plan_gib']:.2f} | {run['steps'][0][2]:.0f} |"
+        f"{run['load_peak_rss_gib']:.2f} | {run['peak_rss_gib']:.2f} | {run['plan_gib']:.2f} | {run['steps'][0][2]:.0f} |"
         for preset, run in runs.items()
     ]
     precision = " and ".join(sorted({run["precision"] for run in runs.values()}))
@@ -60,12 +60,13 @@ nothing about how well they tell reviews apart. Parameters of encoders and adapt
 One optimizer step on {ROWS} texts of {TOKENS} random tokens at once, with the preset's settings but `loop.precision=auto`, which is {precision} here;
 on a CPU plain AdamW takes the place of the paged 8-bit one.
 
-| preset | encoder | adapters, r=16 | NF4 layers, MB | encoder in memory, MB | peak memory, GiB | planned, GiB | s a step |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| preset | encoder | adapters, r=16 | NF4 layers, MB | encoder in memory, MB | loading, GiB | peak, GiB | planned, GiB | s a step |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-The encoder in memory has its embeddings, norms and, of T5, the layers `wo` in 32 bits. Peak memory is of the whole process, loading included. Other work shared the
-processor: the load was {load} before each step, so the seconds are an upper bound. A CPU is for tests; a GPU is for training.
+The encoder in memory has its embeddings, norms and, of T5, the layers `wo` in 32 bits. Peaks are of the whole process, Python, libraries
+and the mapped file of weights included. Other work shared the processor (load {load} before each run), so the seconds
+are an upper bound. A CPU is for tests; a GPU is for training.
 
 {describe(about)}
 

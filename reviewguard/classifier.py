@@ -316,12 +316,14 @@ class Classifier(Estimator):
         assert isinstance(model, TextModel)
         manifest = fitted.manifest
         with tempfile.TemporaryDirectory() as scratch:
-            graph = Path(scratch) / "model.onnx"
-            difference = export_onnx(model, graph, max_length=manifest.max_length, classes=manifest.classes)
+            difference = export_onnx(
+                model, Path(scratch) / "model.onnx", max_length=manifest.max_length, classes=manifest.classes
+            )
             kept = {
                 name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))
             }
-            write_bundle(Path(folder), manifest, {**kept, _GRAPH: graph})
+            graphs = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
+            write_bundle(Path(folder), manifest, {**kept, **graphs})
         return difference
 
     def _trained(self) -> Fitted:

@@ -28,9 +28,10 @@ from reviewguard.evaluation.baseline import Baseline
 from reviewguard.evaluation.report import TrainingReport, make_report, peak_memory_mib
 from reviewguard.fitted import Fitted
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.encoder import LoadedEncoder, encoder_files
+from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import kind_of
 from reviewguard.nn.model import TextModel, model_files
+from reviewguard.nn.sources import encoder_files
 from reviewguard.scoring import softmax
 
 #: Names, folded, that make a class the positive one where the user names none.

@@ -103,3 +103,27 @@ def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp
     assert said in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "x").exists()
+
+
+def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f'backend = "finetune"\nadapter = "qlora"\n[encoder]\nrepo = "{tiny_encoder}"\nmax_length = 32\n'
+        "[lora]\nr = 4\n[loop]\nepochs = 1\nlearning_rate = 1e-2\n"
+    )
+    model, merged = tmp_path / "model", tmp_path / "merged"
+    command = ["train", sample, "--preset", recipe, "--out", model, "--run-dir", tmp_path / "run", "--set", "lora.r=8"]
+    done = run(*command)
+    assert "needs about" in done.stderr
+    assert "fine-tuned" in done.stdout
+    report = json.loads(run(*command, "--resume", "--set", "loop.epochs=2", "--json").stdout)
+    assert [epoch["epoch"] for epoch in report["history"]["epochs"]] == [1, 2]
+    assert [one["rung"] for one in report["history"]["resumed"]] == ["full state"]
+    assert json.loads((model / "adapter" / "adapter_config.json").read_text())["r"] == 8
+    assert "cannot resume" in run(*command, "--resume", "--set", "lora.r=16", check=False).stderr
+
+    done = run("merge", model, sample, "--out", merged)
+    assert "merged into the trained base; on 320 texts:" in done.stdout
+    assert "original: largest logit change" in done.stdout
+    assert not (merged / "adapter").exists()
+    assert "no adapters" in run("merge", merged, sample, "--out", tmp_path / "again", check=False).stderr

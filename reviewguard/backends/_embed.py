@@ -15,7 +15,8 @@ from reviewguard.backends._features import features
 from reviewguard.config import Recipe
 from reviewguard.errors import ConfigError
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.encoder import LoadedEncoder, best_device, load_encoder
+from reviewguard.nn.device import best_device
+from reviewguard.nn.encoder import LoadedEncoder, load_encoder
 from reviewguard.nn.heads import Head
 from reviewguard.nn.model import TextModel, run
 from reviewguard.scoring import Floats

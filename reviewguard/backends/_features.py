@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from reviewguard import files
 from reviewguard.errors import DataError
-from reviewguard.nn.encoder import LoadedEncoder, best_device
+from reviewguard.nn.device import best_device
+from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.model import TextModel, run
 from reviewguard.scoring import Floats, compute
 

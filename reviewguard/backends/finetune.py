@@ -12,7 +12,8 @@ from reviewguard.config import LoopConfig, LoraConfig, Recipe
 from reviewguard.errors import ConfigError, requires
 from reviewguard.nn import lora
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.encoder import LoadedEncoder, best_device, compute_dtype, load_encoder
+from reviewguard.nn.device import best_device, compute_dtype
+from reviewguard.nn.encoder import LoadedEncoder, load_encoder
 from reviewguard.nn.heads import LinearHead
 from reviewguard.nn.model import TextModel
 from reviewguard.scoring import Floats, compute

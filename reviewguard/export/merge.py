@@ -15,7 +15,8 @@ from reviewguard.config import EncoderConfig, LoraConfig, decode
 from reviewguard.errors import ExportError
 from reviewguard.fitted import Fitted
 from reviewguard.nn import lora
-from reviewguard.nn.encoder import Encoder, best_device, load_encoder
+from reviewguard.nn.device import best_device
+from reviewguard.nn.encoder import Encoder, load_encoder
 from reviewguard.nn.model import TextModel, model_files
 
 Base: TypeAlias = Literal["trained", "original"]

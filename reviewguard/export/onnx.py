@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx_ir
 import onnxscript  # noqa: F401 - torch.onnx.export imports it late; here a missing one is a clear error
 import torch
 from torch.export import Dim
@@ -22,6 +23,9 @@ from reviewguard.tokens import Batch
 
 #: Largest difference of a logit between torch and the graph, in fp32.
 TOLERANCE: Final = 1e-4
+#: Weights beyond this stand in a file beside the graph: a protobuf message holds two gibibytes at most.
+INLINE_BYTES: Final = 2**31 - 2**26
+DATA_NAME: Final = "model.onnx_data"
 #: Batch and length of the probes; "longest" stands for the tokens that the model reads.
 _SHAPES: Final = ((1, 1), (1, 7), (2, 16), (3, 33), (5, 64), (8, 21), (1, None), (2, None))
 
@@ -31,7 +35,7 @@ def export_onnx(model: TextModel, path: Path, *, max_length: int, classes: Seque
 
     Args:
         model: On the CPU, float32.
-        path: The file to write.
+        path: The file to write; of weights beyond `INLINE_BYTES`, `DATA_NAME` is written beside it.
         max_length: Tokens that the model reads of a text.
         classes: The labels, in the order of the logits.
 
@@ -71,7 +75,9 @@ def _export(model: TextModel, path: Path, max_length: int, classes: Sequence[str
             node.metadata_props.clear()
             for value in node.outputs:
                 value.metadata_props.clear()
-        program.save(path, external_data=False)
+        weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
+        outside = DATA_NAME if weights > INLINE_BYTES else None
+        onnx_ir.save(program.model, path, external_data=outside)
         scorer = OnnxScorer(path, classes)
     except Exception as error:  # the exporter's errors share no base class
         raise ExportError(f"torch could not export this model to ONNX: {type(error).__name__}: {error}") from error
@@ -81,6 +87,7 @@ def _export(model: TextModel, path: Path, max_length: int, classes: Sequence[str
         difference = float(np.abs(scorer.logits(probe) - model.logits(probe)).max())
         if not difference <= TOLERANCE:
             path.unlink()
+            path.with_name(DATA_NAME).unlink(missing_ok=True)
             raise ExportError(
                 f"the exported graph differs from torch by {difference:.3g} on a batch of {batch} x {length or max_length} "
                 f"tokens; at most {TOLERANCE:g} is allowed. Nothing was written"

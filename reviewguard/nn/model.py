@@ -16,7 +16,8 @@ from reviewguard.bundle import Bundle
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
 from reviewguard.nn import lora
-from reviewguard.nn.encoder import Encoder, best_device, compute_dtype, load_encoder, transformer_files
+from reviewguard.nn.device import best_device, compute_dtype
+from reviewguard.nn.encoder import Encoder, load_encoder, transformer_files
 from reviewguard.nn.heads import Head, rebuild
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch, Tokenizer

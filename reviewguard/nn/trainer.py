@@ -30,7 +30,7 @@ from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
 from reviewguard.nn import checkpoint, memory, state
 from reviewguard.nn.callbacks import Guard, Journal, Progress, Stop
 from reviewguard.nn.checkpoint import CheckpointManifest, Job, Run, Start, generators_of
-from reviewguard.nn.encoder import compute_dtype
+from reviewguard.nn.device import compute_dtype
 from reviewguard.nn.history import Epoch, History, Resumption
 from reviewguard.nn.model import TextModel
 from reviewguard.tokens import Encoded, Tokenizer
@@ -89,12 +89,17 @@ def fine_tune(
             steps_per_epoch=trainer.steps_per_epoch,
         )
         plan = memory.plan(model, train.encoded, loop, trainer.micro_batch, trainer.dtype)
-        log.info("fine-tuning %s", plan.to_text())
+        if trainer.is_world_process_zero():
+            log.info("fine-tuning %s", plan.to_text())
         if loop.gradient_checkpointing:
             model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         start = None
         if run.folder is not None:
-            run.folder.mkdir(parents=True, exist_ok=True)
+            if trainer.is_world_process_zero():
+                run.folder.mkdir(parents=True, exist_ok=True)
+                if not run.resume:
+                    _make_room(run.folder)
+            _meet()
             if run.resume:
                 start = checkpoint.find_start(
                     run.folder,
@@ -103,10 +108,8 @@ def fine_tune(
                     optimizer=trainer.optimizer_name,
                     may_restart=run.resume == "if-possible",
                 )
-            elif trainer.is_world_process_zero():
-                _make_room(run.folder)
-            if trainer.is_world_process_zero():
-                (run.folder / RESULT).unlink(missing_ok=True)
+            _meet()
+            (run.folder / RESULT).unlink(missing_ok=True)
         with memory.explained(loop, plan):
             resumed = trainer.run(job, start)
         history = _history(trainer, plan.to_text(), resumed)
@@ -239,12 +242,12 @@ class _TextTrainer(Trainer):
         total: Tensor = (losses * self._class_weights[labels]).sum()
         return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))
 
-    def _run_epoch(self, **arguments: Any) -> None:
+    def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
         """Train one epoch, unless a run that had stopped early is resumed: each step more would change what it found."""
         if self.guard.is_exhausted(self.state):
             self.control.should_training_stop = True
             return
-        super()._run_epoch(**arguments)
+        super()._run_epoch(**arguments)  # type: ignore[no-untyped-call]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self._order
@@ -285,8 +288,7 @@ class _TextTrainer(Trainer):
                 ),
             )
             checkpoint.rotate(self.folder, self.state.global_step)
-        if distributed.is_initialized():
-            distributed.barrier()
+        _meet()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state.load_weights(self.text_model, Path(resume_from_checkpoint) / checkpoint.WEIGHTS)
@@ -382,6 +384,12 @@ class _Collator:
     def __call__(self, items: Sequence[tuple[Encoded, int]]) -> dict[str, Tensor]:
         batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad([item for item, _ in items]).items()}
         return {**batch, "labels": torch.tensor([y for _, y in items])}
+
+
+def _meet() -> None:
+    """Wait for the other processes, if there are any."""
+    if distributed.is_initialized():
+        distributed.barrier()
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:

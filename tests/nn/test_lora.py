@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import bitsandbytes
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from architectures import MAKERS, TEXTS, make_bert, make_t5
 from torch import nn
 
 from reviewguard.config import EncoderConfig, LoraConfig
@@ -19,129 +18,6 @@ from reviewguard.errors import BundleError, ConfigError
 from reviewguard.nn import lora
 from reviewguard.nn.encoder import Encoder, LoadedEncoder, load_encoder
 from reviewguard.nn.model import run
-
-TEXTS = ["a kettle that boils", "the lid rattles a bit, but for the price it is fine and I would buy it again", "no"]
-
-
-def _tokenizer(folder: Path, ends: str) -> None:
-    """A word-level tokenizer; `ends` is its template, such as "$A </s>"."""
-    words = ["<pad>", "</s>", "<unk>", "<s>", *sorted({word for text in TEXTS for word in text.replace(",", " ,").split()})]
-    model = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": "<unk>"}
-    tokens = [{"id": i, "content": words[i], "special": True} for i in range(4)]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    special = {word: {"id": word, "ids": [words.index(word)], "tokens": [word]} for word in ("<s>", "</s>")}
-    single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]
-    template = {"type": "TemplateProcessing", "single": single if ends else single[:1], "pair": single, "special_tokens": special}
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{**token, **flags} for token in tokens],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": template,
-        "decoder": None,
-        "model": model,
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>", "eos_token": "</s>"}))
-
-
-def _save(folder: Path, model: transformers.PreTrainedModel, ends: str = "$A </s>") -> EncoderConfig:
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            nn.init.normal_(parameter, std=0.2)  # the usual 0.02 would leave tiny models almost constant
-    model.save_pretrained(folder)
-    _tokenizer(folder, ends)
-    decoder_state = model.config.model_type in ("t5", "qwen3", "llama", "gemma3_text")
-    return EncoderConfig(repo=str(folder), max_length=32, pooling="last" if decoder_state else "mean")
-
-
-def _bert(folder: Path) -> EncoderConfig:
-    config = transformers.BertConfig(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-    )
-    return _save(folder, transformers.BertModel(config))
-
-
-def _gte(folder: Path) -> EncoderConfig:
-    config = transformers.AutoConfig.for_model(
-        "gte",
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
-        rope_parameters={"rope_type": "linear", "rope_theta": 320000.0, "factor": 1.02},
-    )
-    return _save(folder, transformers.AutoModel.from_config(config))
-
-
-def _t5(folder: Path) -> EncoderConfig:
-    config = transformers.T5Config(
-        vocab_size=40,
-        d_model=64,
-        d_kv=32,
-        d_ff=128,
-        num_layers=2,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-    )
-    return _save(folder, transformers.T5Model(config))
-
-
-def _qwen(folder: Path) -> EncoderConfig:
-    config = transformers.Qwen3Config(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        intermediate_size=128,
-    )
-    return _save(folder, transformers.Qwen3Model(config))
-
-
-def _modernbert(folder: Path) -> EncoderConfig:
-    config = transformers.ModernBertConfig(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=96,
-        pad_token_id=0,
-        attn_implementation="sdpa",
-    )
-    return _save(folder, transformers.ModernBertModel(config))
-
-
-def _deberta(folder: Path) -> EncoderConfig:
-    config = transformers.DebertaV2Config(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-    )
-    return _save(folder, transformers.DebertaV2Model(config))
-
-
-MAKERS: dict[str, tuple[Callable[[Path], EncoderConfig], tuple[str, ...]]] = {
-    "bert": (_bert, ("query", "key", "value", "dense")),
-    "gte": (_gte, ("q_proj", "k_proj", "v_proj", "o_proj")),
-    "t5": (_t5, ("q", "k", "v", "o", "wi_0", "wi_1", "wo")),
-    "qwen3": (_qwen, ("q_proj", "v_proj", "up_proj")),
-    "modernbert": (_modernbert, ("Wqkv", "Wo", "Wi")),
-    "deberta-v2": (_deberta, ("query_proj", "value_proj")),
-}
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -248,7 +124,7 @@ def test_a_target_that_is_not_there_is_named_with_what_is(architecture: tuple[En
 
 
 def test_a_target_missing_in_one_layer_is_refused(tmp_path: Path) -> None:
-    encoder = _loaded(_bert(tmp_path), four_bit=False).encoder
+    encoder = _loaded(make_bert(tmp_path), four_bit=False).encoder
     encoder.transformer.encoder.layer[1].attention.self.query = nn.Identity()
     with pytest.raises(
         ConfigError, match=r"'query', which layer 1 of encoder\.layer lacks and 1 of its 2 layers have.*key, value"
@@ -264,7 +140,7 @@ def test_every_linear_layer(architecture: tuple[EncoderConfig, LoraConfig]) -> N
 
 
 def test_rank_stabilised_adapters_scale_by_the_root_of_their_rank(tmp_path: Path) -> None:
-    config = _bert(tmp_path)
+    config = make_bert(tmp_path)
     scales = []
     for stabilised in (False, True):
         settings = LoraConfig(r=16, alpha=32, target_modules=("query",), rank_stabilized=stabilised)
@@ -274,7 +150,7 @@ def test_rank_stabilised_adapters_scale_by_the_root_of_their_rank(tmp_path: Path
 
 
 def test_adapters_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    config = _bert(tmp_path)
+    config = make_bert(tmp_path)
     loaded = _loaded(config, four_bit=False)
     lora.attach(loaded.encoder, LoraConfig(r=4, target_modules=("query",)), config)
     weights = lora.adapter_files(loaded.encoder)[lora.WEIGHTS]
@@ -288,7 +164,7 @@ def test_adapters_of_another_recipe_are_refused(tmp_path: Path) -> None:
 def test_an_end_of_text_written_in_a_review_changes_only_that_review(tmp_path: Path) -> None:
     """T5ForSequenceClassification pools at the last end-of-text token, wherever it came from."""
     torch.manual_seed(0)
-    loaded = _loaded(_t5(tmp_path), four_bit=False)
+    loaded = _loaded(make_t5(tmp_path), four_bit=False)
     encode = loaded.tokenizer.encode
     written = ["the lid </s> rattles </s>", TEXTS[0]]
     assert [item.ids.count(1) for item in encode(written)] == [1, 1]
@@ -300,7 +176,7 @@ def test_an_end_of_text_written_in_a_review_changes_only_that_review(tmp_path: P
 def test_pooling_equals_the_one_of_transformers(tmp_path: Path) -> None:
     """The decoder's state that T5ForSequenceClassification gives its head."""
     torch.manual_seed(0)
-    loaded = _loaded(_t5(tmp_path), four_bit=False)
+    loaded = _loaded(make_t5(tmp_path), four_bit=False)
     batch = {name: torch.from_numpy(v) for name, v in loaded.tokenizer.pad(loaded.tokenizer.encode(TEXTS)).items()}
     reference = transformers.T5ForSequenceClassification(loaded.encoder.config).eval()
     reference.transformer = loaded.encoder.transformer

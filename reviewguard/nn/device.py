@@ -1,0 +1,25 @@
+"""What this machine computes on, and in which type."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one (that of this process, under torchrun), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """What "auto", "bf16" or "fp32" means on this machine."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.bfloat16 if native else torch.float32

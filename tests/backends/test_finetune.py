@@ -1,0 +1,128 @@
+"""Fine-tuning from end to end on tiny models of several architectures, and the settings of its loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from architectures import MAKERS, make_bert, make_t5
+
+from reviewguard import Classifier
+from reviewguard.errors import ConfigError, TrainingError
+from reviewguard.export import onnx
+
+LABELS = ["fake", "real"]
+TEXTS = ["a kettle that boils", "the lid rattles a bit", "it is fine and I would buy it again", "no </s> kettle"] * 4
+
+
+def _settings(folder: Path, encoder: object, adapter: str, **loop: object) -> dict[str, object]:
+    return {
+        "backend": "finetune",
+        "adapter": adapter,
+        "encoder": {"repo": str(folder), "max_length": 32, "pooling": encoder.pooling},
+        "lora": {"r": 4, "dropout": 0.1},
+        "loop": {"epochs": 2, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-3, **loop},
+    }
+
+
+def _fit(settings: dict[str, object]) -> Classifier:
+    return Classifier(settings).fit(TEXTS, LABELS * (len(TEXTS) // 2))
+
+
+@pytest.mark.parametrize("architecture", MAKERS)
+def test_trained_saved_merged_exported(architecture: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = MAKERS[architecture][0](tmp_path)
+    classifier = _fit(_settings(tmp_path, encoder, "qlora", gradient_checkpointing=True))
+    expected = classifier.predict_proba(TEXTS)
+    classifier.save(tmp_path / "model")  # loads what it wrote, which must give the same logits
+    np.testing.assert_array_equal(Classifier.from_pretrained(tmp_path / "model").predict_proba(TEXTS), expected)
+    assert (tmp_path / "model" / "adapter" / "adapter_model.safetensors").is_file()
+    report = classifier.merge(TEXTS).manifest.merged
+    assert report is not None
+    assert report["trained"]["logit"] < 1e-3
+    assert report["trained"]["flips"] == 0
+    assert classifier.export(tmp_path / "onnx") <= 1e-4
+    exported = Classifier.from_pretrained(tmp_path / "onnx")
+    np.testing.assert_allclose(exported.predict_proba(TEXTS), expected, atol=1e-3)
+    # A literal end of text changes nothing but its own review.
+    np.testing.assert_allclose(
+        exported.predict_proba(["no </s> kettle", TEXTS[1]])[1], exported.predict_proba(TEXTS)[1], atol=1e-5
+    )
+
+
+def test_a_graph_past_the_limit_keeps_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    classifier = _fit(_settings(tmp_path, make_t5(tmp_path), "none"))
+    monkeypatch.setattr(onnx, "INLINE_BYTES", 1000)
+    classifier.export(tmp_path / "onnx")
+    files = json.loads((tmp_path / "onnx" / "reviewguard.json").read_text())["files"]
+    assert files["onnx/model.onnx_data"]["size"] > files["onnx/model.onnx"]["size"]
+    exported = Classifier.from_pretrained(tmp_path / "onnx")
+    np.testing.assert_allclose(exported.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-4)
+
+
+def test_bf16_keeps_the_weights_in_fp32(tmp_path: Path) -> None:
+    encoder = make_bert(tmp_path)
+    for adapter in ("none", "qlora"):
+        classifier = _fit(_settings(tmp_path, encoder, adapter, precision="bf16"))
+        model = classifier._fitted.scorer
+        trained = [p for name, p in model.named_parameters() if "lora_" in name or adapter == "none"]
+        assert trained
+        assert {p.dtype for p in trained} == {torch.float32}
+        classifier.save(tmp_path / adapter)
+
+
+def test_micro_batches_and_gradient_checkpointing_change_nothing(tmp_path: Path) -> None:
+    """Without dropout, all that they change is memory."""
+    encoder = make_bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
+    outcomes = []
+    for loop in ({}, {"micro_batch_size": 2}, {"micro_batch_size": 8}, {"gradient_checkpointing": True}):
+        settings = _settings(tmp_path, encoder, "none", dropout=0.0, label_smoothing=0.1, **loop)
+        outcomes.append(Classifier(settings).fit(TEXTS, (["fake"] * 3 + ["real"]) * 4).predict_proba(TEXTS))
+    for outcome in outcomes[1:]:
+        np.testing.assert_allclose(outcome, outcomes[0], atol=1e-5)
+
+
+def test_class_weights_reach_the_loss(tmp_path: Path) -> None:
+    encoder, labels = make_bert(tmp_path), (["fake"] * 7 + ["real"]) * 2
+    shares = {}
+    for weight in ("balanced", "none"):
+        classifier = Classifier(_settings(tmp_path, encoder, "lora", class_weight=weight, epochs=8)).fit(TEXTS, labels)
+        shares[weight] = classifier.predict_proba(TEXTS)[:, 0].mean()
+    assert shares["balanced"] < shares["none"] - 0.05
+
+
+def test_a_seed_decides_everything_and_leaves_the_callers_generators_alone(tmp_path: Path) -> None:
+    encoder = make_bert(tmp_path)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    one = _fit(_settings(tmp_path, encoder, "lora")).predict_proba(TEXTS)
+    drawn = torch.rand(1).item(), np.random.rand()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    assert drawn == (torch.rand(1).item(), np.random.rand())
+    two = _fit(_settings(tmp_path, encoder, "lora")).predict_proba(TEXTS)
+    np.testing.assert_array_equal(one, two)
+    other = _fit({**_settings(tmp_path, encoder, "lora"), "seed": 7}).predict_proba(TEXTS)
+    assert not np.allclose(one, other)
+
+
+def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
+    encoder = make_bert(tmp_path)
+    with pytest.raises(ConfigError, match=r"loop\.batch_size 8 is no multiple of loop\.micro_batch_size 3 times 1 process"):
+        _fit(_settings(tmp_path, encoder, "none", micro_batch_size=3))
+    with_dense = _settings(tmp_path, encoder, "none")
+    with_dense["encoder"] = {"repo": str(tmp_path), "dense": "2_Dense"}
+    with pytest.raises(ConfigError, match="fine-tuning puts its own head there"):
+        _fit(with_dense)
+
+
+def test_a_loss_that_is_no_number_stops_training(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower loop\.learning_rate"):
+        _fit(_settings(tmp_path, make_bert(tmp_path), "none", learning_rate=1e30, max_grad_norm=0.0, warmup=0.0, epochs=10))
