@@ -29,8 +29,9 @@ from reviewguard.nn import lora, memory
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.loop import fine_tune
 from reviewguard.nn.model import TextModel
-from reviewguard.nn.trainer import Rows, _Order, fine_tune
+from reviewguard.nn.rows import Order, Rows
 from reviewguard.tokens import Batch, Encoded, Tokenizer
 
 GIB = 2**30
@@ -102,7 +103,7 @@ def prepare(
     lengths = (
         np.random.default_rng(SEED).choice(len(counts), size=rows, p=np.array(counts) / sum(counts)) if rows else np.zeros(0)
     )
-    batches = lengths[list(_Order(lengths.tolist(), batch_size, SEED))].reshape(-1, batch_size) if rows else lengths
+    batches = lengths[list(Order(lengths.tolist(), batch_size, SEED))].reshape(-1, batch_size) if rows else lengths
     return {"outcome": "written", "parameters": parameters, "batches": batches.tolist()}
 
 

@@ -19,7 +19,8 @@ from reviewguard.nn.model import TextModel
 from reviewguard.scoring import Floats, compute
 
 with requires("train"):
-    from reviewguard.nn.trainer import Rows, fine_tune
+    from reviewguard.nn.loop import fine_tune
+    from reviewguard.nn.rows import Rows
 
 __all__ = ["Config", "load", "logits", "train"]
 

@@ -58,13 +58,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         base: Identity of the frozen weights below: sha256 and quantisation.
         trainable: Shape of each trainable parameter by name.
         rows: sha256 over the encoded training rows and labels, in order.
-        steps_per_epoch: Optimizer steps in a pass.
+        order: What decides which of them a step sees: seed and batch size.
     """
 
     base: str
     trainable: dict[str, list[int]]
     rows: str
-    steps_per_epoch: int
+    order: str
 
 
 class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +160,11 @@ def verify(folder: Path) -> CheckpointManifest:
         path = folder / name
         if os.sep in name or not path.is_file():
             continue
-        if path.stat().st_size != entry.size or files.sha256(path) != entry.sha256:
+        try:
+            whole = path.stat().st_size == entry.size and files.sha256(path) == entry.sha256
+        except OSError as error:
+            raise CheckpointError(f"{folder.name} is damaged: {name} cannot be read ({error.strerror})") from error
+        if not whole:
             raise CheckpointError(f"{folder.name} is damaged: {name} is not the file that was written")
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder.name} is damaged: {WEIGHTS} is missing")
@@ -224,9 +228,8 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
         return "weights only", [f"optimizer, schedule and position: {folder.name} has no {STATE}"]
     if manifest.job.rows != job.rows:
         return "weights only", ["optimizer, schedule and position: the training rows are others"]
-    if manifest.job.steps_per_epoch != job.steps_per_epoch:
-        steps = f"{manifest.job.steps_per_epoch} steps an epoch, now {job.steps_per_epoch}"
-        return "weights only", [f"optimizer, schedule and position: {steps}"]
+    if manifest.job.order != job.order:
+        return "weights only", [f"optimizer, schedule and position: {manifest.job.order}, now {job.order}"]
     lost = []
     if absent := sum(not (folder / generators_of(rank)).is_file() for rank in range(processes)):
         # Generators are per process; dropout of those without follows the seed instead.

@@ -155,7 +155,7 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=four_bit
         )
         options["device_map"] = {"": best_device()}
-    with _quiet():
+    with quiet():
         transformer: PreTrainedModel = AutoModel.from_pretrained(
             folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
         )
@@ -171,7 +171,7 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers, which lists weights that an encoder does not need, such as a pooler's."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -231,7 +231,7 @@ def transformer_files(encoder: Encoder) -> dict[str, bytes]:
     """
     if not files.is_main_process():
         return {}
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    with tempfile.TemporaryDirectory() as scratch, quiet():
         encoder.transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
         return {name: (Path(scratch) / name).read_bytes() for name in ("config.json", "model.safetensors")}
 

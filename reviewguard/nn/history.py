@@ -16,7 +16,7 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
         step: Optimizer step that it went on from.
         rung: How much of the state could be restored.
         lost: What could not be, and why; empty where the run goes on as if it had never stopped.
-        learning_rate: Rates before and after, where the schedule was stretched to more epochs.
+        learning_rate: Rates before and after, where settings changed it: more epochs stretch the schedule.
     """
 
     step: int
@@ -28,7 +28,7 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
         """One line for people."""
         text = f"resumed at step {self.step}: {self.rung}"
         if self.learning_rate is not None:
-            text += f"; learning rate {self.learning_rate[0]:.3g} -> {self.learning_rate[1]:.3g}, as in a run planned so long"
+            text += f"; learning rate {self.learning_rate[0]:.3g} -> {self.learning_rate[1]:.3g}, as settings now have it"
         return text + "".join(f"; lost: {what}" for what in self.lost)
 
 

@@ -3,122 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
-import random
-import tempfile
-from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
-from reviewguard import files
 from reviewguard.config import LoopConfig
 from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
-from reviewguard.nn import checkpoint, memory, state
+from reviewguard.nn import checkpoint, state
 from reviewguard.nn.callbacks import Guard, Journal, Progress, Stop
-from reviewguard.nn.checkpoint import CheckpointManifest, Job, Run, Start, generators_of
+from reviewguard.nn.checkpoint import CheckpointManifest, Job, Start, generators_of
 from reviewguard.nn.device import compute_dtype
-from reviewguard.nn.history import Epoch, History, Resumption
+from reviewguard.nn.encoder import quiet
+from reviewguard.nn.history import Resumption
 from reviewguard.nn.model import TextModel
-from reviewguard.tokens import Encoded, Tokenizer
-
-#: Written into the run's folder when it has ended.
-RESULT: Final = "result.json"
-log = logging.getLogger(__name__)
-_BATCHES_SORTED_TOGETHER: Final = 50
+from reviewguard.nn.rows import Collator, Order, Rows, TokenDataset, sorted_by_length
+from reviewguard.tokens import Tokenizer
 
 
-class Rows(NamedTuple):
-    """Tokenised texts, and the index of each one's class, int64 (n,)."""
-
-    encoded: list[Encoded]
-    y: NDArray[np.int64]
-
-
-def fine_tune(
-    model: TextModel,
-    tokenizer: Tokenizer,
-    train: Rows,
-    validation: Rows | None,
-    *,
-    loop: LoopConfig,
-    seed: int,
-    base: str,
-    run: Run,
-) -> History:
-    """Train the parameters that require a gradient, and keep the epoch with the best macro F1 on validation.
-
-    The learning rate is a function of the step and of the number of all steps. A run resumed with more epochs therefore follows,
-    from where it is, the curve of a run that was planned so long from the start.
-
-    Args:
-        model: On the device to train on; changed in place.
-        tokenizer: Pads the batches.
-        train: Rows to learn from.
-        validation: Rows to choose the epoch by; None: the last one is kept.
-        loop: Settings.
-        seed: Of the order of the rows and of dropout.
-        base: Identity of the weights that are not trained.
-        run: Where checkpoints go; without a folder there are none, and the last epoch is kept.
-
-    Raises:
-        CheckpointError: If it cannot resume, or an unfinished run would be overwritten.
-        ConfigError: If batch sizes do not fit together.
-        TrainingError: If memory runs out or the loss is not finite.
-        TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
-    """
-    with _isolated_random(), tempfile.TemporaryDirectory() as scratch:
-        trainer = _TextTrainer(model, tokenizer, train, validation, loop, seed, run.folder, Path(scratch))
-        job = Job(
-            base=base,
-            trainable={name: list(parameter.shape) for name, parameter in state.trainable(model)},
-            rows=_digest(train),
-            steps_per_epoch=trainer.steps_per_epoch,
-        )
-        plan = memory.plan(model, train.encoded, loop, trainer.micro_batch, trainer.dtype)
-        if trainer.is_world_process_zero():
-            log.info("fine-tuning %s", plan.to_text())
-        if loop.gradient_checkpointing:
-            model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        start = None
-        if run.folder is not None:
-            if trainer.is_world_process_zero():
-                run.folder.mkdir(parents=True, exist_ok=True)
-                if not run.resume:
-                    _make_room(run.folder)
-            _meet()
-            if run.resume:
-                start = checkpoint.find_start(
-                    run.folder,
-                    job,
-                    processes=trainer.args.world_size,
-                    optimizer=trainer.optimizer_name,
-                    may_restart=run.resume == "if-possible",
-                )
-            _meet()
-            (run.folder / RESULT).unlink(missing_ok=True)
-        with memory.explained(loop, plan):
-            resumed = trainer.run(job, start)
-        history = _history(trainer, plan.to_text(), resumed)
-        if run.folder is not None and trainer.is_world_process_zero():
-            files.replace(run.folder / RESULT, msgspec.json.format(msgspec.json.encode(history), indent=1))
-        return history
-
-
-class _TextTrainer(Trainer):
+class TextTrainer(Trainer):
     """Trainer, with an order of rows that depends on seed and epoch alone, and with verified checkpoints."""
 
     def __init__(
@@ -143,7 +56,7 @@ class _TextTrainer(Trainer):
         self.guard = Guard(loop.patience, loop.save_steps if folder else 0)
         on_cpu = device.type == "cpu"
         self.optimizer_name = "adamw_torch" if on_cpu or loop.optimizer == "adamw" else loop.optimizer
-        with _quiet():
+        with quiet():
             args = TrainingArguments(
                 output_dir=str(folder or scratch),
                 num_train_epochs=loop.epochs,
@@ -181,15 +94,15 @@ class _TextTrainer(Trainer):
             weights = compute_class_weight(weight, classes=np.unique(train.y), y=train.y)
             self._class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
             self._smoothing = loop.label_smoothing
-            self._order = _Order([len(item.ids) for item in train.encoded], loop.batch_size, seed)
+            self._order = Order([len(item.ids) for item in train.encoded], loop.batch_size, seed)
             # Sorted by length, so that batches hold little padding; a metric does not see the order.
-            held = None if validation is None else _TokenDataset(_sorted(validation))
+            held = None if validation is None else TokenDataset(sorted_by_length(validation))
             super().__init__(
                 model=model,
                 args=args,
-                train_dataset=_TokenDataset(train),
+                train_dataset=TokenDataset(train),
                 eval_dataset=held,
-                data_collator=_Collator(tokenizer),
+                data_collator=Collator(tokenizer),
                 compute_loss_func=self._loss,
                 compute_metrics=_metrics,
                 callbacks=[Progress(), self.guard, self.stop],
@@ -222,7 +135,7 @@ class _TextTrainer(Trainer):
             elif start.folder:
                 source = str(start.folder)
         listening = self.stop.listening() if self.folder is not None else contextlib.nullcontext()
-        with _quiet(), listening:
+        with quiet(), listening:
             self.train(resume_from_checkpoint=source)
         if self.stop.signum:
             raise TrainingInterrupted(
@@ -288,7 +201,7 @@ class _TextTrainer(Trainer):
                 ),
             )
             checkpoint.rotate(self.folder, self.state.global_step)
-        _meet()
+        meet()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state.load_weights(self.text_model, Path(resume_from_checkpoint) / checkpoint.WEIGHTS)
@@ -331,62 +244,7 @@ class _TextTrainer(Trainer):
             state.load_generators(Path(checkpoint) / generators_of(self.args.process_index))
 
 
-class _Order(Sampler[int]):
-    """Random order in which rows of similar length stand together; a function of the seed and the epoch alone.
-
-    Rows are shuffled, sorted by length within pieces of fifty batches, and the batches shuffled again: unlike in transformers'
-    LengthGroupedSampler, no part of an epoch sees longer texts than another.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self._lengths = np.array(lengths)
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self._seed, self._epoch])
-        rows = rng.permutation(len(self._lengths))
-        batches: list[NDArray[np.int64]] = []
-        size = self._batch_size * _BATCHES_SORTED_TOGETHER
-        for start in range(0, len(rows), size):
-            piece = rows[start : start + size]
-            piece = piece[np.argsort(self._lengths[piece], kind="stable")]
-            batches += [piece[i : i + self._batch_size] for i in range(0, len(piece), self._batch_size)]
-        # Only the last batch of all may be smaller: were it in the middle, later rows would be cut into other batches.
-        last = [batches.pop()] if len(rows) % self._batch_size else []
-        order = [batches[i] for i in rng.permutation(len(batches))] + last
-        return (int(row) for batch in order for row in batch)
-
-
-class _TokenDataset(Dataset[tuple[Encoded, int]]):
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows.encoded)
-
-    def __getitem__(self, row: int) -> tuple[Encoded, int]:
-        return self._rows.encoded[row], int(self._rows.y[row])
-
-
-class _Collator:
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, items: Sequence[tuple[Encoded, int]]) -> dict[str, Tensor]:
-        batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad([item for item, _ in items]).items()}
-        return {**batch, "labels": torch.tensor([y for _, y in items])}
-
-
-def _meet() -> None:
+def meet() -> None:
     """Wait for the other processes, if there are any."""
     if distributed.is_initialized():
         distributed.barrier()
@@ -395,77 +253,3 @@ def _meet() -> None:
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     called, truth = np.asarray(prediction.predictions).argmax(axis=1), np.asarray(prediction.label_ids)
     return {"f1": float(f1_score(truth, called, average="macro")), "accuracy": float(accuracy_score(truth, called))}
-
-
-def _sorted(rows: Rows) -> Rows:
-    order = sorted(range(len(rows.encoded)), key=lambda i: len(rows.encoded[i].ids))
-    return Rows([rows.encoded[i] for i in order], rows.y[order])
-
-
-def _digest(rows: Rows) -> str:
-    digest = hashlib.sha256(rows.y.tobytes())
-    for item in rows.encoded:
-        digest.update(np.array(item.ids, dtype=np.int64).tobytes() + b"|")
-    return digest.hexdigest()
-
-
-def _make_room(folder: Path) -> None:
-    """Clear what a finished run left; an unfinished one is somebody's work."""
-    found = checkpoint.listed(folder)
-    if found and not (folder / RESULT).exists():
-        raise CheckpointError(
-            f"{folder} holds checkpoints of an unfinished run (the newest is {found[0].name}); pass resume=True to go on with it "
-            "(command line: --resume), give another run_dir, or delete the folder"
-        )
-    for old in found:
-        checkpoint.unseal(old)
-
-
-def _history(trainer: _TextTrainer, plan: str, resumed: list[Resumption]) -> History:
-    log, model = trainer.state.log_history, trainer.text_model
-    epochs = []
-    for number in range(1, -(-trainer.state.global_step // trainer.steps_per_epoch) + 1):
-        first, end = (number - 1) * trainer.steps_per_epoch, number * trainer.steps_per_epoch
-        own = [entry for entry in log if first < entry["step"] <= end]
-        losses, rates = ([entry[name] for entry in own if name in entry] for name in ("loss", "learning_rate"))
-        judged = next((entry for entry in own if "eval_f1" in entry), {})
-        epochs.append(
-            Epoch(
-                epoch=number,
-                step=min(end, trainer.state.global_step),
-                loss=float(np.mean(losses)) if losses else None,
-                learning_rate=rates[-1] if rates else None,
-                f1=judged.get("eval_f1"),
-                accuracy=judged.get("eval_accuracy"),
-            )
-        )
-    return History(
-        trainable=sum(parameter.numel() for _, parameter in state.trainable(model)),
-        parameters=state.count(model),
-        epochs=epochs,
-        kept=trainer.state.best_global_step or trainer.state.global_step,
-        resumed=resumed,
-        memory=plan,
-        precision="bf16" if trainer.dtype == torch.bfloat16 else "fp32",
-        device=trainer.args.device.type,
-        processes=trainer.args.world_size,
-        run_dir=str(trainer.folder or ""),
-    )
-
-
-@contextlib.contextmanager
-def _isolated_random() -> Iterator[None]:
-    """Leave the caller's random generators as they were: Trainer seeds all of them."""
-    python, numpy_state = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy_state)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    yield

@@ -15,7 +15,7 @@ from reviewguard.errors import CheckpointError
 from reviewguard.nn import checkpoint
 from reviewguard.nn.checkpoint import CheckpointManifest, Job, Start
 
-JOB = Job(base="abc fp32", trainable={"a.weight": [4, 3], "b.bias": [4]}, rows="r1", steps_per_epoch=10)
+JOB = Job(base="abc fp32", trainable={"a.weight": [4, 3], "b.bias": [4]}, rows="r1", order="seed 42, 16 rows a step")
 FILES = (checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, "random-0.safetensors")
 
 
@@ -218,9 +218,9 @@ def test_on_other_rows_the_weights_remain(tmp_path: Path) -> None:
 
 def test_with_other_steps_an_epoch_the_weights_remain(tmp_path: Path) -> None:
     make(tmp_path, 5)
-    found = start(tmp_path, job=other(steps_per_epoch=7))
+    found = start(tmp_path, job=other(order="seed 7, 16 rows a step"))
     assert found.rung == "weights only"
-    assert found.lost == ["optimizer, schedule and position: 10 steps an epoch, now 7"]
+    assert found.lost == ["optimizer, schedule and position: seed 42, 16 rows a step, now seed 7, 16 rows a step"]
 
 
 def test_more_processes_than_before_have_no_random_state(tmp_path: Path) -> None:

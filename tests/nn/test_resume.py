@@ -695,7 +695,7 @@ def test_a_finished_run_goes_on_with_more_epochs(straight_qlora: Straight, tmp_p
     assert (resumption.step, resumption.rung, resumption.lost) == (two, "full state", [])
     assert resumption.learning_rate == pytest.approx((0.0, cosine(two, four)), abs=1e-9)
     assert cosine(two, four) > 5e-4
-    assert "as in a run planned so long" in second.to_text()
+    assert "as settings now have it" in second.to_text()
     # The rate that is logged is the one that the step was taken with.
     later = {entry["step"]: entry["learning_rate"] for entry in journal(run) if entry["step"] > two and "loss" in entry}
     assert later == pytest.approx({step: cosine(step - 1, four) for step in (30, 40, 50)})
@@ -838,7 +838,7 @@ def test_a_true_run_of_two_processes_goes_on_with_one(
     manifest = checkpoint.verify(checkpoint.listed(tmp_path / "two")[0])
     assert manifest.processes == 2
     assert {"random-0.safetensors", "random-1.safetensors"} <= manifest.files.keys()
-    assert manifest.job.steps_per_epoch == STEPS
+    assert manifest.job.order == "seed 42, 16 rows a step"
 
     Classifier(FINETUNE, **settings).train(sample, run_dir=tmp_path / "one")
     ended = [resume(settings, sample, tmp_path / name, epochs=3) for name in ("two", "one")]

@@ -1,0 +1,98 @@
+"""Tokenised rows on their way into the training loop: their order, and batches of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from reviewguard.tokens import Encoded, Tokenizer
+
+_BATCHES_SORTED_TOGETHER: Final = 50
+
+
+class Rows(NamedTuple):
+    """Tokenised texts, and the index of each one's class, int64 (n,)."""
+
+    encoded: list[Encoded]
+    y: NDArray[np.int64]
+
+
+def sorted_by_length(rows: Rows) -> Rows:
+    """Shortest first, so that batches hold little padding."""
+    order = sorted(range(len(rows.encoded)), key=lambda i: len(rows.encoded[i].ids))
+    return Rows([rows.encoded[i] for i in order], rows.y[order])
+
+
+def digest(rows: Rows) -> str:
+    """The sha256 of tokens and classes, in order."""
+    sha256 = hashlib.sha256(rows.y.tobytes())
+    for item in rows.encoded:
+        sha256.update(np.array(item.ids, dtype=np.int64).tobytes() + b"|")
+    return sha256.hexdigest()
+
+
+class Order(Sampler[int]):
+    """Random order in which rows of similar length stand together; a function of the seed and the epoch alone.
+
+    Rows are shuffled, sorted by length within pieces of fifty batches, and the batches shuffled again: unlike in transformers'
+    LengthGroupedSampler, no part of an epoch sees longer texts than another.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = np.array(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        rows = rng.permutation(len(self._lengths))
+        batches: list[NDArray[np.int64]] = []
+        size = self._batch_size * _BATCHES_SORTED_TOGETHER
+        for start in range(0, len(rows), size):
+            piece = rows[start : start + size]
+            piece = piece[np.argsort(self._lengths[piece], kind="stable")]
+            batches += [piece[i : i + self._batch_size] for i in range(0, len(piece), self._batch_size)]
+        # Only the last batch of all may be smaller: were it in the middle, later rows would be cut into other batches.
+        last = [batches.pop()] if len(rows) % self._batch_size else []
+        order = [batches[i] for i in rng.permutation(len(batches))] + last
+        return (int(row) for batch in order for row in batch)
+
+
+class TokenDataset(Dataset[tuple[Encoded, int]]):
+    """Rows as torch's loaders want them."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows.encoded)
+
+    def __getitem__(self, row: int) -> tuple[Encoded, int]:
+        return self._rows.encoded[row], int(self._rows.y[row])
+
+
+class Collator:
+    """A batch of rows, padded to the longest of them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, items: Sequence[tuple[Encoded, int]]) -> dict[str, Tensor]:
+        """Tensors `input_ids`, `attention_mask` (batch, longest) and `labels` (batch,), all int64."""
+        batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad([item for item, _ in items]).items()}
+        return {**batch, "labels": torch.tensor([y for _, y in items])}
