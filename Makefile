@@ -9,8 +9,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
+# Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
@@ -32,6 +33,7 @@ wheel: $(INSTALLED)
 results: wheel
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
+	$(BIN)/python benchmarks/true_size_cpu.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)

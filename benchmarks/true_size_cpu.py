@@ -2,7 +2,7 @@
 
     nice -n 10 python benchmarks/true_size_cpu.py
 
-The weights are random, so nothing is fetched. Takes some minutes, 10 GB of memory and 4 GB of scratch space.
+The weights are random, so nothing is fetched. Takes some minutes, 6 GB of memory and 4 GB of scratch space.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ def gpu_qlora():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_model_and_recipe_trains_at_tiny_sizes(tmp_path: Path):
     command = [sys.executable, str(BENCHMARKS / "gpu_qlora.py"), "--device", "cpu", "--tiny", "--out", str(tmp_path), "--larger"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -64,7 +64,7 @@ def test_the_studys_recipe():
     assert recipe.lora == LoraConfig(r=16, alpha=32, dropout=0.05, target_modules=targets)
     loop = recipe.loop
     assert (loop.batch_size, loop.learning_rate, loop.schedule, loop.warmup, loop.epochs) == (16, 2e-4, "cosine", 0.1, 3)
-    assert (loop.optimizer, loop.precision, loop.dropout) == ("paged_adamw_8bit", "bf16", 0.1)
+    assert (loop.optimizer, loop.precision, loop.dropout) == ("paged_adamw_8bit", "auto", 0.1)
 
 
 def test_unknown_preset_names_the_nearest_and_all():

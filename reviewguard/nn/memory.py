@@ -106,7 +106,7 @@ def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would be a cycle with its graph, which nothing frees
 
     ids = torch.ones((1, length), dtype=torch.int64, device=device)
     was_training = model.training

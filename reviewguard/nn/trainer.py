@@ -81,6 +81,8 @@ class TextTrainer(Trainer):
                 ddp_find_unused_parameters=False,
                 label_names=["labels"],
             )
+            # Without torchrun, Trainer would spread each batch over all GPUs in one process, which 4-bit weights do not survive.
+            args._n_gpu = min(args.n_gpu, 1)
             self.micro_batch = min(loop.micro_batch_size, max(loop.batch_size // args.world_size, 1))
             if loop.batch_size % (self.micro_batch * args.world_size):
                 raise ConfigError(
