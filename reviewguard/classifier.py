@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _GRAPH: Final = "onnx/model.onnx"
 #: A saved model must give these the logits that it gave before: short, empty, and longer than any model reads.
+_SAME_LOGITS: Final = 1e-5
 _PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
 #: Texts scored at once where there may be any number of them.
 CHUNK_TEXTS: Final = 1024
@@ -249,8 +250,8 @@ class Classifier(Estimator):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model to a folder; a model that is there already is replaced, atomically.
 
-        What was written is loaded again first, and must give the same logits to the last bit. Under torchrun only the first
-        process writes.
+        What was written is loaded again first, and must give the same logits but for rounding (1e-5). Under torchrun only the
+        first process writes.
 
         Raises:
             BundleError: If the folder holds something else, cannot be written, or would not give back the model.
@@ -264,7 +265,8 @@ class Classifier(Estimator):
         if isinstance(fitted.scorer, OnnxScorer):
             return  # a copy of verified files
         expected, got = (of.logits(_PROBES)[0] for of in (fitted, loaded))
-        if not np.array_equal(expected, got):
+        # Where a tensor lies in memory can move the last bit of a sum; anything lost moves far more.
+        if not np.abs(expected - got).max() <= _SAME_LOGITS:
             raise BundleError(
                 f"the model that was written to {written.folder} differs from this one by {np.abs(expected - got).max():.3g} in "
                 "a logit; nothing was saved. Please report this"

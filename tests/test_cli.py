@@ -105,6 +105,7 @@ def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(

