@@ -25,12 +25,10 @@ from transformers import AutoConfig, AutoModel
 
 from reviewguard.backends import finetune
 from reviewguard.config import decode, load_preset, merge
-from reviewguard.nn import lora, memory
+from reviewguard.nn import memory
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.device import best_device, compute_dtype
-from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.device import compute_dtype
 from reviewguard.nn.loop import fine_tune
-from reviewguard.nn.model import TextModel
 from reviewguard.nn.rows import Order, Rows
 from reviewguard.tokens import Batch, Encoded, Tokenizer
 
@@ -168,12 +166,8 @@ def measure(
     if on_gpu:
         result["load_peak_gib"] = torch.cuda.max_memory_allocated() / GIB
         torch.cuda.reset_peak_memory_stats()
-    torch.manual_seed(config.seed)
-    lora.attach(loaded.encoder, config.lora, loaded.config)
+    model = finetune.untrained(2, loaded, config)
     result["lora_parameters"] = sum(p.numel() for p in loaded.encoder.parameters() if p.requires_grad)
-    initial = nn.Linear(loaded.encoder.width, 2)
-    head = LinearHead(initial.weight.data, initial.bias.data, config.loop.dropout)
-    model = TextModel(loaded.encoder, head).to(best_device())
     rng = np.random.default_rng(SEED)
     encoded = [Encoded(rng.integers(2, loaded.encoder.config.vocab_size, size=n).tolist(), False) for n in lengths]
     rows = Rows(encoded, np.arange(len(lengths)) % 2)

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
 
 _GRAPH: Final = "onnx/model.onnx"
-#: A saved model must give these the logits that it gave before: short, empty, and longer than any model reads.
+#: Where a tensor lies in memory can move the last bit of a sum; anything that saving lost moves a logit far more.
 _SAME_LOGITS: Final = 1e-5
-_PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
 #: Texts scored at once where there may be any number of them.
 CHUNK_TEXTS: Final = 1024
 
@@ -261,15 +260,13 @@ class Classifier(Estimator):
         write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
 
     def _require_same(self, written: Bundle) -> None:
-        fitted, loaded = self._trained(), self._load(written, {})._trained()
-        if isinstance(fitted.scorer, OnnxScorer):
+        if isinstance(self._trained().scorer, OnnxScorer):
             return  # a copy of verified files
-        expected, got = (of.logits(_PROBES)[0] for of in (fitted, loaded))
-        # Where a tensor lies in memory can move the last bit of a sum; anything lost moves far more.
-        if not np.abs(expected - got).max() <= _SAME_LOGITS:
+        difference = self._trained().difference(self._load(written, {})._trained())
+        if not difference <= _SAME_LOGITS:
             raise BundleError(
-                f"the model that was written to {written.folder} differs from this one by {np.abs(expected - got).max():.3g} in "
-                "a logit; nothing was saved. Please report this"
+                f"the model that was written to {written.folder} differs from this one by {difference:.3g} in a logit; nothing "
+                "was saved. Please report this"
             )
 
     def merge(self, texts: Iterable[str], base: Literal["trained", "original"] = "trained") -> Classifier:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.errors import IntegrityError
 from reviewguard.scoring import Floats, Scorer, compute, softmax
 from reviewguard.tokens import Encoded, Tokenizer
+
+#: Texts that two models are compared on: short, empty, and longer than any model reads.
+_PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Fitted:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
         encoded = self.tokenizer.encode(self.normalized(texts))
         return compute(self.scorer.logits, self.tokenizer, encoded, self.scorer.token_budget, progress), encoded
+
+    def difference(self, other: Fitted) -> float:
+        """The largest difference of a logit from another model's, on a few texts."""
+        return float(np.abs(self.logits(_PROBES)[0] - other.logits(_PROBES)[0]).max())
 
     def score(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
         """Probabilities, float32 (n, classes), and the tokens that they were computed from."""

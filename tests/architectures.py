@@ -14,6 +14,9 @@ from reviewguard.config import EncoderConfig
 TEXTS = ["a kettle that boils", "the lid rattles a bit, but for the price it is fine and I would buy it again", "no"]
 
 
+SIZES = {"vocab_size": 40, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+
+
 def _tokenizer(folder: Path) -> None:
     """A word-level tokenizer that ends each text with </s>."""
     words = ["<pad>", "</s>", "<unk>", "<s>", *sorted({word for text in TEXTS for word in text.replace(",", " ,").split()})]
@@ -50,11 +53,7 @@ def _save(folder: Path, model: transformers.PreTrainedModel) -> EncoderConfig:
 
 def make_bert(folder: Path) -> EncoderConfig:
     config = transformers.BertConfig(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
+        **SIZES,
         max_position_embeddings=64,
     )
     return _save(folder, transformers.BertModel(config))
@@ -63,11 +62,7 @@ def make_bert(folder: Path) -> EncoderConfig:
 def make_gte(folder: Path) -> EncoderConfig:
     config = transformers.AutoConfig.for_model(
         "gte",
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
+        **SIZES,
         rope_parameters={"rope_type": "linear", "rope_theta": 320000.0, "factor": 1.02},
     )
     return _save(folder, transformers.AutoModel.from_config(config))
@@ -115,11 +110,7 @@ def make_modernbert(folder: Path) -> EncoderConfig:
 
 def make_deberta(folder: Path) -> EncoderConfig:
     config = transformers.DebertaV2Config(
-        vocab_size=40,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=128,
+        **SIZES,
         max_position_embeddings=64,
     )
     return _save(folder, transformers.DebertaV2Model(config))

@@ -53,10 +53,8 @@ def load(config: Config) -> LoadedEncoder:
         return load_encoder(config.encoder, None, compute_dtype(config.loop.precision) if config.adapter == "qlora" else None)
 
 
-def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
-) -> Trained:
-    """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1."""
+def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
+    """The model as training finds it: new adapters, or every weight trainable, under a new head, on the best device."""
     if config.adapter == "none":
         encoder.encoder.transformer.requires_grad_(True)
         encoder.encoder.tuned = True
@@ -66,7 +64,14 @@ def train(
             lora.attach(encoder.encoder, config.lora, encoder.config)
         initial = nn.Linear(encoder.encoder.width, classes)
     head = LinearHead(initial.weight.data, initial.bias.data, config.loop.dropout)
-    model = TextModel(encoder.encoder, head).to(best_device())
+    return TextModel(encoder.encoder, head).to(best_device())
+
+
+def train(
+    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+) -> Trained:
+    """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1."""
+    model = untrained(classes, encoder, config)
     history = fine_tune(
         model,
         encoder.tokenizer,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed
@@ -23,6 +23,8 @@ from reviewguard.errors import TrainingError
 class Progress(TrainerCallback):
     """A bar over all steps, with the loss and the last validation F1; on terminals only."""
 
+    _TITLES: ClassVar = {"loss": "loss", "eval_f1": "validation F1"}
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Open the bar where the run begins."""
         hidden = None if state.is_world_process_zero else True
@@ -33,18 +35,10 @@ class Progress(TrainerCallback):
         """Move it."""
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the newest figures."""
-        for name, title in (("loss", "loss"), ("eval_f1", "validation F1")):
-            if logs and name in logs:
-                self._shown[title] = f"{logs[name]:.4f}"
+        newest = state.log_history[-1]
+        self._shown |= {title: f"{newest[name]:.4f}" for name, title in self._TITLES.items() if name in newest}
         self._bar.set_postfix(self._shown)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -84,18 +78,12 @@ class Guard(TrainerCallback):
         if self._save_steps and state.global_step % self._save_steps == 0 and _inside_epoch(state):
             control.should_save = True
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Look at the loss."""
-        if logs and not math.isfinite(logs.get("loss", 0.0)):
+        loss = state.log_history[-1].get("loss", 0.0)
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {logs['loss']} at step {state.global_step}; lower loop.learning_rate, raise loop.warmup, or set "
+                f"the loss is {loss} at step {state.global_step}; lower loop.learning_rate, raise loop.warmup, or set "
                 "loop.precision=fp32"
             )
 

@@ -16,10 +16,11 @@ schedule does too. No file is a pickle.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -209,18 +210,11 @@ def _require_same(saved: Job, wanted: Job, folder: Path) -> None:
     if saved.trainable != wanted.trainable:
         names = saved.trainable.keys() ^ wanted.trainable.keys()
         odd = min(names) if names else next(n for n in saved.trainable if saved.trainable[n] != wanted.trainable[n])
-        counts = [sum(_size(shape) for shape in of.trainable.values()) for of in (saved, wanted)]
+        counts = [sum(map(math.prod, of.trainable.values())) for of in (saved, wanted)]
         raise CheckpointError(
             f"{folder.name} trained {counts[0]:,} parameters and the settings now ask for {counts[1]:,}: {odd} differs. Set "
             "adapter and lora as they were, or give another run_dir"
         )
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, optimizer: str) -> tuple[Rung, list[str]]:

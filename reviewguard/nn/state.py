@@ -6,6 +6,7 @@ Names outlast what numbers do not: another order of parameter groups, another nu
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -31,9 +32,7 @@ def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def count(model: nn.Module) -> int:
     """Parameters in all; of a 4-bit weight the ones that it stands for, not its bytes."""
-    quantised = (getattr(parameter, "quant_state", None) for parameter in model.parameters())
-    pairs = zip(model.parameters(), quantised, strict=True)
-    return sum(int(parameter.numel() if state is None else state.shape.numel()) for parameter, state in pairs)
+    return sum(math.prod((getattr(parameter, "quant_state", None) or parameter).shape) for parameter in model.parameters())
 
 
 def weights(model: nn.Module) -> bytes:

@@ -22,7 +22,7 @@ from reviewguard.config import LoopConfig
 from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
 from reviewguard.nn import checkpoint, state
 from reviewguard.nn.callbacks import Guard, Journal, Progress, Stop
-from reviewguard.nn.checkpoint import CheckpointManifest, Job, Start, generators_of
+from reviewguard.nn.checkpoint import OPTIMIZER, CheckpointManifest, Job, Start, generators_of
 from reviewguard.nn.device import compute_dtype
 from reviewguard.nn.encoder import quiet
 from reviewguard.nn.history import Resumption
@@ -185,7 +185,7 @@ class TextTrainer(Trainer):
         generators = state.gather(state.generators())
         if self.is_world_process_zero():
             checkpoint.unseal(folder)
-            contents = {checkpoint.WEIGHTS: weights, checkpoint.OPTIMIZER: optimizer}
+            contents = {checkpoint.WEIGHTS: weights, OPTIMIZER: optimizer}
             contents |= {generators_of(rank): content for rank, content in enumerate(generators)}
             checkpoint.write(folder, contents)
             self.state.save_to_json(str(folder / checkpoint.STATE))
@@ -214,7 +214,7 @@ class TextTrainer(Trainer):
         manifest, own = self.start.manifest, self.resumed[-1]
         if self.start.rung == "full state":
             try:
-                state.load_optimizer(self.text_model, self._prepared()[0], Path(checkpoint) / "optimizer.safetensors")
+                state.load_optimizer(self.text_model, self._prepared()[0], Path(checkpoint) / OPTIMIZER)
             except CheckpointError as error:
                 own = msgspec.structs.replace(own, rung="weights and schedule", lost=[*own.lost, f"optimizer state: {error}"])
         rate = state.move_schedule(*self._prepared(), manifest.step)
