@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -287,7 +288,7 @@ class Classifier(Estimator):
         fitted = self._trained()
         with requires("train"):
             from reviewguard.export import merge
-        merged = type(self)(fitted.manifest.recipe)
+        merged = copy.copy(self)
         merged._fitted, _ = merge.merge(fitted, _checked(texts), base)
         return merged
 

@@ -104,7 +104,7 @@ def merge(
         Literal["trained", "original"],
         typer.Option(help="Merge into the weights that the adapters were trained on, dequantised, or into the published ones."),
     ] = "trained",
-    split: Annotated[str, typer.Option(help="Only rows with this value in the column `split`.")] = "",
+    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -115,9 +115,10 @@ def merge(
     from reviewguard.export.merge import MergeReport
 
     check_target(out)
-    reviews = read(data, text=text)
-    texts = (only(reviews, "split", split) if split else reviews).texts
-    merged = Classifier.from_pretrained(model).merge([text for text in texts if text is not None], base)
+    classifier, reviews = Classifier.from_pretrained(model), read(data, text=text)
+    if split:
+        reviews = only(reviews, str(classifier.manifest.recipe["data"]["split"]), split)
+    merged = classifier.merge([text for text in reviews.texts if text is not None], base)
     merged.save(out)
     assert merged.manifest.merged is not None
     report = msgspec.convert(merged.manifest.merged, MergeReport)

@@ -207,7 +207,7 @@ def _fitted(
         "config.json": json.dumps(settings, indent=1).encode(),
         "README.md": card.render(manifest, _results(report)).encode(),
     }
-    if local:
+    if local and not model.encoder.tuned:
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
     files |= model_files(model, loaded.tokenizer)
     return Fitted(manifest, loaded.tokenizer, model.eval(), files)

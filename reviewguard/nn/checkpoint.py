@@ -16,6 +16,7 @@ schedule does too. No file is a pickle.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -81,6 +82,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
         resumed: Each time that the run had gone on from a checkpoint.
         versions: Of the packages that wrote it.
         files: Every other file.
+        sha256: Of this manifest, as it is with this field left empty.
     """
 
     step: int
@@ -92,6 +94,11 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     resumed: list[Resumption]
     versions: dict[str, str]
     files: dict[str, FileEntry] = {}
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, sha256=""))).hexdigest()
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +143,8 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
 def seal(folder: Path, manifest: CheckpointManifest) -> None:
     """Write the manifest over the files that are there: the checkpoint is whole."""
     entries = {path.name: FileEntry(path.stat().st_size, files.sha256(path)) for path in sorted(folder.iterdir())}
-    files.replace(folder / MANIFEST, msgspec.json.encode(msgspec.structs.replace(manifest, files=entries)))
+    manifest = msgspec.structs.replace(manifest, files=entries)
+    files.replace(folder / MANIFEST, msgspec.json.encode(msgspec.structs.replace(manifest, sha256=manifest.digest())))
 
 
 def unseal(folder: Path) -> None:
@@ -157,6 +165,8 @@ def verify(folder: Path) -> CheckpointManifest:
         raise CheckpointError(f"{folder.name} is incomplete: it has no readable {MANIFEST}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} is malformed ({error})") from error
+    if manifest.sha256 != manifest.digest():
+        raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} is not what was written")
     for name, entry in manifest.files.items():
         path = folder / name
         if os.sep in name or not path.is_file():

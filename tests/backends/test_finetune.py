@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from architectures import MAKERS, make_bert, make_t5
 
 from reviewguard import Classifier
@@ -63,6 +64,20 @@ def test_a_graph_past_the_limit_keeps_its_weights_beside_it(tmp_path: Path, monk
     assert files["onnx/model.onnx_data"]["size"] > files["onnx/model.onnx"]["size"]
     exported = Classifier.from_pretrained(tmp_path / "onnx")
     np.testing.assert_allclose(exported.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-4)
+
+
+def test_a_full_fine_tune_of_a_local_encoder_in_shards_carries_its_new_weights_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = make_bert(tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    classifier = _fit(_settings(tmp_path, encoder, "none"))
+    classifier.save(tmp_path / "model")
+    assert [path.name for path in (tmp_path / "model" / "encoder").glob("*.safetensors*")] == ["model.safetensors"]
+    loaded = Classifier.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-5)
 
 
 def test_bf16_keeps_the_weights_in_fp32(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_training_can_go_on_from_merged_weights(
     assert further.predict(texts).shape == (len(texts),)
 
 
+def test_a_merged_classifier_trains_anew_by_its_settings(adapted: Classifier, texts: list[str], sample: Path) -> None:
+    merged, reviews = adapted.merge(texts), read(sample)
+    assert merged.get_params(deep=False) == adapted.get_params(deep=False)
+    before = adapted.predict_proba(texts)
+    merged.fit(reviews.texts[:32], reviews.labels[:32])
+    np.testing.assert_array_equal(adapted.predict_proba(texts), before)
+
+
 def test_a_saved_model_merges_too(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
     adapted.save(tmp_path / "model")
     reports = [of.merge(texts).manifest.merged for of in (adapted, Classifier.from_pretrained(tmp_path / "model"))]

@@ -108,6 +108,18 @@ def test_a_malformed_manifest_is_damage(tmp_path: Path, content: bytes) -> None:
         checkpoint.verify(folder)
 
 
+@pytest.mark.parametrize(
+    "altered", [(b'"step":5', b'"step":6'), (b"seed 42", b"seed 43"), (b'"best_step":null', b'"best_step":1')]
+)
+def test_an_altered_manifest_is_damage(tmp_path: Path, altered: tuple[bytes, bytes]) -> None:
+    path = make(tmp_path, 5) / checkpoint.MANIFEST
+    content = path.read_bytes()
+    path.write_bytes(content.replace(*altered))
+    assert path.read_bytes() != content
+    with pytest.raises(CheckpointError, match=r"checkpoint-5 is damaged: manifest\.json is not what was written"):
+        checkpoint.verify(path.parent)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("position", [0, -1])
 def test_a_flipped_byte_in_any_file_is_damage(tmp_path: Path, name: str, position: int) -> None:
