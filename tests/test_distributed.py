@@ -1,4 +1,4 @@
-"""Two processes that train together learn what one learns from the same batches, and only the first one writes."""
+"""Two processes that train together, replicated (DDP) or sharded (FSDP), learn what one learns from the same batches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,40 @@ import pytest
 from reviewguard import Classifier
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
+
+if os.environ.get("ACCELERATE_USE_FSDP"):
+    # accelerate keeps FSDP from CPUs by the name of their setting alone; with another name all of it runs, over gloo.
+    from accelerate import state
+    from accelerate.utils import DistributedType
+
+    begin = state.PartialState.__init__
+
+    def begin_renamed(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        self.distributed_type = DistributedType.MULTI_XPU
+
+    state.PartialState.__init__ = begin_renamed
+
 from reviewguard import Classifier
 
 preset, settings, data, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 classifier = Classifier(preset, **settings)
-classifier.train(data, run_dir=out / "run")
+classifier.train(data, run_dir=out / "run", resume="if-possible")
 classifier.save(out / "model")
 """
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+FSDP = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+FSDP |= {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+SETTINGS = {
+    "loop__batch_size": 16,
+    "loop__micro_batch_size": 4,
+    "loop__learning_rate": 1e-3,
+    "loop__dropout": 0.0,
+    "lora__dropout": 0.0,
+    "loop__precision": "fp32",
+}
 
 
 @pytest.fixture
@@ -40,42 +65,41 @@ def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
 def test_two_processes_learn_what_one_learns(
     preset: str, encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
 ) -> None:
-    settings = {
-        **tiny_settings,
-        "encoder__repo": str(encoder),
-        "loop__epochs": 2,
-        "loop__batch_size": 16,
-        "loop__micro_batch_size": 4,
-        "loop__learning_rate": 1e-3,
-        "loop__dropout": 0.0,
-        "lora__dropout": 0.0,
-        "loop__precision": "fp32",
-    }
-    arguments = [preset, json.dumps(settings), str(sample)]
     (tmp_path / "script.py").write_text(SCRIPT)
-    one, two = tmp_path / "one", tmp_path / "two"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    alone = [sys.executable, str(tmp_path / "script.py"), *arguments, str(one)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    together = [*launcher, str(tmp_path / "script.py"), *arguments, str(two)]
-    for command in (alone, together):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
 
-    curves = [_log(folder) for folder in (one, two)]
-    assert [entry["step"] for entry in curves[0]] == [entry["step"] for entry in curves[1]]
-    for name in ("loss", "grad_norm", "eval_loss", "eval_f1"):
-        values = [[entry[name] for entry in curve if name in entry] for curve in curves]
-        assert len(values[0]) >= 2
-        np.testing.assert_allclose(values[0], values[1], rtol=2e-4, err_msg=name)
+    def train(name: str, launcher: list[str], epochs: int = 2, **environment: str) -> list[dict[str, float]]:
+        settings = {**tiny_settings, **SETTINGS, "encoder__repo": str(encoder), "loop__epochs": epochs}
+        command = [*launcher, str(tmp_path / "script.py"), preset, json.dumps(settings), str(sample), str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()]
+
+    alone, replicated = train("alone", [sys.executable]), train("replicated", LAUNCHER)
+    sharded = train("sharded", LAUNCHER, **FSDP)
+    # Each way goes on from the other's checkpoint, in full.
+    (tmp_path / "alone" / "run").rename(tmp_path / "run")
+    (tmp_path / "sharded" / "run").rename(tmp_path / "alone" / "run")
+    (tmp_path / "run").rename(tmp_path / "sharded" / "run")
+    curves = [alone, replicated, sharded]
+    longer = [train("alone", [sys.executable], epochs=3), train("sharded", LAUNCHER, epochs=3, **FSDP)]
+    for reference, *others in (curves, longer):
+        for curve in others:
+            _require_same(reference, curve)
 
     texts = ["a kettle", "Great pan, highly recommend it to everyone!", ""]
-    models = [Classifier.from_pretrained(folder / "model") for folder in (one, two)]
-    np.testing.assert_allclose(models[0].predict_proba(texts), models[1].predict_proba(texts), atol=1e-4)
-    histories = [model.manifest.training["history"] for model in models if model.manifest.training]
-    assert [history["processes"] for history in histories] == [1, 2]
-    assert histories[0]["trainable"] == histories[1]["trainable"]
+    models = {name: Classifier.from_pretrained(tmp_path / name / "model") for name in ("alone", "replicated", "sharded")}
+    histories = {name: model.manifest.training["history"] for name, model in models.items() if model.manifest.training}
+    assert {name: history["processes"] for name, history in histories.items()} == {"alone": 1, "replicated": 2, "sharded": 2}
+    assert len({history["trainable"] for history in histories.values()}) == 1
+    assert len({history["parameters"] for history in histories.values()}) == 1
+    for name in ("alone", "sharded"):
+        assert [one["rung"] for one in histories[name]["resumed"]][-1] == "full state"
+    np.testing.assert_allclose(models["alone"].predict_proba(texts), models["sharded"].predict_proba(texts), atol=1e-4)
 
 
-def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+def _require_same(one: list[dict[str, float]], two: list[dict[str, float]]) -> None:
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in two]
+    for name in ("loss", "grad_norm", "eval_loss", "eval_f1"):
+        values = [[entry[name] for entry in curve if name in entry] for curve in (one, two)]
+        assert len(values[0]) >= 2
+        np.testing.assert_allclose(values[0], values[1], rtol=2e-4, err_msg=name)

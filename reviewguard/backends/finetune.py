@@ -10,7 +10,7 @@ from torch import nn
 from reviewguard.backends import Labelled, Trained
 from reviewguard.config import LoopConfig, LoraConfig, Recipe
 from reviewguard.errors import ConfigError, requires
-from reviewguard.nn import lora
+from reviewguard.nn import lora, state
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.encoder import LoadedEncoder, load_encoder
@@ -82,6 +82,9 @@ def train(
         base=f"{encoder.config.weights_sha256} {'nf4' if config.adapter == 'qlora' else 'fp32'}",
         run=run,
     )
+    if state.is_sharded(model):
+        weights, model = state.weights(model), untrained(classes, load(config), config)
+        state.load_weights(model, weights, "the sharded model")
     return Trained(model.eval().requires_grad_(False), history)
 
 

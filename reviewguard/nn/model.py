@@ -34,6 +34,9 @@ class TextModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = head
+        # By this name accelerate looks for the layers that FSDP shards each by itself.
+        layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
+        self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -27,6 +28,9 @@ _MOMENTS: Final = ("exp_avg", "exp_avg_sq", "state1", "state2")
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Name and parameter of all that is trained, in the model's order."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # after a forward pass it shows gathered copies, which the optimizer does not know
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
@@ -40,18 +44,25 @@ def weights(model: nn.Module) -> bytes:
     return save({name: _whole(parameter) for name, parameter in trainable(model)})
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy saved parameters into a model that trains exactly these.
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process has a part of the parameters only (FSDP)."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def load_weights(model: nn.Module, content: bytes, source: str) -> None:
+    """Copy parameters as `weights` gives them into a model that trains exactly these.
 
     Raises:
         CheckpointError: If names or shapes differ; the model is unchanged then.
     """
-    saved, own = load_file(path), dict(trainable(model))
+    saved, own = load(content), dict(trainable(model))
     if saved.keys() != own.keys():
-        raise CheckpointError(f"{path} holds {len(saved)} tensors, and {len(own)} are trained: {min(saved.keys() ^ own.keys())}")
+        raise CheckpointError(
+            f"{source} holds {len(saved)} tensors, and {len(own)} are trained: {min(saved.keys() ^ own.keys())}"
+        )
     for name, parameter in own.items():
         if saved[name].shape != parameter.shape:
-            raise CheckpointError(f"{path} has {tuple(saved[name].shape)} for {name}, which is {tuple(parameter.shape)}")
+            raise CheckpointError(f"{source} has {tuple(saved[name].shape)} for {name}, which is {tuple(parameter.shape)}")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(_placed(saved[name], parameter))
@@ -137,7 +148,7 @@ def gather(content: bytes) -> list[bytes]:
 
 def _names(model: nn.Module, optimizer: Optimizer) -> list[str]:
     """Parameter names in the order of an optimizer's indices."""
-    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    name_of = {id(parameter): name for name, parameter in trainable(model)}
     return [name_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 

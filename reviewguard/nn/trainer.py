@@ -206,7 +206,8 @@ class TextTrainer(Trainer):
         meet()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        state.load_weights(self.text_model, Path(resume_from_checkpoint) / checkpoint.WEIGHTS)
+        path = Path(resume_from_checkpoint) / checkpoint.WEIGHTS
+        state.load_weights(self.text_model, path.read_bytes(), str(path))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self.start is None or self.start.manifest is None:

@@ -84,7 +84,7 @@ def test_trained_weights_come_back_and_frozen_ones_are_not_written(tmp_path: Pat
     path = write(tmp_path / "weights", state.weights(net))
     frozen = other.base.weight.clone()
     assert set(load(path.read_bytes())) == {name for name, _ in state.trainable(net)}
-    state.load_weights(other, path)
+    state.load_weights(other, path.read_bytes(), "weights")
     for (name, parameter), (_, expected) in zip(state.trainable(other), state.trainable(net), strict=True):
         assert torch.equal(parameter, expected), name
     assert torch.equal(other.base.weight, frozen)
@@ -103,7 +103,7 @@ def test_what_is_written_does_not_change_with_the_model(tmp_path: Path) -> None:
 def test_loaded_weights_are_copied_into_the_parameters_that_an_optimizer_holds(tmp_path: Path) -> None:
     net, path = make_net(1), write(tmp_path / "weights", state.weights(make_net(0)))
     held = [id(parameter) for _, parameter in state.trainable(net)]
-    state.load_weights(net, path)
+    state.load_weights(net, path.read_bytes(), "weights")
     assert [id(parameter) for _, parameter in state.trainable(net)] == held
     assert all(parameter.requires_grad and parameter.is_leaf for _, parameter in state.trainable(net))
 
@@ -119,7 +119,7 @@ def test_weights_of_other_names_are_refused(tmp_path: Path, change: str) -> None
     before = state.weights(net)
     odd = "head.offset" if change == "extra" else "head.bias"
     with pytest.raises(CheckpointError, match=f"holds {len(tensors)} tensors, and 8 are trained: {odd}"):
-        state.load_weights(net, tmp_path / "weights")
+        state.load_weights(net, (tmp_path / "weights").read_bytes(), "weights")
     assert state.weights(net) == before
 
 
@@ -129,7 +129,7 @@ def test_weights_of_another_shape_are_refused_and_not_broadcast(tmp_path: Path, 
     save_file({**load(state.weights(make_net(1))), "head.weight": torch.ones(shape)}, tmp_path / "weights")
     before = state.weights(net)
     with pytest.raises(CheckpointError, match=r"head\.weight"):
-        state.load_weights(net, tmp_path / "weights")
+        state.load_weights(net, (tmp_path / "weights").read_bytes(), "weights")
     assert state.weights(net) == before
 
 
@@ -164,7 +164,7 @@ def test_adamw_goes_on_as_if_it_had_never_stopped_in_whatever_groups(
 
     resumed = make_net(1)
     resumed.base.load_state_dict(straight.base.state_dict())
-    state.load_weights(resumed, weights)
+    state.load_weights(resumed, weights.read_bytes(), "weights")
     fresh = after(resumed)
     state.load_optimizer(resumed, fresh, moments)
     take_steps(resumed, fresh, 3, first=3)
