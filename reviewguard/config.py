@@ -120,7 +120,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         label_smoothing: Share of each label spread over all classes.
         patience: Epochs without a better validation F1 after which training stops; 0: never.
         save_steps: Optimizer steps between checkpoints, besides the one that ends each epoch; 0: that one only.
-        report_to: Loggers of transformers: "tensorboard", "wandb", "mlflow".
+        report_to: Loggers that get the figures of `metrics.jsonl` too, through transformers; each is a package to install.
     """
 
     epochs: Positive = 3
@@ -139,7 +139,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label_smoothing: Fraction = 0.0
     patience: Annotated[int, msgspec.Meta(ge=0)] = 0
     save_steps: Annotated[int, msgspec.Meta(ge=0)] = 500
-    report_to: tuple[str, ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

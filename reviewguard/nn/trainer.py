@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ class TextTrainer(Trainer):
         folder: Path | None,
         scratch: Path,
     ) -> None:
+        for logger in loop.report_to:
+            if not any(find_spec(package) for package in (logger, f"{logger}X")):  # tensorboardX is as good
+                raise ConfigError(f"loop.report_to names {logger}, which is not installed; run: pip install {logger}")
         device = next(model.parameters()).device
         self.text_model = model
         self.dtype = compute_dtype(loop.precision)

@@ -138,6 +138,24 @@ def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
         _fit(with_dense)
 
 
+def test_figures_reach_a_logger(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, make_bert(tmp_path), "none", report_to=["tensorboard"], epochs=12)
+    rows = (TEXTS, LABELS * (len(TEXTS) // 2))
+    Classifier({**settings, "data": {"min_tokens": 0}}).train(rows, validation=rows, run_dir=tmp_path / "run")
+    (events,) = (tmp_path / "run" / "runs").rglob("events.out.tfevents.*")
+    content = events.read_bytes()
+    for name in (b"train/loss", b"train/learning_rate", b"eval/f1"):
+        assert name in content
+
+
+def test_a_logger_that_is_not_there_is_named(tmp_path: Path) -> None:
+    encoder = make_bert(tmp_path)
+    with pytest.raises(ConfigError, match=r"loop\.report_to names wandb, which is not installed; run: pip install wandb"):
+        _fit(_settings(tmp_path, encoder, "none", report_to=["wandb"]))
+    with pytest.raises(ConfigError, match="tensorbord"):
+        _fit(_settings(tmp_path, encoder, "none", report_to=["tensorbord"]))
+
+
 def test_a_loss_that_is_no_number_stops_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower loop\.learning_rate"):
         _fit(_settings(tmp_path, make_bert(tmp_path), "none", learning_rate=1e30, max_grad_norm=0.0, warmup=0.0, epochs=10))
