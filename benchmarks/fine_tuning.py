@@ -1,6 +1,6 @@
 """Fine-tune MiniLM on real reviews, every weight and QLoRA, and write docs/results/fine-tuning.
 
-    python benchmarks/fine_tuning.py [--work build/fine-tuning] [--paired-rows 4000]
+    python benchmarks/fine_tuning.py [--work build/fine-tuning] [--paired-rows 2000]
 
 Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. Each preset goes the whole way through the command line:
 trained, stopped by SIGTERM in the middle and resumed, evaluated, merged, exported, and the export predicts without torch. Then
@@ -14,6 +14,7 @@ import argparse
 import csv
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc")
 SEEDS = (42, 43, 44)
 #: Seconds after which a run is stopped once.
 INTERRUPT_AFTER = 400
+#: Validation rows that the paired runs choose their epoch by; all of them are scored at the end.
+EPOCH_ROWS = 1000
 TORCH_FREE = """
 import csv, json, sys
 from reviewguard import Classifier
@@ -76,11 +79,12 @@ def once(path: Path, *arguments: object) -> dict[str, Any]:
 
 
 def sample(work: Path, rows: list[dict[str, str]], count: int, seed: int) -> Path:
-    """A file with some of the training rows, by label, and all validation rows."""
-    path = work / f"sample-{count}-{seed}.csv"
-    training = [row for row in rows if row["split"] == "train"]
-    kept, _ = train_test_split(training, train_size=count, stratify=[row["label"] for row in training], random_state=seed)
-    return save_csv(path, kept + [row for row in rows if row["split"] == "validation"])
+    """A file with some of the training rows, and some of the validation rows to choose the epoch by, both by label."""
+    kept = []
+    for split, size in (("train", count), ("validation", EPOCH_ROWS)):
+        of_split = [row for row in rows if row["split"] == split]
+        kept += train_test_split(of_split, train_size=size, stratify=[row["label"] for row in of_split], random_state=seed)[0]
+    return save_csv(work / f"sample-{count}-{seed}.csv", kept)
 
 
 def save_csv(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -136,7 +140,7 @@ def main() -> None:
     """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "fine-tuning", help="where everything is kept")
-    parser.add_argument("--paired-rows", type=int, default=4000, help="training rows of the comparison; 0 leaves it out")
+    parser.add_argument("--paired-rows", type=int, default=2000, help="training rows of the comparison; 0 leaves it out")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -151,7 +155,14 @@ def main() -> None:
     reports = {**heads, **{preset: result["training"] for preset, result in results.items()}}
     data = {"file": DATA.name, "sha256": hashlib.sha256(DATA.read_bytes()).hexdigest()}
     result = {"machine": about, "data": data, "results": results, "paired": comparison}
+    for preset in PRESETS:
+        shutil.copyfile(work / preset / "run" / "metrics.jsonl", RESULTS / log_of(preset))
     write("fine-tuning", result, page(reports, results, comparison, about))
+
+
+def log_of(preset: str) -> str:
+    """Name of the file with every figure that a run logged."""
+    return f"fine-tuning-{preset}.jsonl"
 
 
 def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str, Any] | None, about: dict[str, Any]) -> str:
@@ -172,7 +183,7 @@ def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str,
         "These figures are for the generator that the models were trained on. They say nothing about text of newer language models.",
     ]
     for preset, result in results.items():
-        parts += [f"## {preset}", *story(result)]
+        parts += [f"## {preset}", *story(result), f"All that was logged on the way: [{log_of(preset)}]({log_of(preset)})."]
     if comparison is not None:
         accuracies = "; ".join(
             f"{name} {', '.join(f'{100 * value:.2f}' for value in values)}" for name, values in comparison["accuracy"].items()
@@ -180,7 +191,7 @@ def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str,
         parts += [
             "## QLoRA against the full fine-tune",
             f"Both presets on the same {comparison['rows']} training rows, drawn by label with seeds {', '.join(map(str, SEEDS))}, which "
-            f"are also the seeds of training. Accuracy on all validation rows, in percent, seed by seed: {accuracies}. Difference of "
+            f"are also the seeds of training; the epoch is chosen by {EPOCH_ROWS} validation rows. Accuracy on all validation rows, in percent, seed by seed: {accuracies}. Difference of "
             f"the means, QLoRA less full: {cell(comparison['difference'])} points (paired bootstrap over the rows).",
         ]
     made = "Made by `python benchmarks/fine_tuning.py`; figures in [fine-tuning.json](fine-tuning.json)."
