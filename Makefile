@@ -38,7 +38,7 @@ results: wheel
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,qlora]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora]' --group dev
 	touch $@
 
 clean:

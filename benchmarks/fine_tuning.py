@@ -111,7 +111,7 @@ def whole_way(work: Path, preset: str, validation: Path, truth: list[str]) -> di
         merged = once(work / "merged.json", "merge", work / "model", DATA, "--split", "validation", "--out", work / "merged")
     export = once(work / "export.json", "export", work / "model", "--out", work / "export")
     labels = predictions(work / "export", validation)
-    exported = {"accuracy": float(np.mean(np.array(labels) == np.array(truth))), **export, "out": ""}
+    exported = {"accuracy": float(np.mean(np.array(labels) == np.array(truth))), **export}
     return {"training": report, "merge": merged, "export": exported}
 
 
@@ -213,7 +213,7 @@ def story(result: dict[str, Any]) -> list[str]:
         f"{history['trainable']:,} of {history['parameters']:,} parameters trained in {history['precision']} on {history['device']}. "
         f"Stopped by a signal and resumed: {resumed or 'never'}. Plan: {history['memory']}; peak of the whole process: "
         f"{report['peak_memory_mib']:.0f} MiB; {report['seconds']:.0f} s since the last start. "
-        f"Exported as ONNX: largest logit difference {export['largest_logit_difference']:.1e}; accuracy predicted without torch "
+        f"Exported as ONNX: largest logit difference {export['graphs']['fp32']['logits']:.1e}; accuracy predicted without torch "
         f"{100 * export['accuracy']:.2f}."
     )
     if result["merge"]:

@@ -23,8 +23,8 @@ def main() -> None:
     print(classifier.train(SAMPLE))
 
     classifier.save(OUT / "model")
-    difference = classifier.export(OUT / "onnx")
-    print(f"\n2. saved to {OUT / 'model'}; exported to {OUT / 'onnx'}, largest logit difference from torch {difference:.1g}")
+    report = classifier.export(OUT / "onnx")
+    print(f"\n2. saved to {OUT / 'model'}; exported to {OUT / 'onnx'}\n{report.to_text()}")
 
     command = ["predict", str(SAMPLE), "--model", str(OUT / "onnx"), "--out", str(OUT / "predictions.csv")]
     print(f"\n3. reviewguard {' '.join(command)}", flush=True)

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
         TrainingError,
         TrainingInterrupted,
     )
+    from reviewguard.export.report import ExportReport, Limits
     from reviewguard.scoring import Prediction
 
 # Names are loaded when they are first used (PEP 562), so that importing the package costs nothing.
 _HOME: Final = {
     "Classifier": "classifier",
+    "ExportReport": "export.report",
+    "Limits": "export.report",
     "Prediction": "scoring",
     **dict.fromkeys(
         (
@@ -56,8 +59,10 @@ __all__ = [
     "DataError",
     "EncoderError",
     "ExportError",
+    "ExportReport",
     "FormatVersionError",
     "IntegrityError",
+    "Limits",
     "MissingExtra",
     "NotTrainedError",
     "Prediction",

@@ -9,6 +9,8 @@ adapter/                  low-rank adapters, in PEFT's format
 encoder/                  encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
 onnx/model.onnx           an export: one graph from token ids to logits; then neither head, adapter nor encoder is there
 onnx/model.onnx_data      its weights, where they exceed the two gibibytes that one file may have
+onnx/model_quantized.onnx   the same graph in int8, if it was asked for
+export_report.json        how the graphs compare with torch
 baseline.json  baseline.safetensors    the bag of words that every result is shown beside
 split.csv                 which text was in train, validation and test, by sha256
 README.md                 the model card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,20 +12,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import config, hub
-from reviewguard.bundle import Bundle, Manifest, is_bundle, open_bundle, write_bundle
-from reviewguard.data.reviews import Data, read
-from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, nearest, requires
+from reviewguard import config, loading
+from reviewguard.bundle import Bundle, Manifest, write_bundle
+from reviewguard.data.reviews import Data, Reviews, read
+from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, requires
 from reviewguard.estimator import Estimator
 from reviewguard.fitted import Fitted
-from reviewguard.runtime import OnnxScorer
-from reviewguard.scoring import Floats, Prediction, Scorer, predictions
-from reviewguard.tokens import Tokenizer
+from reviewguard.runtime.choose import GRAPHS, Engine, Precision
+from reviewguard.scoring import Floats, Prediction, predictions
 
 if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
+    from reviewguard.export.report import ExportReport, Limits
 
-_GRAPH: Final = "onnx/model.onnx"
 #: Where a tensor lies in memory can move the last bit of a sum; anything that saving lost moves a logit far more.
 _SAME_LOGITS: Final = 1e-5
 #: Texts scored at once where there may be any number of them.
@@ -54,59 +52,53 @@ class Classifier(Estimator):
         self._fitted: Fitted | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None, **overrides: Any) -> Classifier:
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        runtime: Engine = "auto",
+        precision: Precision = "auto",
+        threads: int = 0,
+        **overrides: Any,
+    ) -> Classifier:
         """Load a trained model from a folder or the Hub, or make an untrained one from a preset.
 
         Args:
             name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`.
             revision: Commit, branch or tag on the Hub; pin a commit in production.
+            runtime: What computes an export: "onnxruntime", "openvino", or "auto": OpenVINO where it is installed and the CPU
+                computes in bf16, else onnxruntime. The attribute `runtime` says what it came to.
+            precision: Of an export: "fp32"; "int8" (onnxruntime), if it was exported; "bf16" (OpenVINO); or "auto": bf16 as
+                above, else int8 if the export has it.
+            threads: Cores that an export keeps busy; 0: those that the process may use, by affinity and by its container.
             **overrides: Settings to change, for a preset.
 
         Raises:
             BundleError: If the folder, or what the Hub holds, is no valid model.
-            ConfigError: If the name is none of the three.
+            ConfigError: If the name is none of the three, or runtime and precision do not go together.
             MissingExtra: If the model needs torch and it is not installed; an export does not.
         """
-        local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
-        if local and revision is not None:
-            raise ConfigError(
-                f"{str(name)!r} is a folder or a preset here, which has no revision; leave out revision={revision!r}"
-            )
-        if is_bundle(Path(name)):
-            return cls._load(open_bundle(Path(name)), overrides)
-        if Path(name).is_dir():
-            raise BundleError(f"the folder {name} holds no model of reviewguard (no reviewguard.json)")
-        if str(name) in config.preset_names():
+        bundle = loading.find(name, revision)
+        if bundle is None:
+            if (runtime, precision, threads) != ("auto", "auto", 0):
+                raise ConfigError(f"{str(name)!r} is a preset; runtime, precision and threads are for exports")
             return cls(str(name), **overrides)
-        if hub.is_repo_id(str(name)):
-            return cls._load(open_bundle(hub.fetch(str(name), revision, BundleError)), overrides)
-        hint = nearest(str(name), config.preset_names())
-        raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {hint}")
-
-    @classmethod
-    def _load(cls, bundle: Bundle, overrides: Mapping[str, Any]) -> Classifier:
         if overrides:
             raise ConfigError(f"a trained model's settings are fixed; remove {', '.join(overrides)}")
-        manifest, recipe = bundle.manifest, bundle.manifest.recipe
-        tokenizer = Tokenizer(bundle.read("tokenizer.json"), bundle.read("tokenizer_config.json"), manifest.max_length)
-        scorer: Scorer
-        if _GRAPH in bundle:
-            scorer = OnnxScorer(bundle.path(_GRAPH), manifest.classes)
-        else:
-            with requires("train"):
-                from reviewguard.nn.model import load_model
-            if recipe.get("encoder", {}).get("repo") == "encoder":
-                # Its weights may have been trained since the recipe pinned them; the manifest has verified those of the bundle.
-                recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder"), "encoder.weights_sha256": ""})
-            scorer = load_model(bundle, config.decode(recipe.get("encoder", {}), config.EncoderConfig, "encoder"))
-        self = cls(recipe)
-        self._fitted = Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})
+        self = cls(loading.recipe_of(bundle))
+        self._fitted = loading.load(bundle, runtime, precision, threads)
         return self
 
     @property
     def classes_(self) -> NDArray[np.str_]:
         """Labels in the order of the probability columns."""
         return np.array(self._trained().manifest.classes)
+
+    @property
+    def runtime(self) -> str:
+        """What computes the logits: engine, precision, threads or device."""
+        return self._trained().scorer.name
 
     @property
     def manifest(self) -> Manifest:
@@ -219,13 +211,9 @@ class Classifier(Estimator):
         fitted = self._trained()
         manifest = fitted.manifest
         with requires("train"):
-            from reviewguard.data.split import only
             from reviewguard.evaluation.baseline import FILES, Baseline
             from reviewguard.evaluation.report import make_report
-        columns = config.decode(manifest.recipe.get("data", {}), config.DataConfig, "data")
-        reviews = read(data, text=text or columns.text, label=label or columns.label)
-        if split:
-            reviews = only(reviews, columns.split, split)
+        reviews = self._read(data, split, text, label)
         texts, labels = reviews.require_complete(manifest.classes)
         probabilities, encoded = fitted.score(texts, progress="evaluating")
         baseline = Baseline.from_files({name: fitted.read(name) for name in FILES}) if FILES[0] in fitted.files else None
@@ -261,9 +249,9 @@ class Classifier(Estimator):
         write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
 
     def _require_same(self, written: Bundle) -> None:
-        if isinstance(self._trained().scorer, OnnxScorer):
+        if self._is_export():
             return  # a copy of verified files
-        difference = self._trained().difference(self._load(written, {})._trained())
+        difference = self._trained().difference(loading.load(written))
         if not difference <= _SAME_LOGITS:
             raise BundleError(
                 f"the model that was written to {written.folder} differs from this one by {difference:.3g} in a logit; nothing "
@@ -292,39 +280,58 @@ class Classifier(Estimator):
         merged._fitted, _ = merge.merge(fitted, _checked(texts), base)
         return merged
 
-    def export(self, folder: str | os.PathLike[str]) -> float:
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        validation: Data | None = None,
+        *,
+        split: str = "",
+        int8: bool = False,
+        limits: Limits | None = None,
+    ) -> ExportReport:
         """Write the model as one ONNX graph from token ids to logits, for prediction with the base install alone.
 
-        The graph is compared with torch on padded batches of several shapes first; if any logit differs by more than 1e-4,
-        nothing is written. Adapters are merged into the weights that they were trained on (see `merge`).
+        Each graph is first compared with torch: on padded batches of several shapes, of texts alone and in company, and on the
+        validation texts. If it is not true to the model, nothing is written. Adapters are merged into the weights that they were
+        trained on (see `merge`).
+
+        Args:
+            folder: Where to write; an older model there is replaced.
+            validation: Labelled texts to judge by, as for `train`. No row is dropped.
+            split: Of them, only rows with this value in the column of splits; empty: all rows.
+            int8: Write a second graph, a quarter of the size: weights in eight bits, activations quantised token by token, so
+                that a text's probability does not depend on its batch. It needs `validation`, of at least 1,000 texts.
+            limits: What an export may change at most; None: `Limits()`.
 
         Returns:
-            The largest difference of a logit seen.
+            How the graphs compare; also written as `export_report.json`, and as a table in the model card.
 
         Raises:
-            ExportError: If the model is an export already, or the comparison fails.
+            ExportError: If this model is an export already, or a graph is not true to it; the message names texts that changed.
             BundleError: If the folder holds something else, or cannot be written.
+            DataError: If a validation row lacks text or label, or a label was not in training.
         """
         fitted = self._trained()
-        if isinstance(fitted.scorer, OnnxScorer):
+        if self._is_export():
             raise ExportError("this model is an ONNX export already; use save() to copy it")
         with requires("export"):
-            from reviewguard.export.merge import is_adapted, merged_model
-            from reviewguard.export.onnx import export_onnx
-            from reviewguard.nn.model import TextModel
-        model = merged_model(fitted) if is_adapted(fitted) else fitted.scorer
-        assert isinstance(model, TextModel)
-        manifest = fitted.manifest
-        with tempfile.TemporaryDirectory() as scratch:
-            difference = export_onnx(
-                model, Path(scratch) / "model.onnx", max_length=manifest.max_length, classes=manifest.classes
-            )
-            kept = {
-                name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))
-            }
-            graphs = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
-            write_bundle(Path(folder), manifest, {**kept, **graphs})
-        return difference
+            from reviewguard.export import write
+            from reviewguard.export.report import Limits
+        reviews = None if validation is None else self._read(validation, split)
+        return write.export(fitted, Path(folder), reviews, int8=int8, limits=limits or Limits())
+
+    def _read(self, data: Data, split: str, text: str = "", label: str = "") -> Reviews:
+        """Labelled rows, from the columns that the model was trained on unless others are named."""
+        columns = config.decode(self.manifest.recipe.get("data", {}), config.DataConfig, "data")
+        reviews = read(data, text=text or columns.text, label=label or columns.label)
+        if not split:
+            return reviews
+        from reviewguard.data.split import only
+
+        return only(reviews, columns.split, split)
+
+    def _is_export(self) -> bool:
+        return any(graph in self._trained().files for graph in GRAPHS.values())
 
     def _trained(self) -> Fitted:
         if self._fitted is None:

@@ -13,7 +13,7 @@ import numpy as np
 from reviewguard.bundle import Manifest
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.errors import IntegrityError
-from reviewguard.scoring import Floats, Scorer, compute, softmax
+from reviewguard.scoring import Floats, Scorer, score, softmax
 from reviewguard.tokens import Encoded, Tokenizer
 
 #: Texts that two models are compared on: short, empty, and longer than any model reads.
@@ -56,7 +56,7 @@ class Fitted:
         if not texts:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
         encoded = self.tokenizer.encode(self.normalized(texts))
-        return compute(self.scorer.logits, self.tokenizer, encoded, self.scorer.token_budget, progress), encoded
+        return score(self.scorer, self.tokenizer, encoded, progress), encoded
 
     def difference(self, other: Fitted) -> float:
         """The largest difference of a logit from another model's, on a few texts."""

@@ -114,6 +114,20 @@ def measure(
     return Scores(metrics=metrics, confusion=confusion.tolist(), per_class=per_class)
 
 
+def calibration_error(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> float:
+    """Expected calibration error of the predicted class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599), over equally wide bins.
+
+    Args:
+        y: True class indices, int64 (n,).
+        probabilities: (n, classes).
+        bins: Their number.
+    """
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == y
+    of_bin = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(of_bin, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(y))
+
+
 def _estimate(value: float, draws: NDArray[np.floating]) -> Estimate:
     if np.isnan(draws).all():
         return Estimate(value, None, None)

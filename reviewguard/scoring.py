@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -18,11 +20,22 @@ Floats = NDArray[np.float32]
 class Scorer(Protocol):
     """What computes logits: a torch model or an ONNX session."""
 
+    @property
+    def name(self) -> str:
+        """Engine, precision, and what it computes on."""
+        ...
+
     token_budget: int
     """Padded tokens a batch may hold; small batches fit the cache of a CPU."""
 
-    def logits(self, batch: Batch) -> Floats:
-        """Logits, float32 (batch, classes), for `input_ids` and `attention_mask`, int64 (batch, length)."""
+    workers: int
+    """Batches that may be computed side by side."""
+
+    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
+        """Logits, float32 (batch, classes), for `input_ids` and `attention_mask`, int64 (batch, length).
+
+        With `alone`, no other batch is computed meanwhile: all cores may work on this one.
+        """
         ...
 
 
@@ -54,31 +67,53 @@ def batches(encoded: Sequence[Encoded], token_budget: int) -> Iterator[list[int]
 
 
 def compute(
-    run: Callable[[Batch], Floats], tokenizer: Tokenizer, encoded: Sequence[Encoded], token_budget: int, progress: str = ""
+    run: Callable[[Batch], Floats],
+    tokenizer: Tokenizer,
+    encoded: Sequence[Encoded],
+    token_budget: int,
+    progress: str = "",
+    workers: int = 1,
 ) -> Floats:
     """Run a function over length-sorted batches; rows come back in the order of the input.
 
     Args:
-        run: From a batch to float32 (batch, width).
+        run: From a batch to float32 (batch, width); with several workers, called by as many threads.
         tokenizer: Pads the batches.
         encoded: At least one tokenised text.
         token_budget: See `batches`.
         progress: Title of the progress bar, shown on terminals only; empty: none.
+        workers: Batches computed side by side.
 
     Returns:
         float32 (texts, width).
     """
+    if not encoded:
+        raise ValueError("compute needs at least one text")
     out: Floats | None = None
-    with tqdm(total=len(encoded), desc=progress, unit=" texts", disable=None if progress else True, leave=False) as bar:
-        for rows in batches(encoded, token_budget):
-            values = run(tokenizer.pad([encoded[row] for row in rows]))
+    # The longest come first: at the end the workers wait for each other, and then short ones are left.
+    groups = list(batches(encoded, token_budget))[::-1]
+
+    def run_on(rows: list[int]) -> Floats:
+        return run(tokenizer.pad([encoded[row] for row in rows]))
+
+    with (
+        tqdm(total=len(encoded), desc=progress, unit=" texts", disable=None if progress else True, leave=False) as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        for rows, values in zip(groups, (pool.map if workers > 1 else map)(run_on, groups), strict=True):
             if out is None:
                 out = np.empty((len(encoded), values.shape[1]), dtype=np.float32)
             out[rows] = values
             bar.update(len(rows))
-    if out is None:
-        raise ValueError("compute needs at least one text")
+    assert out is not None
     return out
+
+
+def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], progress: str = "") -> Floats:
+    """Logits of tokenised texts, float32 (texts, classes), by the batch size and the workers of a scorer."""
+    if sum(1 for _ in islice(batches(encoded, scorer.token_budget), 2)) == 1:
+        return scorer.logits(tokenizer.pad(encoded), alone=True)
+    return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
 
 
 def softmax(logits: Floats) -> Floats:

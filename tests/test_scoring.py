@@ -1,3 +1,4 @@
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewguard.scoring import Prediction, batches, compute, predictions, softmax
+from reviewguard.scoring import Prediction, batches, compute, predictions, score, softmax
 from reviewguard.tokens import Encoded, Tokenizer
 
 
@@ -32,8 +33,9 @@ def test_batches_cover_every_row_once_within_the_budget(lengths, budget):
         assert (len(group) + 1) * lengths[following[0]] > budget
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("budget", [1, 40, 64, 10_000])
-def test_compute_returns_rows_in_the_order_of_the_input(tokenizer, sample, budget):
+def test_compute_returns_rows_in_the_order_of_the_input(tokenizer, sample, budget, workers):
     texts = ["", *sample.read_text(encoding="utf-8").splitlines()[:60], "good"]
     encoded = tokenizer.encode(texts)
     sizes = []
@@ -43,10 +45,36 @@ def test_compute_returns_rows_in_the_order_of_the_input(tokenizer, sample, budge
         own = batch["input_ids"] * batch["attention_mask"]
         return np.stack([own.sum(axis=1), batch["attention_mask"].sum(axis=1)], axis=1).astype(np.float32)
 
-    out = compute(run, tokenizer, encoded, budget)
+    out = compute(run, tokenizer, encoded, budget, workers=workers)
     assert out.dtype == np.float32
     assert out.tolist() == [[sum(item.ids), len(item.ids)] for item in encoded]
     assert all(size <= max(budget, 32) for size in sizes)
+
+
+def test_workers_compute_side_by_side(tokenizer):
+    """Each waits for the other: one after the other, they would wait for ever."""
+    meeting = threading.Barrier(2, timeout=30)
+
+    def run(batch):
+        meeting.wait()
+        return np.zeros((len(batch["input_ids"]), 2), np.float32)
+
+    assert compute(run, tokenizer, tokenizer.encode(["a", "b"]), 1, workers=2).shape == (2, 2)
+
+
+@pytest.mark.parametrize(("texts", "alone"), [(["a"], [True]), (["a", "b"], [True]), (["a " * 30] * 9, [False] * 5)])
+def test_a_single_batch_has_all_cores(tokenizer, texts, alone):
+    seen = []
+
+    class Scorer:
+        name, token_budget, workers = "a scorer", 64, 2
+
+        def logits(self, batch, *, alone=False):
+            seen.append(alone)
+            return np.zeros((len(batch["input_ids"]), 2), np.float32)
+
+    assert score(Scorer(), tokenizer, tokenizer.encode(texts)).shape == (len(texts), 2)
+    assert seen == alone
 
 
 def test_compute_without_texts(tokenizer):

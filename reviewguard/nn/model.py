@@ -26,8 +26,9 @@ from reviewguard.tokens import Batch, Tokenizer
 class TextModel(nn.Module):
     """An encoder under a head; a `reviewguard.scoring.Scorer` on torch."""
 
-    # Torch pays more for each call than onnxruntime does, so larger batches win.
+    # Torch pays more for each call than onnxruntime does, so larger batches win, and it spreads each over all cores itself.
     token_budget = 4096
+    workers = 1
 
     def __init__(self, encoder: Encoder, head: Head) -> None:
         """Join an encoder to a head of the same width."""
@@ -38,12 +39,17 @@ class TextModel(nn.Module):
         layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
         self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
 
+    @property
+    def name(self) -> str:
+        """Engine and device."""
+        return f"torch on {next(self.parameters()).device}"
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
         logits: Tensor = self.head(self.encoder(input_ids, attention_mask))
         return logits
 
-    def logits(self, batch: Batch) -> Floats:
+    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
         """Logits, float32 (batch, classes), of numpy inputs; in evaluation mode, without gradients."""
         return run(self, batch)
 

@@ -1,0 +1,157 @@
+"""What an exported graph must hold before it is written: it says what torch says, of every text, in any company."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+
+from reviewguard.errors import ExportError
+from reviewguard.export.report import Fidelity, Flip, Limits
+from reviewguard.fitted import Fitted
+from reviewguard.metrics import calibration_error
+from reviewguard.nn.model import TextModel
+from reviewguard.runtime.cores import available_cores
+from reviewguard.runtime.onnx import OnnxScorer
+from reviewguard.scoring import Floats, score, softmax
+from reviewguard.tokens import Encoded
+
+Precision: TypeAlias = Literal["fp32", "int8"]
+#: Rows and length of the batches of random tokens; None stands for all the tokens that the model reads.
+_SHAPES: Final = ((1, 1), (1, 7), (2, 16), (3, 33), (5, 64), (8, 21), (1, None), (2, None))
+#: Texts that are scored alone and in company, the batches of company, and the other texts in each.
+_WATCHED, _COMPANIES, _OTHERS = 4, 50, 4
+#: Texts named in a report.
+_NAMED: Final = 5
+_SHOWN: Final = 80
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Validation texts, and what torch says of them.
+
+    Attributes:
+        texts: As given.
+        encoded: Their tokens.
+        y: Class indices, int64 (n,).
+        logits: Of torch, float32 (n, classes).
+    """
+
+    texts: Sequence[str]
+    encoded: Sequence[Encoded]
+    y: NDArray[np.int64]
+    logits: Floats
+
+
+def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitted, judges: Judges, limits: Limits) -> Fidelity:
+    """Compare a graph with the model that it was made of.
+
+    Args:
+        graph: The ONNX file.
+        files: All files that it consists of.
+        precision: Of the graph.
+        fitted: Whose scorer is the torch model, without adapters.
+        judges: May be empty of texts.
+        limits: What is allowed.
+
+    Raises:
+        ExportError: If a limit is passed; it names the texts that passed it.
+    """
+    assert isinstance(fitted.scorer, TextModel)
+    classes = fitted.manifest.classes
+    scorer = OnnxScorer(graph, classes, available_cores(), precision)
+    worst = _on_shapes(fitted.scorer, scorer, fitted.manifest.max_length)
+    flips: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    f1 = calibration = None
+    flipped = []
+    if judges.texts:
+        logits = score(scorer, fitted.tokenizer, judges.encoded, f"judging {precision}")
+        worst = max(worst, float(np.abs(logits - judges.logits).max()))
+        before, after = softmax(judges.logits), softmax(logits)
+        flips = np.flatnonzero(before.argmax(axis=1) != after.argmax(axis=1))
+        f1 = _f1(judges.y, after, fitted) - _f1(judges.y, before, fitted)
+        calibration = calibration_error(judges.y, after) - calibration_error(judges.y, before)
+        flipped = [
+            Flip(
+                row=int(row),
+                text=judges.texts[row][:_SHOWN],
+                torch=_best(before[row], classes),
+                graph=_best(after[row], classes),
+            )
+            for row in flips[:_NAMED]
+        ]
+    found = Fidelity(
+        mib=sum(file.stat().st_size for file in files) / 2**20,
+        logits=worst,
+        neighbours=_in_company(scorer, fitted, judges.encoded),
+        texts=len(judges.texts),
+        flips=len(flips),
+        f1=f1,
+        calibration=calibration,
+        flipped=flipped,
+    )
+    _require(found, precision, limits)
+    return found
+
+
+def _require(found: Fidelity, precision: Precision, limits: Limits) -> None:
+    passed = []
+    if precision == "fp32" and not found.logits <= limits.logits:
+        passed.append(f"a logit differs from torch by {found.logits:.3g} (at most {limits.logits:g})")
+    if not found.neighbours <= limits.neighbours:
+        passed.append(f"a probability moves by {found.neighbours:.3g} with the rest of its batch (at most {limits.neighbours:g})")
+    if found.texts and not found.flips / found.texts <= limits.flips:
+        passed.append(f"{found.flips} of {found.texts} texts get another label (at most {100 * limits.flips:g} %)")
+    if found.f1 is not None and not abs(found.f1) <= limits.f1:
+        passed.append(f"F1 changes by {100 * found.f1:+.2f} points (at most {100 * limits.f1:g})")
+    if passed:
+        named = "".join(f"\n  {flip.to_text()}" for flip in found.flipped)
+        raise ExportError(f"the {precision} graph is not true to the model: {'; '.join(passed)}. Nothing was written{named}")
+
+
+def _on_shapes(model: TextModel, scorer: OnnxScorer, max_length: int) -> float:
+    """The largest difference of a logit, on padded batches of random tokens of several shapes."""
+    rng, vocabulary = np.random.default_rng(0), int(model.encoder.config.vocab_size)
+    worst = 0.0
+    for rows, longest in _SHAPES:
+        length = longest or max_length
+        lengths = rng.integers(1, length + 1, size=rows)
+        lengths[0] = length
+        mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
+        batch = {"input_ids": rng.integers(0, vocabulary, size=(rows, length)) * mask, "attention_mask": mask}
+        worst = max(worst, float(np.abs(scorer.logits(batch) - model.logits(batch)).max()))
+    return worst
+
+
+def _in_company(scorer: OnnxScorer, fitted: Fitted, encoded: Sequence[Encoded]) -> float:
+    """The largest change of a probability, of a few texts alone and each in many batches."""
+    rng, pad = np.random.default_rng(0), fitted.tokenizer.pad
+    if not encoded:
+        encoded = fitted.tokenizer.encode([f"{'so ' * int(n)}good" for n in rng.integers(0, fitted.manifest.max_length, 50)])
+    by_length = sorted(encoded, key=lambda item: len(item.ids))
+    # From the shortest to the longest: a short text has the most padding to be disturbed by.
+    watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) - 1, _WATCHED)]
+    alone = softmax(np.concatenate([scorer.logits(pad([item])) for item in watched]))
+    worst = 0.0
+    for _ in range(_COMPANIES):
+        others = [encoded[row] for row in rng.integers(0, len(encoded), size=_OTHERS)]
+        together = softmax(scorer.logits(pad([*watched, *others])))[:_WATCHED]
+        worst = max(worst, float(np.abs(together - alone).max()))
+    return worst
+
+
+def _f1(y: NDArray[np.int64], probabilities: Floats, fitted: Fitted) -> float:
+    called, positive = probabilities.argmax(axis=1), fitted.manifest.positive
+    if positive is None:
+        return float(f1_score(y, called, average="macro", zero_division=0.0))
+    return float(f1_score(y, called, pos_label=fitted.manifest.classes.index(positive), zero_division=0.0))
+
+
+def _best(probabilities: Floats, classes: Sequence[str]) -> tuple[str, float]:
+    best = int(probabilities.argmax())
+    return classes[best], float(probabilities[best])

@@ -1,0 +1,60 @@
+"""From a trained model to a folder that predicts without torch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from reviewguard.bundle import check_target, write_bundle
+from reviewguard.data.reviews import Reviews
+from reviewguard.errors import ExportError
+from reviewguard.export.gate import Judges, judge
+from reviewguard.export.merge import is_adapted, merged_model
+from reviewguard.export.onnx import export_onnx
+from reviewguard.export.quantize import quantize
+from reviewguard.export.report import ExportReport, Limits
+from reviewguard.fitted import Fitted
+from reviewguard.runtime.choose import GRAPHS
+
+REPORT: Final = "export_report.json"
+
+
+def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bool, limits: Limits) -> ExportReport:
+    """Write a model as ONNX; see `reviewguard.Classifier.export`."""
+    check_target(folder)  # before the work, not after it
+    texts, labels = ([], []) if validation is None else validation.require_complete(fitted.manifest.classes)
+    if int8 and len(texts) < limits.texts:
+        raise ExportError(
+            f"int8 is judged on at least {limits.texts} labelled validation texts, and {len(texts)} were given; pass "
+            "validation=... (command line: --validation), or lower the limit with limits=Limits(texts=...)"
+        )
+    # Adapters are merged first, so that what is compared with is what is exported.
+    plain = replace(fitted, scorer=merged_model(fitted)) if is_adapted(fitted) else fitted
+    judges = _judges(plain, texts, labels)
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / Path(GRAPHS["fp32"]).name
+        export_onnx(plain, graph)
+        graphs = {"fp32": judge(graph, list(Path(scratch).iterdir()), "fp32", plain, judges, limits)}
+        if int8:
+            small = graph.with_name(Path(GRAPHS["int8"]).name)
+            quantize(graph, small)
+            graphs["int8"] = judge(small, [small], "int8", plain, judges, limits)
+        report = ExportReport(limits=limits, graphs=graphs)
+        kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))}
+        kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
+        kept["README.md"] = fitted.read("README.md") + b"\n" + report.to_markdown().encode()
+        written = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
+        write_bundle(folder, fitted.manifest, {**kept, **written})
+    return report
+
+
+def _judges(fitted: Fitted, texts: Sequence[str], labels: Sequence[str]) -> Judges:
+    index = {name: i for i, name in enumerate(fitted.manifest.classes)}
+    logits, encoded = fitted.logits(texts, "judging torch")
+    return Judges(texts, encoded, np.array([index[label] for label in labels], dtype=np.int64), logits)

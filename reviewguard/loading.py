@@ -1,0 +1,57 @@
+"""From a name to a trained model in memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from reviewguard import config, hub
+from reviewguard.bundle import Bundle, is_bundle, open_bundle
+from reviewguard.errors import BundleError, ConfigError, nearest, requires
+from reviewguard.fitted import Fitted
+from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
+from reviewguard.scoring import Scorer
+from reviewguard.tokens import Tokenizer
+
+
+def find(name: str | os.PathLike[str], revision: str | None) -> Bundle | None:
+    """The bundle that a name stands for; None for a preset. See `reviewguard.Classifier.from_pretrained`."""
+    local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
+    if local and revision is not None:
+        raise ConfigError(f"{str(name)!r} is a folder or a preset here, which has no revision; leave out revision={revision!r}")
+    if is_bundle(Path(name)):
+        return open_bundle(Path(name))
+    if Path(name).is_dir():
+        raise BundleError(f"the folder {name} holds no model of reviewguard (no reviewguard.json)")
+    if str(name) in config.preset_names():
+        return None
+    if hub.is_repo_id(str(name)):
+        return open_bundle(hub.fetch(str(name), revision, BundleError))
+    hint = nearest(str(name), config.preset_names())
+    raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {hint}")
+
+
+def recipe_of(bundle: Bundle) -> dict[str, Any]:
+    """The recipe of a bundle, as it holds on this machine."""
+    recipe = bundle.manifest.recipe
+    if recipe.get("encoder", {}).get("repo") == "encoder":
+        # Its weights may have been trained since the recipe pinned them; the manifest has verified those of the bundle.
+        recipe = config.merge(recipe, {"encoder.repo": str(bundle.folder / "encoder"), "encoder.weights_sha256": ""})
+    return recipe
+
+
+def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> Fitted:
+    """Load a bundle: an export by an engine (see `reviewguard.runtime.choose`), anything else by torch."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer(bundle.read("tokenizer.json"), bundle.read("tokenizer_config.json"), manifest.max_length)
+    scorer: Scorer
+    if any(graph in bundle for graph in GRAPHS.values()):
+        scorer = open_scorer(bundle, runtime, precision, threads)
+    elif (runtime, precision, threads) != ("auto", "auto", 0):
+        raise ConfigError("runtime, precision and threads are for exports; this model is computed by torch: export() it first")
+    else:
+        with requires("train"):
+            from reviewguard.nn.model import load_model
+        scorer = load_model(bundle, config.decode(recipe_of(bundle).get("encoder", {}), config.EncoderConfig, "encoder"))
+    return Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})

@@ -1,0 +1,1 @@
+"""Prediction from an export: which engine computes its logits, and how. Nothing here imports torch."""

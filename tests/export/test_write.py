@@ -1,0 +1,131 @@
+"""An export is written if it is true to the model, with a report; else nothing is, and the error names what broke it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reviewguard import Classifier
+from reviewguard.data.reviews import read
+from reviewguard.errors import ExportError
+from reviewguard.export import gate, quantize, write
+from reviewguard.export.report import Limits
+
+LOOSE = Limits(texts=100, flips=0.05, f1=0.05)
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_settings: dict[str, object], sample: Path) -> Classifier:
+    reviews = read(sample)
+    return Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
+
+
+def test_both_graphs_are_judged_and_written(classifier: Classifier, sample: Path, tmp_path: Path) -> None:
+    report = classifier.export(tmp_path / "export", sample, int8=True, limits=LOOSE)
+    fp32, int8 = report.graphs["fp32"], report.graphs["int8"]
+    assert (fp32.texts, fp32.flips, fp32.f1) == (320, 0, 0)
+    assert 0 < fp32.logits <= 1e-4 < int8.logits
+    assert max(fp32.neighbours, int8.neighbours) < 1e-4
+    assert int8.mib < 0.9 * fp32.mib  # most of so small a graph is its nodes
+    written = json.loads((tmp_path / "export" / write.REPORT).read_text())
+    assert written["graphs"]["int8"]["logits"] == int8.logits
+    assert written["limits"]["flips"] == 0.05
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert f"| int8 | {int8.mib:.1f} |" in card
+    for word in ("fp32: ", "int8: ", "get another label", "calibration error"):
+        assert word in report.to_text()
+
+    texts = [text for text in read(sample).texts if text]
+    expected = classifier.predict(texts)
+    by = {p: Classifier.from_pretrained(tmp_path / "export", runtime="onnxruntime", precision=p) for p in ("fp32", "int8")}
+    assert int8.flips == int((by["int8"].predict(texts) != expected).sum())
+    np.testing.assert_array_equal(by["fp32"].predict(texts), expected)
+
+
+def test_without_validation_there_is_no_word_on_labels(classifier: Classifier, tmp_path: Path) -> None:
+    report = classifier.export(tmp_path / "export")
+    assert set(report.graphs) == {"fp32"}
+    assert (report.graphs["fp32"].texts, report.graphs["fp32"].f1) == (0, None)
+    assert "get another label" not in report.to_text()
+    assert not (tmp_path / "export" / "onnx" / "model_quantized.onnx").exists()
+
+
+def test_int8_is_not_judged_on_a_few_texts(classifier: Classifier, sample: Path, tmp_path: Path) -> None:
+    for validation, given in ((None, 0), (sample, 320)):
+        with pytest.raises(ExportError, match=f"at least 1000 labelled validation texts, and {given} were given"):
+            classifier.export(tmp_path / "export", validation, int8=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (Limits(logits=0.0), "the fp32 graph is not true to the model: a logit differs from torch by"),
+        (Limits(neighbours=-1.0), "a probability moves by .* with the rest of its batch"),
+    ],
+)
+def test_a_limit_that_is_passed_leaves_nothing(classifier: Classifier, limits: Limits, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"{said}(.|\n)*Nothing was written"):
+        classifier.export(tmp_path / "export", limits=limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_that_change_are_named(
+    classifier: Classifier, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of one bit and a half are too few; the graph that comes of them is written, judged and refused."""
+    real = quantize._scales
+    monkeypatch.setattr(quantize, "_scales", lambda values, axis: 100 * real(values, axis))
+    with pytest.raises(ExportError) as caught:
+        classifier.export(tmp_path / "export", sample, int8=True, limits=Limits(texts=100))
+    message = str(caught.value)
+    assert "the int8 graph is not true to the model" in message
+    assert "of 320 texts get another label (at most 0.1 %)" in message
+    assert "F1 changes by" in message
+    named = [line for line in message.splitlines() if line.startswith("  row ")]
+    assert 1 <= len(named) <= 5
+    texts = read(sample).texts
+    for line in named:
+        row = int(line.split()[1].rstrip(":"))
+        assert (texts[row] or "")[:20] in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_ignores_the_mask_is_refused(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The known trap: one tensor given as both example inputs is traced as a single input."""
+    real = torch.onnx.export
+
+    def trapped(module, inputs, **settings):
+        return real(module, (inputs[1], inputs[1]), **settings)
+
+    monkeypatch.setattr(torch.onnx, "export", trapped)
+    with pytest.raises(ExportError):
+        classifier.export(tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_mixes_its_rows_is_refused(
+    classifier: Classifier, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What per-batch quantisation does: the company of a text moves its probability."""
+
+    class Mixing(gate.OnnxScorer):
+        def logits(self, batch, *, alone=False):
+            values = super().logits(batch, alone=alone)
+            return values + 0.05 * values.mean(axis=0) * (len(values) > 1)
+
+    monkeypatch.setattr(gate, "OnnxScorer", Mixing)
+    with pytest.raises(ExportError, match=r"a probability moves by 0\.0"):
+        classifier.export(tmp_path / "export", limits=Limits(logits=1.0))
+
+
+def test_a_folder_in_the_way_is_found_before_the_work(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(Exception, match="left alone"):
+        classifier.export(tmp_path)

@@ -1,0 +1,38 @@
+"""Models and graphs that tests export, quantise and judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reviewguard import Classifier
+from reviewguard.bundle import FORMAT_VERSION, Manifest
+from reviewguard.fitted import Fitted
+from reviewguard.nn.model import TextModel
+from reviewguard.tokens import Tokenizer
+
+TOKENIZER = b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'
+
+
+def as_fitted(model: TextModel) -> Fitted:
+    """A bare model in the form that exports start from."""
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        reviewguard_version="0",
+        classes=["a", "b"],
+        positive="a",
+        normalization="none",
+        max_length=64,
+        head="linear",
+        recipe={},
+        training=None,
+        data_sha256="",
+    )
+    return Fitted(manifest, Tokenizer(TOKENIZER, b"{}", 64), model, {})
+
+
+def int8_of(classifier: Classifier, folder: Path, rows: tuple[list[str], list[str]]) -> Path:
+    """Export with a second graph in int8, whatever it changes on so few rows."""
+    from reviewguard.export.report import Limits
+
+    classifier.export(folder, rows, int8=True, limits=Limits(texts=1, flips=1, f1=1))
+    return folder
