@@ -323,7 +323,7 @@ class Classifier(Estimator):
                 name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))
             }
             graphs = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
-            write_bundle(Path(folder), manifest, {**kept, **graphs})
+            write_bundle(Path(folder), manifest, {**kept, **fitted.tokenizer.files(manifest.normalization), **graphs})
         return difference
 
     def _trained(self) -> Fitted:
