@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Node comes from PyPI; with it, the libraries that load exports elsewhere, and a browser.
+PORTABILITY := tests/portability
+NODE_MODULES := $(PORTABILITY)/node_modules/.installed
 
-.PHONY: demo test slow lint docs wheel results clean
+.PHONY: demo test slow lint docs wheel results page clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 # Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
-test: $(INSTALLED)
+test: $(INSTALLED) $(NODE_MODULES)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 slow: $(INSTALLED)
@@ -35,11 +38,21 @@ results: wheel
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
 	$(BIN)/python benchmarks/true_size_cpu.py
 
+# The libraries of examples/browser.
+page: $(NODE_MODULES)
+	$(BIN)/python examples/browser/vendor.py
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora]' --group dev
 	touch $@
 
+# Packages run no scripts when they are installed: none here needs to. The browser is unpacked once, before tests could race for it.
+$(NODE_MODULES): $(PORTABILITY)/package-lock.json $(PORTABILITY)/chromium.mjs | $(INSTALLED)
+	$(BIN)/npm --prefix $(PORTABILITY) ci --ignore-scripts --no-audit --no-fund
+	if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/node $(PORTABILITY)/chromium.mjs; fi
+	touch $@
+
 clean:
-	rm -rf $(VENV) build demo-output
+	rm -rf $(VENV) build demo-output $(PORTABILITY)/node_modules examples/browser/vendor

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from reviewguard.data.normalize import encodable
+from reviewguard.data.normalize import NORMALIZERS, encodable, portable
 from reviewguard.errors import BundleError
 
 #: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
@@ -102,9 +102,37 @@ class Tokenizer:
             attention_mask[row, : len(item.ids)] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
-    def files(self) -> dict[str, bytes]:
-        """tokenizer.json and tokenizer_config.json for a bundle, with this maximum length written into both."""
+    def files(self, normalization: str = "none") -> dict[str, bytes]:
+        """tokenizer.json and tokenizer_config.json for a bundle, with this maximum length written into both.
+
+        Args:
+            normalization: The tokenizer itself applies this one first, so that other libraries do what ours does before it
+                tokenises; a text that is normalised already stays as it is.
+        """
+        content, settings = json.loads(self._cut.to_str()), {**self._config, "model_max_length": self.max_length}
+        if steps := portable(normalization):
+            own = content["normalizer"]
+            content["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *([own] if own else [])]}
+            content["added_tokens"] = self._settled(content["added_tokens"], NORMALIZERS[normalization])
+            # Under the name of an architecture, transformers makes a normalizer of its own and forgets that of the file.
+            settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         return {
-            "tokenizer.json": self._cut.to_str(pretty=False).encode(),
-            "tokenizer_config.json": json.dumps({**self._config, "model_max_length": self.max_length}, indent=1).encode(),
+            "tokenizer.json": json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(),
+            "tokenizer_config.json": json.dumps(settings, indent=1).encode(),
         }
+
+    def _settled(self, tokens: list[dict[str, Any]], normalize: Callable[[str], str]) -> list[dict[str, Any]]:
+        """Added tokens that mean after a normalisation what they meant before.
+
+        The library normalises their contents too: a run of spaces would become the empty text, which is found everywhere. One
+        that a normalised text cannot contain gets a name that no text contains, lest other libraries find it before they
+        normalise; one of the model's own vocabulary is left out. Each keeps its id.
+        """
+        vocabulary, settled = self._plain.get_vocab(with_added_tokens=False), []
+        for token in tokens:
+            inside = f"a{token['content']}a"
+            if token["special"] or normalize(inside) == inside:
+                settled.append({**token, "normalized": token["normalized"] and normalize(token["content"]) == token["content"]})
+            elif token["content"] not in vocabulary:
+                settled.append({**token, "content": f"\0{token['id']}", "normalized": False})
+        return settled

@@ -6,6 +6,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.errors import BundleError
 from reviewguard.tokens import MAX_CHARS, Encoded, Tokenizer
 
@@ -157,6 +158,75 @@ def test_files_round_trip(files, tokenizer, texts):
     assert again.files() == written
     assert json.loads(written["tokenizer_config.json"]) == json.loads(config) | {"model_max_length": LENGTH}
     assert tokenizers.Tokenizer.from_buffer(written["tokenizer.json"]).truncation["max_length"] == LENGTH
+
+
+def portable(tokenizer: Tokenizer, normalization: str) -> Tokenizer:
+    files = tokenizer.files(normalization)
+    return Tokenizer(files["tokenizer.json"], files["tokenizer_config.json"], LENGTH)
+
+
+HARD = [
+    "",
+    "   ",
+    " \u201cGood\u201d \u2014  but\tdear , really\u2026 ",
+    "a  |||IP|||  b",
+    "a \u201cx\u201d b",
+    "GOOD [SEP] <s> s good",
+    "s a _ b",
+]
+
+
+@pytest.fixture(scope="module", params=["wordpiece", "bytes"])
+def any_tokenizer(request, tokenizer, sample) -> Tokenizer:
+    """That of BERT, and one like ModernBERT's: white space counts, and runs of it are added tokens."""
+    if request.param == "wordpiece":
+        return tokenizer
+    made = tokenizers.ByteLevelBPETokenizer()
+    made.train(str(sample), vocab_size=500, show_progress=False, special_tokens=[])
+    content = json.loads(made.to_str())
+    other = tokenizers.Tokenizer.from_str(json.dumps(content))
+    added = [("   ", True), ("  ", False), ("\u201cx\u201d", True), ("|||IP|||", True)]
+    other.add_tokens([tokenizers.AddedToken(text, normalized=normalized) for text, normalized in added])
+    other.add_special_tokens([tokenizers.AddedToken("<s>", normalized=True)])
+    return Tokenizer(other.to_str().encode(), b"{}", LENGTH)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZERS)
+def test_a_normalisation_in_the_tokenizer_changes_nothing_for_ours(any_tokenizer, normalization, texts):
+    normal = [NORMALIZERS[normalization](text) for text in [*texts, *HARD]]
+    again = portable(any_tokenizer, normalization)
+    assert again.encode(normal) == any_tokenizer.encode(normal)
+    assert again.count(normal).tolist() == any_tokenizer.count(normal).tolist()
+
+
+@pytest.mark.parametrize("normalization", NORMALIZERS)
+def test_other_libraries_normalise_by_the_tokenizer(any_tokenizer, normalization, texts):
+    hard = [text for text in [*texts, *HARD] if "[SEP]" not in text]  # read as the special token elsewhere
+    expected = any_tokenizer.encode([NORMALIZERS[normalization](text) for text in hard])
+    alone = tokenizers.Tokenizer.from_buffer(any_tokenizer.files(normalization)["tokenizer.json"])
+    # Ours gives the model something to read where there are no tokens.
+    assert [encoding.ids or [0] for encoding in alone.encode_batch(hard)] == [item.ids for item in expected]
+
+
+def test_ids_of_added_tokens_stay(any_tokenizer):
+    before, after = (
+        {token["id"]: token["content"] for token in json.loads(any_tokenizer.files(name)["tokenizer.json"])["added_tokens"]}
+        for name in ("none", "typography")
+    )
+    assert set(before) == set(after)
+    assert all(after[number] in (content, f"\0{number}") for number, content in before.items())
+
+
+def test_an_added_token_of_the_vocabulary_needs_no_other_name():
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "  ": 1, "b": 2}, "a"))
+    made.add_tokens(["  ", "zz"])
+    content = Tokenizer(made.to_str().encode(), b"{}", LENGTH).files("typography")["tokenizer.json"]
+    assert tokenizers.Tokenizer.from_buffer(content).get_vocab() == {"a": 0, "  ": 1, "b": 2, "zz": 3}
+
+
+def test_without_a_normalisation_the_files_are_those_of_the_tokenizer(files, tokenizer):
+    assert tokenizer.files("none") == tokenizer.files()
+    assert json.loads(tokenizer.files()["tokenizer_config.json"])["tokenizer_class"] == "BertTokenizer"
 
 
 @pytest.mark.parametrize("bad", [b"", b"{}", b"[]", b"\xff", b'{"model": null}'])

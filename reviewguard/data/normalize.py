@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 _ONE_STYLE: Final = str.maketrans(
     {
@@ -55,3 +55,36 @@ def none(text: str) -> str:
 
 
 NORMALIZERS: Final[dict[str, Callable[[str], str]]] = {"typography": typography, "study": study, "none": none}
+
+
+# What `str.split` splits at, and what `\w` matches. Other engines have sets of their own under the short names.
+_SPACE: Final = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_WORD: Final = r"\p{L}\p{N}_"
+
+
+def portable(name: str) -> list[dict[str, Any]]:
+    """A normalisation as steps of a Hugging Face tokenizer, for runtimes that know nothing of ours; none for "none".
+
+    The patterns mean the same to Oniguruma (tokenizers) and to JavaScript (transformers.js). Only `study` differs, in one
+    letter: a capital sigma that ends a word is lower-cased to another form by tokenizers.
+
+    Args:
+        name: A key of `NORMALIZERS`.
+
+    Returns:
+        Entries for the `normalizer` of a tokenizer.json, in order.
+    """
+    trimmed = {"type": "Strip", "strip_left": True, "strip_right": True}
+    if name == "typography":
+        styles: dict[str, str] = {}
+        for character, style in _ONE_STYLE.items():
+            styles[style or ""] = styles.get(style or "", "") + chr(character)
+        one_style = [_replace(f"[{characters}]", style) for style, characters in styles.items()]
+        return [*one_style, _replace(f"[{_SPACE}]+", " "), trimmed, _replace(" (?=[,.!?;:])", "")]
+    if name == "study":
+        return [{"type": "Lowercase"}, _replace(f"[^{_WORD}]+", " "), trimmed]
+    return []
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}

@@ -49,6 +49,8 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
         kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))}
         kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
         kept["README.md"] = fitted.read("README.md") + b"\n" + report.to_markdown().encode()
+        # Other runtimes know nothing of the model's normalisation: their tokenizer brings it along.
+        kept |= fitted.tokenizer.files(fitted.manifest.normalization)
         written = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
         write_bundle(folder, fitted.manifest, {**kept, **written})
     return report

@@ -1,0 +1,148 @@
+// Loads a model that reviewguard exported, and scores what is typed. Everything runs here; no text is sent anywhere.
+//   ?model=URL   the folder of the export, on this server (./model/)
+//   ?dtype=q8    onnx/model_quantized.onnx instead of onnx/model.onnx
+import { Tokenizer } from "./vendor/tokenizers.min.mjs";
+import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
+
+const GRAPHS = { fp32: "onnx/model.onnx", q8: "onnx/model_quantized.onnx" };
+const PAUSE_MS = 200; // of typing, before a text is scored
+const MAX_CHARS = 100_000; // as in reviewguard
+
+ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
+ort.env.wasm.proxy = true; // in a worker, so that typing stays smooth
+
+const [box, loading, progress, step, error, answer, verdict, classes, cut] = [
+  "review", "loading", "progress", "step", "error", "answer", "verdict", "classes", "cut",
+].map((id) => document.getElementById(id));
+
+class Classifier {
+  static async load(folder, dtype) {
+    if (!Object.hasOwn(GRAPHS, dtype)) throw new Error(`dtype is ${dtype}; use ${Object.keys(GRAPHS).join(" or ")}`);
+    const json = async (name) => (await get(new URL(name, folder))).json();
+    const [config, tokenizer, settings] = await Promise.all(["config.json", "tokenizer.json", "tokenizer_config.json"].map(json));
+    const graph = await download(new URL(GRAPHS[dtype], folder));
+    step.textContent = "Starting the model";
+    return new Classifier(config, tokenizer, settings, await ort.InferenceSession.create(graph));
+  }
+
+  constructor(config, tokenizer, settings, session) {
+    this.labels = Object.keys(config.id2label).map((_, index) => config.id2label[index]);
+    this.longest = tokenizer.truncation.max_length;
+    this.session = session;
+    // As in reviewguard, a literal [SEP] in a review is read as the characters that it is written with.
+    const { vocab } = tokenizer.model;
+    const words = Array.isArray(vocab) ? new Set(vocab.map(([word]) => word)) : { has: (word) => Object.hasOwn(vocab, word) };
+    const added = tokenizer.added_tokens.filter((token) => !(token.special && words.has(token.content)));
+    this.tokenizer = new Tokenizer({ ...tokenizer, added_tokens: added }, settings);
+    const [ids, bare] = [true, false].map((add_special_tokens) => this.tokenizer.encode("a", { add_special_tokens }).ids);
+    this.closing = ids.length - ids.indexOf(bare[0]) - bare.length; // special tokens behind a text
+  }
+
+  /** Token ids, cut as reviewguard cuts: the end of the text goes, the special tokens behind it stay. */
+  encode(text) {
+    const { ids } = this.tokenizer.encode(text.slice(0, MAX_CHARS));
+    if (!ids.length) ids.push(0); // no special tokens and no text: the model needs something to read
+    const truncated = ids.length > this.longest;
+    if (truncated) ids.splice(this.longest - this.closing, ids.length - this.longest);
+    return { ids, truncated };
+  }
+
+  async score(text) {
+    const { ids, truncated } = this.encode(text);
+    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, ids.length]);
+    const { logits } = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) });
+    const top = Math.max(...logits.data);
+    const powers = Array.from(logits.data, (logit) => Math.exp(logit - top));
+    const sum = powers.reduce((total, power) => total + power);
+    return { probabilities: powers.map((power) => power / sum), truncated };
+  }
+}
+
+async function get(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} answers ${response.status} ${response.statusText}`);
+  return response;
+}
+
+/** The bytes behind a URL, with a bar that says how far it is. */
+async function download(url) {
+  const response = await get(url);
+  const total = Number(response.headers.get("content-length"));
+  const chunks = [];
+  let got = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    chunks.push(value);
+    got += value.length;
+    if (total) progress.value = Math.min(got / total, 1);
+    step.textContent = `Loading the model: ${Math.round(got / 2 ** 20)} MB${total ? ` of ${Math.round(total / 2 ** 20)}` : ""}`;
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+function show({ probabilities, truncated }) {
+  const best = probabilities.indexOf(Math.max(...probabilities));
+  verdict.textContent = `${model.labels[best]}: ${percent(probabilities[best])}`;
+  classes.replaceChildren(...probabilities.map((probability, index) => row(model.labels[index], probability)));
+  cut.textContent = `The model reads the first ${model.longest} tokens; this review is longer.`;
+  cut.hidden = !truncated;
+}
+
+function row(label, probability) {
+  const [line, term, bar, figure] = ["div", "dt", "dd", "dd"].map((name) => document.createElement(name));
+  const meter = Object.assign(document.createElement("meter"), { value: probability, ariaLabel: label });
+  term.textContent = label;
+  figure.textContent = percent(probability);
+  bar.append(meter);
+  line.append(term, bar, figure);
+  return line;
+}
+
+const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
+
+function fail(problem) {
+  model = undefined;
+  loading.hidden = answer.hidden = true;
+  error.textContent = `The model cannot be used. ${problem.message}`;
+  error.hidden = false;
+}
+
+let model, timer;
+let scored = ""; // the text that the answer is about
+let working = false;
+
+/** Score the newest text, and again whatever has been typed meanwhile. */
+async function refresh() {
+  if (working || !model) return;
+  working = true;
+  try {
+    while (scored !== box.value) {
+      const text = box.value;
+      if (text.trim()) show(await model.score(text));
+      answer.hidden = !text.trim();
+      scored = text;
+    }
+    answer.ariaBusy = "false";
+  } catch (problem) {
+    fail(problem);
+  } finally {
+    working = false;
+  }
+}
+
+box.addEventListener("input", () => {
+  answer.ariaBusy = "true";
+  clearTimeout(timer);
+  timer = setTimeout(refresh, PAUSE_MS);
+});
+
+const options = new URLSearchParams(location.search);
+try {
+  const folder = new URL(`${options.get("model") ?? "./model"}/`.replace(/\/+$/, "/"), location.href);
+  model = await Classifier.load(folder, options.get("dtype") ?? "fp32");
+  loading.hidden = true;
+  await refresh();
+} catch (problem) {
+  fail(problem);
+}
