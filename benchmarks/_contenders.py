@@ -1,0 +1,142 @@
+"""Ways to classify texts on a CPU: what benchmarks/cpu_inference.py measures, each in a process of its own.
+
+    python benchmarks/_contenders.py '{"contender": "ours, onnxruntime int8", ...}'
+
+The last line of output is a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Predict = Callable[[list[str]], list[str]]
+#: Texts that are predicted one by one, and those that a contender may warm up on.
+SINGLE, WARM = 100, 16
+
+
+def ours(spec: dict[str, Any], **how: Any) -> Predict:
+    """This project: from torch, or from an export."""
+    from reviewguard import Classifier
+
+    classifier = Classifier.from_pretrained(spec["export"] if how else spec["saved"], **how)
+    return lambda texts: classifier.predict(texts).tolist()
+
+
+def pipeline(spec: dict[str, Any]) -> Predict:
+    """What the documentation of transformers shows first; of its batch sizes, the best here."""
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(spec["huggingface"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(spec["huggingface"])
+    classify = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+
+    def predict(texts: list[str], batch_size: int = 0) -> list[str]:
+        found = classify(texts, batch_size=batch_size or best, truncation=True, max_length=spec["max_length"])
+        return [answer["label"] for answer in found]
+
+    best = 1
+    sample = spec["calibrate"]
+    if len(sample) > 1:
+        best = min((1, 8, 32), key=lambda size: seconds(lambda: predict(sample, size)))
+    return predict
+
+
+def sentence_transformers(spec: dict[str, Any], backend: str = "torch") -> Predict:
+    """Sentence vectors under scikit-learn's logistic regression."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(spec["encoder"], backend=backend, device="cpu")
+    encoder.max_seq_length = spec["max_length"]
+    head = _head(encoder.encode, spec)
+    return lambda texts: head.predict(encoder.encode(texts, show_progress_bar=False)).tolist()
+
+
+def setfit(spec: dict[str, Any]) -> Predict:
+    """SetFit's model: the same two parts, behind its own predict."""
+    from sentence_transformers import SentenceTransformer
+    from setfit import SetFitModel
+
+    body = SentenceTransformer(spec["encoder"], device="cpu")
+    body.max_seq_length = spec["max_length"]
+    model = SetFitModel(model_body=body, model_head=_head(body.encode, spec), labels=["fake", "real"])
+    return lambda texts: list(model.predict(texts))
+
+
+def fastembed(spec: dict[str, Any]) -> Predict:
+    """Sentence vectors by onnxruntime; it fetches its models from the Hub."""
+    from fastembed import TextEmbedding
+
+    encoder = TextEmbedding("sentence-transformers/all-MiniLM-L6-v2")
+    head = _head(lambda texts: np.stack(list(encoder.embed(texts))), spec)
+    return lambda texts: head.predict(np.stack(list(encoder.embed(texts)))).tolist()
+
+
+CONTENDERS: dict[str, Callable[[dict[str, Any]], Predict]] = {
+    "transformers pipeline": pipeline,
+    "sentence-transformers, torch": sentence_transformers,
+    "sentence-transformers, onnx": lambda spec: sentence_transformers(spec, "onnx"),
+    "sentence-transformers, openvino": lambda spec: sentence_transformers(spec, "openvino"),
+    "SetFit": setfit,
+    "fastembed": fastembed,
+    "ours, torch": ours,
+    "ours, onnxruntime fp32": lambda spec: ours(spec, runtime="onnxruntime", precision="fp32"),
+    "ours, onnxruntime int8": lambda spec: ours(spec, runtime="onnxruntime", precision="int8"),
+    "ours, openvino fp32": lambda spec: ours(spec, runtime="openvino", precision="fp32"),
+    "ours, openvino bf16": lambda spec: ours(spec, runtime="openvino", precision="bf16"),
+}
+
+
+def _head(encode: Callable[[list[str]], Any], spec: dict[str, Any]) -> Any:
+    """A logistic regression that somebody might have fitted: what it says does not matter here, only what it costs."""
+    from sklearn.linear_model import LogisticRegression
+
+    texts = spec["calibrate"] or ["a", "b"]
+    return LogisticRegression().fit(encode(texts), ["fake", "real"] * (len(texts) // 2))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def peak_memory_mib() -> float:
+    """Of this process since it began; what getrusage says would include its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    """Load, answer once, then as fast as it goes."""
+    spec = json.loads(sys.argv[1])
+    texts = json.loads(Path(spec["texts"]).read_text(encoding="utf-8"))[: spec["count"]]
+    spec["calibrate"] = [] if spec["cold"] else texts[:WARM]
+    predict = CONTENDERS[spec["contender"]](spec)
+    predict(texts[:1])
+    if spec["cold"]:
+        print(json.dumps({"outcome": "measured", "cold_start_seconds": time.time() - spec["started"]}))
+        return
+    predict(texts[:WARM])
+    single = [seconds(lambda text=text: predict([text])) for text in texts[:SINGLE]]
+    labels: list[str] = []
+    elapsed = seconds(lambda: labels.extend(predict(texts)))
+    result = {
+        "outcome": "measured",
+        "reviews_per_second": len(texts) / elapsed,
+        "single_milliseconds": {"p50": 1000 * float(np.percentile(single, 50)), "p99": 1000 * float(np.percentile(single, 99))},
+        "peak_memory_mib": peak_memory_mib(),
+        "labels": labels,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Reviews per second on a CPU, of this project beside others, and write docs/results/cpu-inference.
+
+    python benchmarks/cpu_inference.py [--sizes minilm stella] [--reviews 1000] [--only NAME ...]
+
+Needs `pip install sentence-transformers setfit fastembed matplotlib` besides the project's own packages; what is not installed, or
+cannot run, is listed with its reason. The reviews are validation rows of ../shared/data/reviews_gpt2.csv, else the sample. MiniLM is
+the real one; Stella has its real architecture and size with random weights, which decide nothing but labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import onnxruntime
+import torch
+from _contenders import CONTENDERS
+from _qlora import SIZES
+from _results import RESULTS, ROOT, SHARED, describe, machine, run_apart, write
+from onnx import TensorProto, helper, numpy_helper
+
+from reviewguard import Classifier, Limits
+from reviewguard.config import EncoderConfig
+from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.nn.sources import locate
+from reviewguard.runtime.cores import available_cores
+from reviewguard.tokens import Tokenizer
+
+PRESETS = {"minilm": "minilm-logreg", "stella": "stella-logreg"}
+MAX_LENGTH = 256
+#: Products of this size keep any CPU busy, and fit its cache.
+PRODUCT = 1024
+
+
+def reviews(count: int) -> tuple[list[str], str]:
+    """Texts to predict, and where they come from."""
+    source = SHARED / "reviews_gpt2.csv"
+    if not source.is_file():
+        source = ROOT / "examples" / "sample_reviews.csv"
+    with open(source, encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file) if row.get("split", "validation") == "validation"]
+    # The rows of the file are in no random order.
+    drawn = np.random.default_rng(0).permutation(len(texts))[:count]
+    return [NORMALIZERS["typography"](texts[row]) for row in drawn], source.name
+
+
+def prepare(size: str, work: Path, texts: list[str]) -> dict[str, str]:
+    """Folders that the contenders load: an encoder, a model for transformers' pipeline, ours saved and exported."""
+    import transformers
+
+    encoder = work / "encoder"
+    if size == "minilm":
+        preset = Classifier(PRESETS[size])._recipe().encoder
+        encoder = locate(preset)
+        settings: dict[str, Any] = {}
+    else:
+        torch.manual_seed(0)
+        known = dict(SIZES["stella-qlora"])
+        config = transformers.AutoConfig.for_model(known.pop("model_type"), **known)
+        transformers.AutoModel.from_config(config).save_pretrained(encoder)
+        tokenizer = locate(EncoderConfig(**_minilm()))
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (encoder / name).write_bytes((tokenizer / name).read_bytes())
+        settings = {"encoder__repo": str(encoder), "encoder__revision": "", "encoder__dense": "", "encoder__weights_sha256": ""}
+    few = texts[:32]
+    labels = ["fake", "real"] * (len(few) // 2)
+    classifier = Classifier(PRESETS[size], encoder__max_length=MAX_LENGTH, **settings).fit(few, labels)
+    classifier.save(work / "saved")
+    loose = Limits(texts=1, flips=1, f1=1)
+    report = classifier.export(work / "export", (few, labels), int8=True, limits=loose)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    model.save_pretrained(work / "huggingface")
+    transformers.AutoTokenizer.from_pretrained(encoder).save_pretrained(work / "huggingface")
+    print(report.to_text())
+    folders = {"encoder": encoder, "saved": work / "saved", "export": work / "export", "huggingface": work / "huggingface"}
+    return {name: str(folder) for name, folder in folders.items()}
+
+
+def _minilm() -> dict[str, Any]:
+    encoder = Classifier("minilm-logreg")._recipe().encoder
+    return {"repo": encoder.repo, "revision": encoder.revision, "weights_sha256": encoder.weights_sha256}
+
+
+def measure(size: str, only: list[str], texts: list[str], work: Path) -> dict[str, Any]:
+    """Every contender at one size."""
+    folders = prepare(size, work, texts)
+    listed = work / "texts.json"
+    listed.write_text(json.dumps(texts), encoding="utf-8")
+    spec = {**folders, "texts": str(listed), "count": len(texts), "max_length": MAX_LENGTH}
+    found = {}
+    for name in only or CONTENDERS:
+        cold = run_apart("_contenders.py", {**spec, "contender": name, "cold": True, "started": time.time()}, 600)
+        warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False}, 3600)
+        found[name] = {**cold, **warm, "disk_mib": disk_mib(name, folders)}
+        speed = found[name].get("reviews_per_second")
+        print(f"{size}: {name}: {f'{speed:.1f} reviews/s' if speed else found[name].get('error', '')[-300:]}", flush=True)
+    reference = found.get("ours, torch", {}).get("labels")
+    for name, result in found.items():
+        labels = result.pop("labels", None)
+        if reference and labels and name.startswith("ours"):
+            result["agreement"] = float(np.mean(np.array(labels) == np.array(reference)))
+    return found
+
+
+def disk_mib(contender: str, folders: dict[str, str]) -> float:
+    """Of the files that a contender loads its weights from."""
+    if contender.startswith("ours") and "torch" not in contender:
+        graph = "model_quantized.onnx" if "int8" in contender else "model.onnx"
+        files = list((Path(folders["export"]) / "onnx").glob(f"{graph}*"))
+    else:
+        files = list(Path(folders["encoder"]).glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files) / 2**20
+
+
+def limits(threads: int) -> dict[str, float]:
+    """What the machine's matrix products reach, in 1e9 multiply-adds a second times two, by type."""
+    rates = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(PRODUCT, PRODUCT, dtype=dtype) for _ in range(2))
+        rates[name] = _rate(lambda a=a, b=b: a @ b)
+    weights = np.random.default_rng(0).integers(0, 256, (PRODUCT, PRODUCT)).astype(np.uint8)
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    shape = [PRODUCT, PRODUCT]
+    x, y = (helper.make_tensor_value_info(n, t, shape) for n, t in (("x", TensorProto.UINT8), ("y", TensorProto.INT32)))
+    graph = helper.make_graph([node], "g", [x], [y], [numpy_helper.from_array(weights, "w")])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    rates["int8"] = _rate(lambda: session.run(None, {"x": weights}))
+    return rates
+
+
+def _rate(work: Any) -> float:
+    work()
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return float(2 * PRODUCT**3 / np.median(times) / 1e9)
+
+
+def operations(size: str, texts: list[str], saved: Path) -> tuple[float, float]:
+    """Mean tokens of a review, and operations that its linear layers take, in 1e9."""
+    tokenizer = Tokenizer((saved / "tokenizer.json").read_bytes(), (saved / "tokenizer_config.json").read_bytes(), MAX_LENGTH)
+    tokens = float(np.mean([len(item.ids) for item in tokenizer.encode(texts)]))
+    parameters = {"minilm": 6 * 12 * 384**2, "stella": 24 * (4 + 3 * 4) * 1024**2}[size]
+    return tokens, 2 * parameters * tokens / 1e9
+
+
+def main() -> None:
+    """Prepare, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=list(PRESETS), default=list(PRESETS))
+    parser.add_argument("--reviews", type=int, default=1000, help="at MiniLM's size; a tenth of them at Stella's")
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=[], metavar="NAME")
+    arguments = parser.parse_args()
+    texts, source = reviews(arguments.reviews)
+    rates = limits(available_cores())
+    sizes = {}
+    for size in arguments.sizes:
+        own = texts if size == "minilm" else texts[: max(len(texts) // 10, 2)]
+        with tempfile.TemporaryDirectory() as scratch:
+            found = measure(size, arguments.only, own, Path(scratch))
+            tokens, cost = operations(size, own, Path(scratch) / "saved")
+        sizes[size] = {"reviews": len(own), "tokens": tokens, "gigaoperations": cost, "contenders": found}
+    about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
+    write(
+        "cpu-inference", {"machine": about, "source": source, "limits": rates, "sizes": sizes}, page(sizes, rates, source, about)
+    )
+    draw(sizes)
+
+
+def page(sizes: dict[str, Any], rates: dict[str, float], source: str, about: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    parts = [
+        "# Prediction on a CPU",
+        f"Reviews of `{source}`, at most {MAX_LENGTH} tokens of each, all contenders on the same ones, one after the other. Cold start "
+        "is from the start of the process to the first answer. At Stella's size the weights are random, so labels mean nothing there.",
+        "![Reviews per second](cpu-inference.png)",
+        f"Matrix products of {PRODUCT} x {PRODUCT} reach "
+        + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
+        + " on this machine; the share is that of the linear layers at a contender's speed in the product's own type.",
+    ]
+    for size, of in sizes.items():
+        base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
+        rows = [
+            "| contender | reviews/s | tokens/s | against the pipeline | share of the machine | p50, p99 of one (ms) | cold start (s) | "
+            "peak memory (MiB) | weights (MiB) | labels as torch |",
+            "| --- " * 10 + "|",
+        ]
+        for name, result in of["contenders"].items():
+            speed = result.get("reviews_per_second")
+            if speed is None:
+                reason = result.get("error", result["outcome"]).strip().splitlines()[-1]
+                rows.append(f"| {name} | did not run: {reason[:160]} |" + " |" * 8)
+                continue
+            kind = next((kind for kind in ("int8", "bf16") if kind in name), "fp32")
+            single = result["single_milliseconds"]
+            agreement = f"{100 * result['agreement']:.2f} %" if "agreement" in result else ""
+            rows.append(
+                f"| {name} | {speed:.1f} | {speed * of['tokens']:.0f} | {f'{speed / base:.2f}x' if base else ''} | "
+                f"{100 * speed * of['gigaoperations'] / rates[kind]:.0f} % of {kind} | {single['p50']:.1f}, {single['p99']:.1f} | "
+                f"{result.get('cold_start_seconds', float('nan')):.2f} | {result['peak_memory_mib']:.0f} | {result['disk_mib']:.0f} | "
+                f"{agreement} |"
+            )
+        parts += [f"## {size}", f"{of['reviews']} reviews of {of['tokens']:.0f} tokens on average.", "\n".join(rows)]
+    made = "Made by `python benchmarks/cpu_inference.py`; figures in [cpu-inference.json](cpu-inference.json)."
+    return "\n\n".join([*parts, describe(about), made]) + "\n"
+
+
+def draw(sizes: dict[str, Any]) -> None:
+    """Reviews per second as bars."""
+    figure, axes = plt.subplots(1, len(sizes), figsize=(6 * len(sizes), 4), squeeze=False, layout="constrained")
+    for axis, (size, of) in zip(axes[0], sizes.items(), strict=True):
+        speeds = {name: r["reviews_per_second"] for name, r in of["contenders"].items() if "reviews_per_second" in r}
+        names = sorted(speeds, key=lambda name: speeds[name])
+        colours = ["tab:blue" if name.startswith("ours") else "lightgrey" for name in names]
+        bars = axis.barh(names, [speeds[name] for name in names], color=colours)
+        axis.bar_label(bars, fmt="%.0f", padding=3)
+        axis.set(title=size, xlabel="reviews per second")
+    figure.savefig(RESULTS / "cpu-inference.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
