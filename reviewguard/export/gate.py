@@ -25,7 +25,9 @@ Precision: TypeAlias = Literal["fp32", "int8"]
 #: Rows and length of the batches of random tokens; None stands for all the tokens that the model reads.
 _SHAPES: Final = ((1, 1), (1, 7), (2, 16), (3, 33), (5, 64), (8, 21), (1, None), (2, None))
 #: Texts that are scored alone and in company, the batches of company, and the other texts in each.
-_WATCHED, _COMPANIES, _OTHERS = 4, 50, 4
+_WATCHED, _COMPANIES, _OTHERS = 2, 50, 4
+#: Words of the texts that are made up where none are given.
+_WORDS: Final = 32
 #: Texts named in a report.
 _NAMED: Final = 5
 _SHOWN: Final = 80
@@ -132,10 +134,10 @@ def _in_company(scorer: OnnxScorer, fitted: Fitted, encoded: Sequence[Encoded]) 
     """The largest change of a probability, of a few texts alone and each in many batches."""
     rng, pad = np.random.default_rng(0), fitted.tokenizer.pad
     if not encoded:
-        encoded = fitted.tokenizer.encode([f"{'so ' * int(n)}good" for n in rng.integers(0, fitted.manifest.max_length, 50)])
+        encoded = fitted.tokenizer.encode([f"{'so ' * int(words)}good" for words in rng.integers(0, _WORDS, size=50)])
     by_length = sorted(encoded, key=lambda item: len(item.ids))
-    # From the shortest to the longest: a short text has the most padding to be disturbed by.
-    watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) - 1, _WATCHED)]
+    # The shorter a text, the more padding there is to disturb it.
+    watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) // 2, _WATCHED)]
     alone = softmax(np.concatenate([scorer.logits(pad([item])) for item in watched]))
     worst = 0.0
     for _ in range(_COMPANIES):
