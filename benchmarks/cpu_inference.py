@@ -27,7 +27,6 @@ from _results import RESULTS, ROOT, SHARED, describe, machine, run_apart, write
 from onnx import TensorProto, helper, numpy_helper
 
 from reviewguard import Classifier, Limits
-from reviewguard.config import EncoderConfig
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.nn.sources import locate
 from reviewguard.runtime.cores import available_cores
@@ -55,19 +54,18 @@ def prepare(size: str, work: Path, texts: list[str]) -> dict[str, str]:
     """Folders that the contenders load: an encoder, a model for transformers' pipeline, ours saved and exported."""
     import transformers
 
-    encoder = work / "encoder"
+    minilm = locate(Classifier(PRESETS["minilm"])._recipe().encoder)
+    settings: dict[str, Any] = {}
     if size == "minilm":
-        preset = Classifier(PRESETS[size])._recipe().encoder
-        encoder = locate(preset)
-        settings: dict[str, Any] = {}
+        encoder = minilm
     else:
+        encoder = work / "encoder"
         torch.manual_seed(0)
         known = dict(SIZES["stella-qlora"])
         config = transformers.AutoConfig.for_model(known.pop("model_type"), **known)
         transformers.AutoModel.from_config(config).save_pretrained(encoder)
-        tokenizer = locate(EncoderConfig(**_minilm()))
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            (encoder / name).write_bytes((tokenizer / name).read_bytes())
+            (encoder / name).write_bytes((minilm / name).read_bytes())
         settings = {"encoder__repo": str(encoder), "encoder__revision": "", "encoder__dense": "", "encoder__weights_sha256": ""}
     few = texts[:32]
     labels = ["fake", "real"] * (len(few) // 2)
@@ -81,11 +79,6 @@ def prepare(size: str, work: Path, texts: list[str]) -> dict[str, str]:
     print(report.to_text())
     folders = {"encoder": encoder, "saved": work / "saved", "export": work / "export", "huggingface": work / "huggingface"}
     return {name: str(folder) for name, folder in folders.items()}
-
-
-def _minilm() -> dict[str, Any]:
-    encoder = Classifier("minilm-logreg")._recipe().encoder
-    return {"repo": encoder.repo, "revision": encoder.revision, "weights_sha256": encoder.weights_sha256}
 
 
 def measure(size: str, only: list[str], texts: list[str], work: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -111,7 +110,7 @@ def compute(
 
 def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], progress: str = "") -> Floats:
     """Logits of tokenised texts, float32 (texts, classes), by the batch size and the workers of a scorer."""
-    if sum(1 for _ in islice(batches(encoded, scorer.token_budget), 2)) == 1:
+    if len(encoded) == 1 or len(encoded) * max(len(item.ids) for item in encoded) <= scorer.token_budget:
         return scorer.logits(tokenizer.pad(encoded), alone=True)
     return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+from manifests import PLAIN
+
 from reviewguard import Classifier
-from reviewguard.bundle import FORMAT_VERSION, Manifest
 from reviewguard.fitted import Fitted
 from reviewguard.nn.model import TextModel
 from reviewguard.tokens import Tokenizer
@@ -15,18 +17,7 @@ TOKENIZER = b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0
 
 def as_fitted(model: TextModel) -> Fitted:
     """A bare model in the form that exports start from."""
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        reviewguard_version="0",
-        classes=["a", "b"],
-        positive="a",
-        normalization="none",
-        max_length=64,
-        head="linear",
-        recipe={},
-        training=None,
-        data_sha256="",
-    )
+    manifest = msgspec.structs.replace(PLAIN, classes=["a", "b"], positive="a", normalization="none", max_length=64)
     return Fitted(manifest, Tokenizer(TOKENIZER, b"{}", 64), model, {})
 
 

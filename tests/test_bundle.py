@@ -6,23 +6,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from manifests import PLAIN
 
-from reviewguard.bundle import FORMAT_VERSION, MANIFEST, Manifest, is_bundle, open_bundle, write_bundle
+from reviewguard.bundle import FORMAT_VERSION, MANIFEST, is_bundle, open_bundle, write_bundle
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 from reviewguard.files import sha256
 
-PLAIN = Manifest(
-    format_version=FORMAT_VERSION,
-    reviewguard_version="0.1.0",
-    classes=["fake", "real"],
-    positive="fake",
-    normalization="typography",
-    max_length=32,
-    head="linear",
-    recipe={"backend": "logreg"},
-    training=None,
-    data_sha256="0" * 64,
-)
 FILES = {"config.json": b"{}", "head.safetensors": bytes(range(256)), "encoder/model.safetensors": b"weights", "empty": b""}
 
 

@@ -15,12 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from manifests import PLAIN
 
 from reviewguard import Classifier
 from reviewguard.backends._features import FeatureStore
-from reviewguard.bundle import FORMAT_VERSION, Manifest, open_bundle, write_bundle
+from reviewguard.bundle import open_bundle, write_bundle
 from reviewguard.data.reviews import read
 from reviewguard.streaming import predict_file
 
@@ -85,18 +87,7 @@ def task(trial):
 
 
 def test_killed_while_saving(tmp_path: Path) -> None:
-    first = Manifest(
-        format_version=FORMAT_VERSION,
-        reviewguard_version="0",
-        classes=["a", "b"],
-        positive="a",
-        normalization="none",
-        max_length=1,
-        head="linear",
-        recipe={},
-        training=None,
-        data_sha256="",
-    )
+    first = msgspec.structs.replace(PLAIN, max_length=1)
     write_bundle(tmp_path / "model", first, {})
     lines = kill_twenty_times(SAVE, tmp_path, longest=0.4)
     last = max(map(int, lines))

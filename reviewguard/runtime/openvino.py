@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 
 from reviewguard.errors import BundleError
+from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch
 
@@ -21,55 +20,31 @@ def computes_in_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-class OpenVinoScorer:
-    """Logits on the CPU, by OpenVINO."""
+class OpenVinoScorer(CpuScorer):
+    """Logits on the CPU, by OpenVINO; in bf16 if that is the precision."""
 
-    token_budget = 512
-
-    def __init__(self, path: Path, classes: Sequence[str], threads: int, precision: str) -> None:
-        """Take a graph; it is compiled when it is first needed.
-
-        Args:
-            path: The ONNX file, already verified against its manifest.
-            classes: The labels, to check the graph's output width against.
-            threads: Cores to keep busy.
-            precision: "fp32" or "bf16", of products.
-        """
-        self._made_of = path, classes, threads, precision
-        self.workers = threads
-        self.name = f"openvino in {precision}, threads: {threads}"
-        self._local = threading.local()
-
-    def __reduce__(self) -> tuple[type[OpenVinoScorer], tuple[Path, Sequence[str], int, str]]:
-        # A compiled model cannot be copied to another process; its file can be read there.
-        return type(self), self._made_of
+    engine = "openvino"
 
     @cached_property
-    def _of_many(self) -> Any:
-        return self._compile(streams=self.workers)
+    def _requests(self) -> threading.local:
+        return threading.local()
 
-    @cached_property
-    def _of_one(self) -> Any:
-        return self._compile(streams=1) if self.workers > 1 else self._of_many
-
-    def _compile(self, streams: int) -> Any:
-        path, classes, threads, precision = self._made_of
+    def _load(self, side_by_side: int) -> Any:
         hints = {
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "NUM_STREAMS": side_by_side,
+            "INFERENCE_NUM_THREADS": self.workers,
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.precision],
         }
         try:
-            compiled = openvino.Core().compile_model(path, "CPU", hints)
+            compiled = openvino.Core().compile_model(self.path, "CPU", hints)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot load {path}: {error}") from error
-        inputs = {item.any_name for item in compiled.inputs}
-        widths = [item.partial_shape[-1].to_string() for item in compiled.outputs]
-        if inputs != {"input_ids", "attention_mask"} or widths != [str(len(classes))]:
-            raise BundleError(
-                f"{path} maps {sorted(inputs)} to outputs of width {widths}; expected input_ids and attention_mask to logits of "
-                f"width {len(classes)}"
-            )
+            raise BundleError(f"OpenVINO cannot load {self.path}: {error}") from error
+        widths = [item.partial_shape[-1] for item in compiled.outputs]
+        outputs = [
+            (item.any_name, width.get_length() if width.is_static else None)
+            for item, width in zip(compiled.outputs, widths, strict=True)
+        ]
+        self._require_fit({item.any_name for item in compiled.inputs}, outputs)
         return compiled
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
@@ -80,9 +55,9 @@ class OpenVinoScorer:
         """
         name, compiled = ("one", self._of_one) if alone else ("many", self._of_many)
         # A request serves one thread at a time.
-        request = getattr(self._local, name, None)
+        request = getattr(self._requests, name, None)
         if request is None:
             request = compiled.create_infer_request()
-            setattr(self._local, name, request)
+            setattr(self._requests, name, request)
         request.infer(dict(batch))
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)

@@ -1,0 +1,63 @@
+"""What the engines have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from reviewguard.errors import BundleError
+
+
+class CpuScorer(ABC):
+    """A graph on the CPU.
+
+    Many batches are computed fastest by one thread each, side by side; a single one by all threads together. A session of an
+    engine is made for one or the other, and only what is used is loaded.
+    """
+
+    engine: ClassVar[str]
+    # Small batches keep a layer's activations in the cache of a core.
+    token_budget = 512
+
+    def __init__(self, path: Path, classes: Sequence[str], threads: int, precision: str = "fp32") -> None:
+        """Take a graph; it is loaded when it is first needed, so that a process may still fork.
+
+        Args:
+            path: The ONNX file, already verified against its manifest.
+            classes: The labels, to check the graph's output width against.
+            threads: Cores to keep busy.
+            precision: Of the products.
+        """
+        self.path, self.classes, self.workers, self.precision = path, classes, threads, precision
+        self.name = f"{self.engine} in {precision}, threads: {threads}"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str], int, str]]:
+        # A session cannot be copied to another process; its file can be read there.
+        return type(self), (self.path, self.classes, self.workers, self.precision)
+
+    @cached_property
+    def _of_many(self) -> Any:
+        return self._load(side_by_side=self.workers)
+
+    @cached_property
+    def _of_one(self) -> Any:
+        return self._load(side_by_side=1) if self.workers > 1 else self._of_many
+
+    @abstractmethod
+    def _load(self, side_by_side: int) -> Any:
+        """Make a session for so many batches at once, which share the threads.
+
+        Raises:
+            BundleError: If the graph cannot be loaded, or `_require_fit` says so.
+        """
+
+    def _require_fit(self, inputs: set[str], outputs: list[tuple[str, Any]]) -> None:
+        """See that a loaded graph has the inputs, and the outputs with their width, that a classifier has."""
+        if inputs != {"input_ids", "attention_mask"} or outputs != [("logits", len(self.classes))]:
+            raise BundleError(
+                f"{self.path} maps {sorted(inputs)} to {outputs}; expected input_ids and attention_mask to logits of width "
+                f"{len(self.classes)}"
+            )
