@@ -32,11 +32,12 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/twine check --strict build/dist/*
 
-# Needs the review data beside the project, and the better part of an hour on two cores.
+# Needs the review data beside the project, and most of a day on two cores; benchmarks/gpu_qlora.py needs a GPU and is run by itself.
 results: wheel
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
 	$(BIN)/python benchmarks/true_size_cpu.py
+	$(BIN)/python benchmarks/fine_tuning.py
 
 # The libraries of examples/browser.
 page: $(NODE_MODULES)

@@ -27,7 +27,7 @@ from reviewguard.backends import finetune
 from reviewguard.config import decode, load_preset, merge
 from reviewguard.nn import memory
 from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.device import compute_dtype
+from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.loop import fine_tune
 from reviewguard.nn.rows import Order, Rows
 from reviewguard.tokens import Batch, Encoded, Tokenizer
@@ -35,7 +35,7 @@ from reviewguard.tokens import Batch, Encoded, Tokenizer
 GIB = 2**30
 SEED = 0
 # What a card of 6 GB has besides what torch hands out: the context of CUDA and its libraries.
-CONTEXT = GIB // 2
+CONTEXT = 780 * 2**20
 # As in the published configurations of NovaSearch/stella_en_400M_v5 (in transformers' terms) and google/flan-t5-large.
 SIZES: dict[str, dict[str, Any]] = {
     "stella-qlora": {
@@ -90,7 +90,8 @@ def prepare(
     parameters = {}
     for preset in presets:
         torch.manual_seed(SEED)
-        model = AutoModel.from_config(AutoConfig.for_model(**{**SIZES[preset], **(TINY[preset] if tiny else {})}))
+        with best_device():
+            model = AutoModel.from_config(AutoConfig.for_model(**{**SIZES[preset], **(TINY[preset] if tiny else {})}))
         if hasattr(model, "pooler"):
             model.pooler = None
         parameters[preset] = sum(parameter.numel() for parameter in model.parameters())

@@ -1,11 +1,12 @@
-"""Fine-tune MiniLM on real reviews, every weight and QLoRA, and write docs/results/fine-tuning.
+"""Fine-tune MiniLM on real reviews, every weight and by adapters, and write docs/results/fine-tuning.
 
-    python benchmarks/fine_tuning.py [--work build/fine-tuning] [--paired-rows 2000]
+    python benchmarks/fine_tuning.py [--work build/fine-tuning] [--jobs 1]
 
-Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. Each preset goes the whole way through the command line:
-trained, stopped by SIGTERM in the middle and resumed, evaluated, merged, exported, and the export predicts without torch. Then
-both presets are trained on the same smaller samples with three seeds, and compared row by row. Hours on two cores; whatever is
-finished is kept in the working folder, and a run that was cut short goes on from its checkpoint.
+Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. The arms are a full fine-tune, QLoRA, and the same adapters
+on an encoder that is not quantised, each with three seeds. The first seed goes the whole way through the command line: trained,
+stopped by SIGTERM in the middle and resumed, evaluated, merged, exported, and the export predicts without torch. Minutes on a GPU
+with several jobs side by side, most of a day on two cores; whatever is finished is kept in the working folder, and a run that was
+cut short goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _results import RESULTS, ROOT, SHARED, cell, describe, machine, write
-from sklearn.model_selection import train_test_split
 
-PRESETS = ("minilm-finetune", "minilm-qlora")
+#: How each is trained: a preset, and what is set beside it.
+ARMS = {"minilm-finetune": ("minilm-finetune",), "minilm-qlora": ("minilm-qlora",)}
+ARMS["minilm-lora"] = ("minilm-qlora", "--set", "adapter=lora")
+REFERENCE = "minilm-finetune"
 DATA = SHARED / "reviews_gpt2.csv"
 METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc")
 SEEDS = (42, 43, 44)
-#: Seconds after which a run is stopped once.
-INTERRUPT_AFTER = 400
-#: Validation rows that the paired runs choose their epoch by; all of them are scored at the end.
-EPOCH_ROWS = 1000
+#: Steps after which the runs of the first seed are stopped once: not at the end of an epoch.
+STOPPED_AT = 500
 TORCH_FREE = """
 import csv, json, sys
 from reviewguard import Classifier
@@ -52,22 +54,40 @@ def reviewguard(*arguments: object) -> dict[str, Any]:
     return result
 
 
-def train(work: Path, preset: str, seed: int, data: Path, interrupt: bool) -> dict[str, Any]:
+def train(work: Path, arm: str, seed: int) -> dict[str, Any]:
     """Train, or go on with what an earlier run of this script began; returns the training report."""
     report = work / "report.json"
     if not report.exists():
         work.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "reviewguard", "train", str(data), "--preset", preset, "--set", f"seed={seed}", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "reviewguard",
+            "train",
+            str(DATA),
+            "--preset",
+            *ARMS[arm],
+            "--set",
+            f"seed={seed}",
+            "--json",
+        ]
         command += ["--out", str(work / "model"), "--run-dir", str(work / "run"), "--resume-if-possible"]
-        if interrupt and not list((work / "run").glob("checkpoint-*")):
+        if seed == SEEDS[0] and not list((work / "run").glob("checkpoint-*")):
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            time.sleep(INTERRUPT_AFTER)
+            while process.poll() is None and reached(work / "run" / "metrics.jsonl") < STOPPED_AT:
+                time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
-            assert process.wait() in (0, 128 + signal.SIGTERM)
+            assert process.wait() == 128 + signal.SIGTERM
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         report.write_bytes(done.stdout)
     result: dict[str, Any] = json.loads(report.read_text())
     return result
+
+
+def reached(journal: Path) -> int:
+    """The last step that a run has logged."""
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
 
 
 def once(path: Path, *arguments: object) -> dict[str, Any]:
@@ -76,15 +96,6 @@ def once(path: Path, *arguments: object) -> dict[str, Any]:
         path.write_text(json.dumps(reviewguard(*arguments)))
     result: dict[str, Any] = json.loads(path.read_text())
     return result
-
-
-def sample(work: Path, rows: list[dict[str, str]], count: int, seed: int) -> Path:
-    """A file with some of the training rows, and some of the validation rows to choose the epoch by, both by label."""
-    kept = []
-    for split, size in (("train", count), ("validation", EPOCH_ROWS)):
-        of_split = [row for row in rows if row["split"] == split]
-        kept += train_test_split(of_split, train_size=size, stratify=[row["label"] for row in of_split], random_state=seed)[0]
-    return save_csv(work / f"sample-{count}-{seed}.csv", kept)
 
 
 def save_csv(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -103,71 +114,67 @@ def predictions(model: Path, validation: Path) -> list[str]:
     return labels
 
 
-def whole_way(work: Path, preset: str, validation: Path, truth: list[str]) -> dict[str, Any]:
+def way(work: Path, arm: str, seed: int, validation: Path, truth: list[str]) -> dict[str, Any]:
     """Train, resume, evaluate, merge, export, predict without torch."""
-    report = train(work, preset, SEEDS[0], DATA, interrupt=True)
+    work = work / f"{arm}-{seed}"
+    report = train(work, arm, seed)
     merged = {}
-    if preset.endswith("qlora"):
+    if seed == SEEDS[0] and arm != REFERENCE:
         merged = once(work / "merged.json", "merge", work / "model", DATA, "--split", "validation", "--out", work / "merged")
     export = once(work / "export.json", "export", work / "model", "--out", work / "export")
-    labels = predictions(work / "export", validation)
-    exported = {"accuracy": float(np.mean(np.array(labels) == np.array(truth))), **export}
-    return {"training": report, "merge": merged, "export": exported}
+    right = np.array(predictions(work / "export", validation)) == np.array(truth)
+    return {"training": report, "merge": merged, "export": export, "right": right}
 
 
-def paired(work: Path, rows: list[dict[str, str]], count: int, validation: Path, truth: list[str]) -> dict[str, Any]:
-    """Accuracy of QLoRA less that of the full fine-tune, over the same validation rows, seed by seed."""
-    right: dict[str, list[np.ndarray]] = {preset: [] for preset in PRESETS}
-    for seed in SEEDS:
-        data = sample(work, rows, count, seed)
-        for preset in PRESETS:
-            folder = work / f"{preset}-{count}-{seed}"
-            train(folder, preset, seed, data, interrupt=False)
-            once(folder / "export.json", "export", folder / "model", "--out", folder / "export")
-            right[preset].append(np.array(predictions(folder / "export", validation)) == np.array(truth))
-    differences = np.mean(right["minilm-qlora"], axis=0) - np.mean(right["minilm-finetune"], axis=0)
+def paired(right: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Accuracy less that of the reference, of arms whose answers (seeds, rows) are right or not: over the same rows, seeds averaged."""
     rng = np.random.default_rng(0)
-    draws = [differences[rng.integers(0, len(differences), len(differences))].mean() for _ in range(2000)]
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return {
-        "rows": count,
-        "accuracy": {preset: [float(one.mean()) for one in of] for preset, of in right.items()},
-        "difference": {"value": float(differences.mean()), "low": float(low), "high": float(high)},
-    }
+    differences = {}
+    for arm, answers in right.items():
+        if arm != REFERENCE:
+            each = answers.mean(axis=0) - right[REFERENCE].mean(axis=0)
+            draws = [each[rng.integers(0, len(each), len(each))].mean() for _ in range(2000)]
+            low, high = np.percentile(draws, (2.5, 97.5))
+            differences[arm] = {"value": float(each.mean()), "low": float(low), "high": float(high)}
+    return {"accuracy": {arm: of.mean(axis=1).tolist() for arm, of in right.items()}, "difference": differences}
 
 
 def main() -> None:
     """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "fine-tuning", help="where everything is kept")
-    parser.add_argument("--paired-rows", type=int, default=2000, help="training rows of the comparison; 0 leaves it out")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; on a GPU several fit")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     with open(DATA, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    held_out = [row for row in rows if row["split"] == "validation"]
+        held_out = [row for row in csv.DictReader(file) if row["split"] == "validation"]
     validation, truth = save_csv(work / "validation.csv", held_out), [row["label"] for row in held_out]
-    results = {preset: whole_way(work / preset, preset, validation, truth) for preset in PRESETS}
-    comparison = paired(work, rows, arguments.paired_rows, validation, truth) if arguments.paired_rows else None
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        ways = {(arm, seed): pool.submit(way, work, arm, seed, validation, truth) for seed in SEEDS for arm in ARMS}
+        done = {one: future.result() for one, future in ways.items()}
+    comparison = paired({arm: np.array([done[arm, seed].pop("right") for seed in SEEDS]) for arm in ARMS})
+    for (arm, seed), one in done.items():
+        one["export"]["accuracy"] = comparison["accuracy"][arm][SEEDS.index(seed)]
+    results = {arm: done[arm, SEEDS[0]] for arm in ARMS}
     about = machine(("peft", "accelerate", "bitsandbytes"))
     heads = json.loads((RESULTS / "embedding-heads.json").read_text(encoding="utf-8"))["reports"]
-    reports = {**heads, **{preset: result["training"] for preset, result in results.items()}}
+    reports = {**heads, **{arm: result["training"] for arm, result in results.items()}}
     data = {"file": DATA.name, "sha256": hashlib.sha256(DATA.read_bytes()).hexdigest()}
-    result = {"machine": about, "data": data, "results": results, "paired": comparison}
-    for preset in PRESETS:
-        shutil.copyfile(work / preset / "run" / "metrics.jsonl", RESULTS / log_of(preset))
-    write("fine-tuning", result, page(reports, results, comparison, about))
+    result = {"machine": about, "jobs": arguments.jobs, "data": data, "results": results, "paired": comparison}
+    for arm in ARMS:
+        shutil.copyfile(work / f"{arm}-{SEEDS[0]}" / "run" / "metrics.jsonl", RESULTS / log_of(arm))
+    write("fine-tuning", result, page(reports, results, comparison, describe(about), arguments.jobs))
 
 
-def log_of(preset: str) -> str:
+def log_of(arm: str) -> str:
     """Name of the file with every figure that a run logged."""
-    return f"fine-tuning-{preset}.jsonl"
+    return f"fine-tuning-{arm}.jsonl"
 
 
-def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str, Any] | None, about: dict[str, Any]) -> str:
+def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str, Any], about: str, jobs: int) -> str:
     """The results as Markdown."""
-    first = results[PRESETS[0]]["training"]
+    first = results[REFERENCE]["training"]
     validation, positive = first["results"]["validation"], first["results"]["validation"]["positive"]
     scored = {"TF-IDF, linear SVM": validation["baseline"]}
     scored |= {name: report["results"]["validation"]["model"] for name, report in reports.items()}
@@ -182,24 +189,27 @@ def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str,
         "\n".join(table),
         "These figures are for the generator that the models were trained on. They say nothing about text of newer language models.",
     ]
-    for preset, result in results.items():
-        parts += [f"## {preset}", *story(result), f"All that was logged on the way: [{log_of(preset)}]({log_of(preset)})."]
-    if comparison is not None:
-        accuracies = "; ".join(
-            f"{name} {', '.join(f'{100 * value:.2f}' for value in values)}" for name, values in comparison["accuracy"].items()
-        )
-        parts += [
-            "## QLoRA against the full fine-tune",
-            f"Both presets on the same {comparison['rows']} training rows, drawn by label with seeds {', '.join(map(str, SEEDS))}, which "
-            f"are also the seeds of training; the epoch is chosen by {EPOCH_ROWS} validation rows. Accuracy on all validation rows, in percent, seed by seed: {accuracies}. Difference of "
-            f"the means, QLoRA less full: {cell(comparison['difference'])} points (paired bootstrap over the rows).",
-        ]
-    made = "Made by `python benchmarks/fine_tuning.py`; figures in [fine-tuning.json](fine-tuning.json)."
-    return "\n\n".join([*parts, describe(about), made]) + "\n"
+    accuracies = comparison["accuracy"]
+    lines = [f"| model | {' | '.join(f'seed {seed}' for seed in SEEDS)} | mean | less {REFERENCE} |"]
+    lines += ["| --- " * (len(SEEDS) + 3) + "|"]
+    for arm, values in accuracies.items():
+        cells = [f"{100 * value:.2f}" for value in (*values, np.mean(values))]
+        difference = cell(comparison["difference"][arm]) if arm != REFERENCE else ""
+        lines.append(f"| {arm} | {' | '.join(cells)} | {difference} |")
+    parts += [
+        "## Adapters against the full fine-tune",
+        "Accuracy on the validation rows in percent, predicted by the exports without torch; the difference of the means in points, "
+        "with a paired bootstrap over the rows. `minilm-lora` is the preset `minilm-qlora` with `adapter=lora`: without NF4.",
+        "\n".join(lines),
+    ]
+    for arm, result in results.items():
+        parts += [f"## {arm}", *story(result), f"All that was logged on the way: [{log_of(arm)}]({log_of(arm)})."]
+    made = f"Made by `python benchmarks/fine_tuning.py --jobs {jobs}`; figures in [fine-tuning.json](fine-tuning.json)."
+    return "\n\n".join([*parts, about, made]) + "\n"
 
 
 def story(result: dict[str, Any]) -> list[str]:
-    """What one preset's run was like."""
+    """What the run of the first seed was like."""
     report, export = result["training"], result["export"]
     history = report["history"]
     lines = ["| epoch | step | training loss | validation macro F1 | accuracy |", "| --- | --- | --- | --- | --- |"]

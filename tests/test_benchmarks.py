@@ -24,7 +24,7 @@ def gpu_qlora():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_model_and_recipe_trains_at_tiny_sizes(tmp_path: Path):
-    command = [sys.executable, str(BENCHMARKS / "gpu_qlora.py"), "--device", "cpu", "--tiny", "--out", str(tmp_path), "--larger"]
+    command = [sys.executable, str(BENCHMARKS / "gpu_qlora.py"), "--device", "cpu", "--tiny", "--out", str(tmp_path), "--also"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "gpu-qlora.json").read_text())
@@ -33,15 +33,11 @@ def test_every_model_and_recipe_trains_at_tiny_sizes(tmp_path: Path):
     assert runs.keys() == {(preset, recipe) for preset in presets for recipe in ("ours", "study")}
     for run in runs.values():
         assert run["outcome"] == "trained", run
-        assert 0 < run["loss"] < 10
-        assert len(run["steps"]) == 10
+        assert run["recipe"] == "study" or 0 < run["loss"] < 10  # logged every ten steps
+        assert len(run["steps"]) == (10 if run["recipe"] == "ours" else 4)
     for preset in presets:
-        (ours, ours_real), (study, study_real) = (
-            (sum(step[0] for step in run["steps"]), sum(step[1] for step in run["steps"]))
-            for run in (runs[preset, "ours"], runs[preset, "study"])
-        )
-        assert ours_real == study_real
-        assert ours_real <= ours < study == 10 * 16 * 32
+        assert all(real <= padded < 16 * 32 for padded, real, _ in runs[preset, "ours"]["steps"])
+        assert {padded for padded, _, _ in runs[preset, "study"]["steps"]} == {16 * 32}
         assert runs[preset, "ours"]["padding_share"] < runs[preset, "study"]["padding_share"]
     page = (tmp_path / "gpu-qlora.md").read_text()
     assert "**A test of the script at tiny sizes on cpu: no result.**" in page
@@ -86,7 +82,7 @@ def test_nothing_is_missing_here_and_an_old_version_is_named(gpu_qlora: ModuleTy
 
 def test_running_out_of_memory_is_a_result(gpu_qlora: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """A card that is too small leads to the next larger one, and the run goes on."""
-    monkeypatch.setattr(sys, "argv", ["gpu_qlora.py", "--device", "cpu", "--tiny", "--out", str(tmp_path), "--larger", "8"])
+    monkeypatch.setattr(sys, "argv", ["gpu_qlora.py", "--device", "cpu", "--tiny", "--out", str(tmp_path), "--also", "8"])
     asked = []
 
     def run_apart(script: str, spec: dict[str, object], limit: float, env: dict[str, str]) -> dict[str, object]:

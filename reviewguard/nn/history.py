@@ -61,7 +61,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         epochs: What each pass gave.
         kept: Step whose weights the model has: the best epoch's by validation F1, else the last.
         resumed: Each time that the run went on from a checkpoint.
-        memory: The plan made before training.
+        memory: The plan made before training, and what it came to on a GPU.
         precision: "bf16" or "fp32".
         device: Type of the device.
         processes: Processes that trained together.

@@ -94,7 +94,7 @@ def fine_tune(
             (run.folder / RESULT).unlink(missing_ok=True)
         with memory.explained(loop, plan):
             resumed = trainer.run(job, start)
-        history = _history(trainer, plan.to_text(), resumed)
+        history = _history(trainer, plan.to_text() + memory.peak_text(trainer.args.device), resumed)
         if run.folder is not None and trainer.is_world_process_zero():
             files.replace(run.folder / RESULT, msgspec.json.format(msgspec.json.encode(history), indent=1))
         return history

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import msgspec
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from reviewguard.nn.model import TextModel
 from reviewguard.tokens import Encoded
 
 _GIB = 2**30
-#: What CUDA and its libraries take before the first tensor, as seen with torch 2.13 on data-centre cards.
-_CUDA_CONTEXT = 500 * 2**20
-_PROBES = (32, 64)
+#: What CUDA and its libraries take besides tensors, as seen with torch 2.11, CUDA 13 and bitsandbytes on an H100.
+_CUDA_CONTEXT = 780 * 2**20
+#: The longest row that is tried out.
+_PROBE = 64
 
 
 class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_batch: int, dtype: torch.dtype) -> MemoryPlan:
-    """Estimate the memory of training a model, from what two short forward passes keep for the backward one.
+    """Estimate the memory of training a model, from what short forward passes keep for the backward one.
 
     Args:
         model: On its device, gradient checkpointing not yet enabled.
@@ -66,17 +68,17 @@ def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_b
     """
     device = next(model.parameters()).device
     length = max(len(item.ids) for item in encoded)
-    short, long = ((p, _kept(model, p, dtype)) for p in (min(p, length) for p in _PROBES))
-    # A row of n tokens keeps a n + b n^2 bytes.
-    square = max(0.0, (long[1] / long[0] - short[1] / short[0]) / max(long[0] - short[0], 1))
-    linear = short[1] / short[0] - square * short[0]
-    activations = micro_batch * (linear * length + square * length**2)
+    probe = max(4, min(_PROBE, length))
+    probes = [probe // 4, probe // 2, probe]
+    # A row of n tokens keeps a n^2 + b n bytes. What does not grow with it is kept once: copies of weights in another precision.
+    square, linear, constant = np.polyfit(probes, [_kept(model, tokens, dtype) for tokens in probes], 2).clip(0).tolist()
+    activations = constant + micro_batch * (linear * length + square * length**2)
     config = model.encoder.config
     layers = int(config.num_hidden_layers) + int(getattr(config, "num_decoder_layers", None) or 0)
     # The backward pass holds gradients of one layer's activations besides.
     one_layer = activations / layers
     if loop.gradient_checkpointing:
-        inputs = layers * micro_batch * length * config.hidden_size * dtype.itemsize
+        inputs = layers * micro_batch * length * config.hidden_size * 4  # norms and sums stay in float32 under autocast
         activations = inputs + one_layer
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     on_gpu = device.type == "cuda"
@@ -94,6 +96,13 @@ def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_b
         optimizer=(2 if eight_bit else 8) * trainable,
         activations=int(activations + one_layer),
     )
+
+
+def peak_text(device: torch.device) -> str:
+    """What training came to on a GPU, to be read after the plan; empty on a CPU, where nothing tells it from the rest."""
+    if device.type != "cuda":
+        return ""
+    return f"; took {(torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT) / _GIB:.1f} GiB"
 
 
 def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
