@@ -8,15 +8,26 @@ The last line of output is a JSON object.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+CONVERT = """
+import sys
+from sentence_transformers import SentenceTransformer
+source, backend, folder = sys.argv[1:]
+SentenceTransformer(source, backend=backend, device="cpu").save_pretrained(folder)
+"""
 Predict = Callable[[list[str]], list[str]]
+#: What contenders compute with; not all of it is everywhere.
+PACKAGES = ("transformers", "sentence-transformers", "optimum-onnx", "optimum-intel", "onnxruntime", "openvino")
 #: Texts that are predicted one by one, and those that a contender may warm up on.
 SINGLE, WARM = 100, 16
 
@@ -50,9 +61,14 @@ def pipeline(spec: dict[str, Any]) -> Predict:
 
 def sentence_transformers(spec: dict[str, Any], backend: str = "torch") -> Predict:
     """Sentence vectors under scikit-learn's logistic regression."""
+    folder = spec["encoder"]
+    if backend != "torch":
+        folder = str(Path(spec["texts"]).with_name(f"sentence-transformers-{backend}"))
+        if not Path(folder).exists():  # in a process of its own, so that its memory does not count
+            subprocess.run([sys.executable, "-c", CONVERT, spec["encoder"], backend, folder], check=True, stdout=sys.stderr)
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(spec["encoder"], backend=backend, device="cpu")
+    encoder = SentenceTransformer(folder, backend=backend, device="cpu")
     encoder.max_seq_length = spec["max_length"]
     head = _head(encoder.encode, spec)
     return lambda texts: head.predict(encoder.encode(texts, show_progress_bar=False)).tolist()
@@ -108,6 +124,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that are here."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def peak_memory_mib() -> float:
     """Of this process since it began; what getrusage says would include its parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -133,6 +158,7 @@ def main() -> None:
         "reviews_per_second": len(texts) / elapsed,
         "single_milliseconds": {"p50": 1000 * float(np.percentile(single, 50)), "p99": 1000 * float(np.percentile(single, 99))},
         "peak_memory_mib": peak_memory_mib(),
+        "packages": versions(),
         "labels": labels,
     }
     print(json.dumps(result))

@@ -61,13 +61,15 @@ def gpu() -> dict[str, Any]:
     return {"gpu": {"name": "NVIDIA GPU", "memory": "unknown", "driver": "unknown", "cuda": torch.version.cuda}}
 
 
-def run_apart(script: str, spec: dict[str, Any], limit: float, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def run_apart(
+    script: str, spec: dict[str, Any], limit: float, env: Mapping[str, str] = os.environ, python: str = sys.executable
+) -> dict[str, Any]:
     """Run a script of this folder in a process of its own, on this checkout: its argument is a JSON object, and so is its last line.
 
     A process that fails, or that is stopped after `limit` seconds, has a result too: its `outcome` says which.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
-    command = [sys.executable, str(Path(__file__).with_name(script)), json.dumps(spec)]
+    command = [python, str(Path(__file__).with_name(script)), json.dumps(spec)]
     try:
         env = {**env, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit, check=False)

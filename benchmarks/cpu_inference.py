@@ -1,9 +1,10 @@
 """Reviews per second on a CPU, of this project beside others, and write docs/results/cpu-inference.
 
-    python benchmarks/cpu_inference.py [--sizes minilm stella] [--reviews 1000] [--only NAME ...]
+    python benchmarks/cpu_inference.py [--other PYTHON] [--sizes minilm stella] [--reviews 1000] [--only NAME ...]
 
 Needs `pip install sentence-transformers setfit fastembed matplotlib` besides the project's own packages; what is not installed, or
-cannot run, is listed with its reason. The reviews are validation rows of ../shared/data/reviews_gpt2.csv, else the sample. MiniLM is
+cannot run, is listed with its reason. The ONNX and OpenVINO backends of sentence-transformers need optimum, which cannot stand beside
+transformers 5: `--other` names the Python of an environment of their own (`pip install 'sentence-transformers[onnx,openvino]'`). The reviews are validation rows of ../shared/data/reviews_gpt2.csv, else the sample. MiniLM is
 the real one; Stella has its real architecture and size with random weights, which decide nothing but labels.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +34,8 @@ from reviewguard.nn.sources import locate
 from reviewguard.runtime.cores import available_cores
 from reviewguard.tokens import Tokenizer
 
+#: Contenders that run in the other environment.
+ELSEWHERE = ("sentence-transformers, onnx", "sentence-transformers, openvino")
 PRESETS = {"minilm": "minilm-logreg", "stella": "stella-logreg"}
 MAX_LENGTH = 256
 #: Products of this size keep any CPU busy, and fit its cache.
@@ -81,7 +85,7 @@ def prepare(size: str, work: Path, texts: list[str]) -> dict[str, str]:
     return {name: str(folder) for name, folder in folders.items()}
 
 
-def measure(size: str, only: list[str], texts: list[str], work: Path) -> dict[str, Any]:
+def measure(size: str, only: list[str], texts: list[str], work: Path, other: str) -> dict[str, Any]:
     """Every contender at one size."""
     folders = prepare(size, work, texts)
     listed = work / "texts.json"
@@ -89,8 +93,9 @@ def measure(size: str, only: list[str], texts: list[str], work: Path) -> dict[st
     spec = {**folders, "texts": str(listed), "count": len(texts), "max_length": MAX_LENGTH}
     found = {}
     for name in only or CONTENDERS:
-        cold = run_apart("_contenders.py", {**spec, "contender": name, "cold": True, "started": time.time()}, 600)
-        warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False}, 3600)
+        python = other if name in ELSEWHERE else sys.executable
+        warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False}, 3600, python=python)
+        cold = run_apart("_contenders.py", {**spec, "contender": name, "cold": True, "started": time.time()}, 600, python=python)
         found[name] = {**cold, **warm, "disk_mib": disk_mib(name, folders)}
         speed = found[name].get("reviews_per_second")
         print(f"{size}: {name}: {f'{speed:.1f} reviews/s' if speed else found[name].get('error', '')[-300:]}", flush=True)
@@ -154,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=list(PRESETS), default=list(PRESETS))
     parser.add_argument("--reviews", type=int, default=1000, help="at MiniLM's size; a tenth of them at Stella's")
+    parser.add_argument("--other", default=sys.executable, metavar="PYTHON", help="of the environment that optimum is in")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=[], metavar="NAME")
     arguments = parser.parse_args()
     texts, source = reviews(arguments.reviews)
@@ -162,7 +168,7 @@ def main() -> None:
     for size in arguments.sizes:
         own = texts if size == "minilm" else texts[: max(len(texts) // 10, 2)]
         with tempfile.TemporaryDirectory() as scratch:
-            found = measure(size, arguments.only, own, Path(scratch))
+            found = measure(size, arguments.only, own, Path(scratch), arguments.other)
             tokens, cost = operations(size, own, Path(scratch) / "saved")
         sizes[size] = {"reviews": len(own), "tokens": tokens, "gigaoperations": cost, "contenders": found}
     about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
@@ -206,6 +212,9 @@ def page(sizes: dict[str, Any], rates: dict[str, float], source: str, about: dic
                 f"{agreement} |"
             )
         parts += [f"## {size}", f"{of['reviews']} reviews of {of['tokens']:.0f} tokens on average.", "\n".join(rows)]
+        for name in ELSEWHERE:
+            if packages := of["contenders"].get(name, {}).get("packages"):
+                parts.append(f"{name}, in an environment of its own: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
     made = "Made by `python benchmarks/cpu_inference.py`; figures in [cpu-inference.json](cpu-inference.json)."
     return "\n\n".join([*parts, describe(about), made]) + "\n"
 
