@@ -12,6 +12,7 @@ onnx/model.onnx_data      its weights, where they exceed the two gibibytes that 
 onnx/model_quantized.onnx   the same graph in int8, if it was asked for
 export_report.json        how the graphs compare with torch
 baseline.json  baseline.safetensors    the bag of words that every result is shown beside
+validation.safetensors    logits and class indices of the validation rows, which decisions can be set on
 split.csv                 which text was in train, validation and test, by sha256
 README.md                 the model card
 ```
@@ -33,6 +34,7 @@ import msgspec
 
 from reviewguard import files
 from reviewguard.config import Normalization
+from reviewguard.decision import Decision
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 
 MANIFEST: Final = "reviewguard.json"
@@ -60,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         head: Kind of head (`reviewguard.nn.heads`).
         recipe: The settings it was trained with, the encoder's hash filled in.
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
+        decision: How logits are read: temperature, operating point, abstention.
         merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
         data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
         files: Every other file of the folder.
@@ -75,6 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     training: dict[str, Any] | None
     data_sha256: str
+    decision: Decision = Decision()
     merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import config, loading
-from reviewguard.bundle import Bundle, Manifest, write_bundle
-from reviewguard.data.reviews import Data, Reviews, read
-from reviewguard.errors import BundleError, ConfigError, DataError, ExportError, NotTrainedError, requires
-from reviewguard.estimator import Estimator
-from reviewguard.fitted import Fitted
+from reviewguard import loading
+from reviewguard.bundle import Bundle, write_bundle
+from reviewguard.data.reviews import Data, read
+from reviewguard.decider import Decider, checked
+from reviewguard.errors import BundleError, ConfigError, ExportError, requires
 from reviewguard.runtime.choose import GRAPHS, Engine, Precision
-from reviewguard.scoring import Floats, Prediction, predictions
+from reviewguard.scoring import Floats, Prediction
 
 if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
@@ -31,7 +30,7 @@ _SAME_LOGITS: Final = 1e-5
 CHUNK_TEXTS: Final = 1024
 
 
-class Classifier(Estimator):
+class Classifier(Decider):
     """A text classifier: trained from a recipe, or loaded from a folder or the Hub.
 
     It is a scikit-learn estimator over texts: `clone`, `cross_val_score` and `GridSearchCV` work, and settings are named as
@@ -49,7 +48,6 @@ class Classifier(Estimator):
             **overrides: Settings to change, such as `C=10` or `encoder__max_length=128`.
         """
         super().__init__(preset, **overrides)
-        self._fitted: Fitted | None = None
 
     @classmethod
     def from_pretrained(
@@ -99,11 +97,6 @@ class Classifier(Estimator):
     def runtime(self) -> str:
         """What computes the logits: engine, precision, threads or device."""
         return self._trained().scorer.name
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the trained model is: classes, recipe, training report, and the hashes of a saved model's files."""
-        return self._trained().manifest
 
     def train(
         self,
@@ -168,7 +161,7 @@ class Classifier(Estimator):
         return self
 
     def predict(self, texts: Iterable[str]) -> NDArray[np.str_]:
-        """The most probable label of each text, strings (n,).
+        """The most probable label of each text, strings (n,), or the one that `set_operating_point` calls for.
 
         An empty text is scored like any other; of a long one the first `encoder.max_length` tokens are read (see `stream`).
 
@@ -176,12 +169,11 @@ class Classifier(Estimator):
             DataError: If `texts` is a single string or holds something other than strings.
             NotTrainedError: Before training.
         """
-        labels: NDArray[np.str_] = self.classes_[self.predict_proba(texts).argmax(axis=1)]
-        return labels
+        return np.array([one.label for one in self._trained().predictions(checked(texts))], dtype=self.classes_.dtype)
 
     def predict_proba(self, texts: Iterable[str]) -> Floats:
         """Probabilities, float32 (n, classes), columns in the order of `classes_`. Raises as `predict` does."""
-        return self._trained().score(_checked(texts))[0]
+        return self._trained().probabilities(checked(texts))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Predictions for any number of texts, in order and in constant memory, with a flag on texts that were cut.
@@ -189,11 +181,10 @@ class Classifier(Estimator):
         Raises as `predict` does, at the text in question.
         """
         if isinstance(texts, str):
-            _checked(texts)
+            checked(texts)
         fitted, remaining = self._trained(), iter(texts)
         while chunk := list(islice(remaining, CHUNK_TEXTS)):
-            probabilities, encoded = fitted.score(_checked(chunk))
-            yield from predictions(probabilities, encoded, fitted.manifest.classes)
+            yield from fitted.predictions(checked(chunk))
 
     def evaluate(self, data: Data, *, split: str = "", text: str = "", label: str = "") -> Report:
         """Score the model on labelled rows, beside the baseline that was fitted on the same training rows.
@@ -215,12 +206,12 @@ class Classifier(Estimator):
             from reviewguard.evaluation.report import make_report
         reviews = self._read(data, split, text, label)
         texts, labels = reviews.require_complete(manifest.classes)
-        probabilities, encoded = fitted.score(texts, progress="evaluating")
+        logits, encoded = fitted.logits(texts, progress="evaluating")
         baseline = Baseline.from_files({name: fitted.read(name) for name in FILES}) if FILES[0] in fitted.files else None
         return make_report(
             f"{reviews.source} ({split})" if split else reviews.source,
             labels,
-            probabilities,
+            manifest.decision.scores(logits, fitted.positive),
             baseline.scores(fitted.normalized(texts)) if baseline else None,
             classes=manifest.classes,
             positive=manifest.positive,
@@ -277,7 +268,7 @@ class Classifier(Estimator):
         with requires("train"):
             from reviewguard.export import merge
         merged = copy.copy(self)
-        merged._fitted, _ = merge.merge(fitted, _checked(texts), base)
+        merged._fitted, _ = merge.merge(fitted, checked(texts), base)
         return merged
 
     def export(
@@ -320,33 +311,5 @@ class Classifier(Estimator):
         reviews = None if validation is None else self._read(validation, split)
         return write.export(fitted, Path(folder), reviews, int8=int8, limits=limits or Limits())
 
-    def _read(self, data: Data, split: str, text: str = "", label: str = "") -> Reviews:
-        """Labelled rows, from the columns that the model was trained on unless others are named."""
-        columns = config.decode(self.manifest.recipe.get("data", {}), config.DataConfig, "data")
-        reviews = read(data, text=text or columns.text, label=label or columns.label)
-        if not split:
-            return reviews
-        from reviewguard.data.split import only
-
-        return only(reviews, columns.split, split)
-
     def _is_export(self) -> bool:
         return any(graph in self._trained().files for graph in GRAPHS.values())
-
-    def _trained(self) -> Fitted:
-        if self._fitted is None:
-            raise NotTrainedError(
-                f"{self!r} has not been trained; call train(data), or load a trained model with "
-                "Classifier.from_pretrained(folder)"
-            )
-        return self._fitted
-
-
-def _checked(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise DataError("texts is a single string; pass a list of texts, such as [text]")
-    checked = list(texts)
-    for row, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise DataError(f"texts[{row}] is {type(text).__name__} {text!r}; every text must be a string")
-    return checked

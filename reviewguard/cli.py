@@ -1,18 +1,22 @@
-"""The command line: `reviewguard train | evaluate | merge | export | predict | presets`."""
+"""The command line: `reviewguard train | evaluate | merge | export | decide | predict | presets`."""
 
 from __future__ import annotations
 
 import logging
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
 
 from reviewguard import config, files
 from reviewguard.bundle import check_target
-from reviewguard.errors import ReviewGuardError, TrainingInterrupted
+from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from reviewguard.decision import OperatingPoint, Triage
+    from reviewguard.evaluation.operating import Calibration
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -141,6 +145,38 @@ def export(
 
     report = Classifier.from_pretrained(model).export(out, validation, split=split, int8=int8)
     _show(msgspec.to_builtins(report), f"{report.to_text()}\nexported to {out}", as_json)
+
+
+@app.command()
+def decide(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model or an export, or its Hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model with its decisions.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Make probabilities mean what they say.")] = False,
+    max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate of the positive class.")] = None,
+    error_rate: Annotated[float | None, typer.Option(help="Highest share of each class that triage may give another.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set a model's calibration, operating point and abstention on held-out rows."""
+    from reviewguard.classifier import Classifier
+
+    if not calibrate and max_fpr is None and error_rate is None:
+        raise ConfigError("there is nothing to decide; give at least one of --calibrate, --max-fpr, --error-rate")
+    check_target(out)
+    classifier = Classifier.from_pretrained(model)
+    found: dict[str, Calibration | OperatingPoint | Triage] = {}
+    if calibrate:
+        found["calibration"] = classifier.calibrate(data, split=split)
+    if max_fpr is not None:
+        found["operating_point"] = classifier.set_operating_point(data, max_fpr=max_fpr, split=split)
+    if error_rate is not None:
+        found["triage"] = classifier.set_triage(data, error_rate=error_rate, split=split)
+    classifier.save(out)
+    text = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
+    _show(msgspec.to_builtins(found), f"{text}\n\nsaved to {out}", as_json)
 
 
 @app.command()

@@ -12,8 +12,9 @@ import numpy as np
 
 from reviewguard.bundle import Manifest
 from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.decision import REVIEW
 from reviewguard.errors import IntegrityError
-from reviewguard.scoring import Floats, Scorer, score, softmax
+from reviewguard.scoring import Floats, Prediction, Scorer, score
 from reviewguard.tokens import Encoded, Tokenizer
 
 #: Texts that two models are compared on: short, empty, and longer than any model reads.
@@ -62,7 +63,23 @@ class Fitted:
         """The largest difference of a logit from another model's, on a few texts."""
         return float(np.abs(self.logits(_PROBES)[0] - other.logits(_PROBES)[0]).max())
 
-    def score(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
-        """Probabilities, float32 (n, classes), and the tokens that they were computed from."""
-        logits, encoded = self.logits(texts, progress)
-        return softmax(logits), encoded
+    @property
+    def positive(self) -> int | None:
+        """Index of the positive class."""
+        positive = self.manifest.positive
+        return None if positive is None else self.manifest.classes.index(positive)
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Calibrated probabilities, float32 (n, classes)."""
+        return self.manifest.decision.probabilities(self.logits(texts)[0])
+
+    def predictions(self, texts: Sequence[str]) -> list[Prediction]:
+        """What the model says of each text."""
+        logits, encoded = self.logits(texts)
+        classes, decision = self.manifest.classes, self.manifest.decision
+        called = decision.scores(logits, self.positive).argmax(axis=1) if texts else np.empty(0, dtype=np.int64)
+        certain = decision.certain(logits) if decision.triage else called
+        return [
+            Prediction(classes[best], float(row[best]), classes[sure] if sure >= 0 else REVIEW, item.truncated)
+            for row, best, sure, item in zip(decision.probabilities(logits), called, certain, encoded, strict=True)
+        ]

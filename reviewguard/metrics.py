@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard.errors import requires
+from reviewguard.estimate import Estimate
 
 with requires("train"):
     from sklearn.metrics import (
@@ -22,19 +23,6 @@ with requires("train"):
 _CONFUSION_DRAWS: Final = 10_000
 _RANKING_DRAWS: Final = 500
 _BLOCK_WEIGHTS: Final = 2_000_000  # row weights held at once: 16 MB
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A metric and the ends of its 95 % bootstrap interval; None where it is undefined (AUC of a single class)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "undefined"
-        return f"{self.value:.4f}" if self.low is None else f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +102,16 @@ def measure(
     return Scores(metrics=metrics, confusion=confusion.tolist(), per_class=per_class)
 
 
-def calibration_error(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> float:
-    """Expected calibration error of the predicted class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599), over equally wide bins.
+class Bin(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows whose confidence is alike: its mean, the share of them that are right, and their number."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+def reliability(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> list[Bin]:
+    """Confidence and accuracy of the most probable class over equally wide bins of confidence, empty ones left out.
 
     Args:
         y: True class indices, int64 (n,).
@@ -124,8 +120,20 @@ def calibration_error(y: NDArray[np.int64], probabilities: NDArray[np.floating],
     """
     confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == y
     of_bin = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(of_bin, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
+    rows, sure, hits = (np.bincount(of_bin, weights=weights, minlength=bins) for weights in (None, confidence, right))
+    full = np.flatnonzero(rows)
+    return [Bin(confidence=float(sure[i] / rows[i]), accuracy=float(hits[i] / rows[i]), rows=int(rows[i])) for i in full]
+
+
+def calibration_error(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> float:
+    """Expected calibration error of the predicted class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599), over equally wide bins.
+
+    Args:
+        y: True class indices, int64 (n,).
+        probabilities: (n, classes).
+        bins: Their number.
+    """
+    return sum(one.rows * abs(one.accuracy - one.confidence) for one in reliability(y, probabilities, bins)) / len(y)
 
 
 def _estimate(value: float, draws: NDArray[np.floating]) -> Estimate:

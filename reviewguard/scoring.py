@@ -42,13 +42,15 @@ class Prediction(msgspec.Struct, frozen=True):
     """What the model says of one text.
 
     Attributes:
-        label: The most probable class.
+        label: The most probable class, or the one that the operating point calls for.
         score: Its probability, 0 to 1.
+        decision: The label that is left where the model was set to abstain, or "needs_review"; else `label`.
         truncated: The text was longer than the model reads; its end had no influence.
     """
 
     label: str
     score: float
+    decision: str
     truncated: bool
 
 
@@ -113,18 +115,3 @@ def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], prog
     if len(encoded) == 1 or len(encoded) * max(len(item.ids) for item in encoded) <= scorer.token_budget:
         return scorer.logits(tokenizer.pad(encoded), alone=True)
     return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities, float32 (n, classes), of logits (n, classes)."""
-    exp: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = exp / exp.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def predictions(probabilities: Floats, encoded: Sequence[Encoded], classes: Sequence[str]) -> list[Prediction]:
-    """Name the most probable class of each row."""
-    return [
-        Prediction(classes[best], float(row[best]), item.truncated)
-        for row, best, item in zip(probabilities, probabilities.argmax(axis=1), encoded, strict=True)
-    ]

@@ -23,7 +23,7 @@ from reviewguard.data.reviews import STREAMED, TEXT_COLUMNS, iter_rows, open_tex
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
-ADDED: Final = ("predicted_label", "predicted_score", "truncated", "error")
+ADDED: Final = ("predicted_label", "predicted_score", "decision", "truncated", "error")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,11 +176,12 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
 def _added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
     if not isinstance(text, str):
         what = "missing or null" if text is None else f"a {type(text).__name__}, not a string"
-        return {"predicted_label": None, "predicted_score": None, "truncated": None, "error": f"the text is {what}"}
+        return {**dict.fromkeys(ADDED), "error": f"the text is {what}"}
     answer = next(answers)
     return {
         "predicted_label": answer.label,
         "predicted_score": round(answer.score, 6),
+        "decision": answer.decision,
         "truncated": answer.truncated,
         "error": None,
     }

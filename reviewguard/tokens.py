@@ -35,6 +35,10 @@ class Tokenizer:
     """A Hugging Face fast tokenizer with truncation, and without special tokens from inside a text.
 
     A literal `[SEP]` or `</s>` in a review is read as the characters that it is written with.
+
+    Attributes:
+        max_length: Tokens kept of a text, special tokens included.
+        pad_id: What fills up the rows of a batch.
     """
 
     def __init__(self, tokenizer_json: bytes, tokenizer_config: bytes, max_length: int) -> None:
@@ -63,7 +67,7 @@ class Tokenizer:
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
         self._made_of = tokenizer_json, tokenizer_config, max_length
-        self._pad_id = self._find_pad_id()
+        self.pad_id = self._find_pad_id()
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes, int]]:
         # A tokenizer's own state forgets `encode_special_tokens`.
@@ -80,7 +84,7 @@ class Tokenizer:
         cut = [encodable(text[:MAX_CHARS]) for text in texts]
         # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
         return [
-            Encoded(encoding.ids or [self._pad_id], bool(encoding.overflowing) or len(text) > MAX_CHARS)
+            Encoded(encoding.ids or [self.pad_id], bool(encoding.overflowing) or len(text) > MAX_CHARS)
             for encoding, text in zip(self._cut.encode_batch_fast(cut), texts, strict=True)
         ]
 
@@ -95,7 +99,7 @@ class Tokenizer:
     def pad(self, encoded: Sequence[Encoded]) -> Batch:
         """Stack texts into `input_ids` and `attention_mask`, both int64 (batch, longest), padded on the right."""
         longest = max(len(item.ids) for item in encoded)
-        input_ids = np.full((len(encoded), longest), self._pad_id, dtype=np.int64)
+        input_ids = np.full((len(encoded), longest), self.pad_id, dtype=np.int64)
         attention_mask = np.zeros((len(encoded), longest), dtype=np.int64)
         for row, item in enumerate(encoded):
             input_ids[row, : len(item.ids)] = item.ids

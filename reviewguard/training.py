@@ -23,7 +23,9 @@ from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Data, Reviews, read
+from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError, nearest
+from reviewguard.evaluation import held_out
 from reviewguard.evaluation.baseline import Baseline
 from reviewguard.evaluation.report import TrainingReport, make_report, peak_memory_mib
 from reviewguard.fitted import Fitted
@@ -32,7 +34,6 @@ from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import kind_of
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
-from reviewguard.scoring import softmax
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
@@ -65,19 +66,19 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     )
     seconds = time.perf_counter() - started
 
+    logits = {name: backend.logits(model, part.texts, encoder=loaded) for name, part in labelled.items() if name != "train"}
     baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)
     results = {
         name: make_report(
             name,
             complete[name][1],
-            softmax(backend.logits(model, part.texts, encoder=loaded)),
-            baseline.scores(part.texts),
+            Decision().scores(logits[name], None),
+            baseline.scores(labelled[name].texts),
             classes=classes,
             positive=positive,
-            truncated=sum(item.truncated for item in loaded.tokenizer.encode(part.texts)),
+            truncated=sum(item.truncated for item in loaded.tokenizer.encode(labelled[name].texts)),
         )
-        for name, part in labelled.items()
-        if name != "train"
+        for name in logits
     }
     report = TrainingReport(
         cleaning=cleaning,
@@ -90,6 +91,8 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     )
     sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
     extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
+    if "validation" in logits:
+        extra |= held_out.to_file(logits["validation"], labelled["validation"].y)
     return _fitted(model, loaded, recipe, classes, positive, complete["train"], report, extra), report
 
 
@@ -209,7 +212,7 @@ def _fitted(
     }
     if local and not model.encoder.tuned:
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
-    files |= model_files(model, loaded.tokenizer)
+    files |= model_files(model, loaded.tokenizer, manifest)
     return Fitted(manifest, loaded.tokenizer, model.eval(), files)
 
 

@@ -21,7 +21,7 @@ from reviewguard import Classifier
 from reviewguard.config import load_preset
 from reviewguard.data.reviews import read
 from reviewguard.data.split import row_hash
-from reviewguard.errors import BundleError, ConfigError, DataError, EncoderError, IntegrityError
+from reviewguard.errors import BundleError, ConfigError, DataError, EncoderError, IntegrityError, NotTrainedError
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +307,95 @@ def test_normalisation_is_the_same_at_prediction(tiny_settings: dict[str, object
     assert not np.array_equal(raw.predict_proba([odd]), raw.predict_proba([tidy]))
     study = Classifier("minilm-logreg", **tiny_settings, data__normalization="study").fit(texts, labels)
     np.testing.assert_array_equal(study.predict_proba(["GOOD; kettle!!"]), study.predict_proba(["good kettle"]))
+
+
+class TestDecisions:
+    """Set on held-out rows, saved with the model, applied wherever it is loaded."""
+
+    @pytest.fixture
+    def decided(self, trained: Classifier) -> Classifier:
+        decided = copy.copy(trained)
+        decided.calibrate()
+        decided.set_operating_point(max_fpr=0.2)
+        decided.set_triage(error_rate=0.2)
+        return decided
+
+    def test_labels_probabilities_and_abstention_follow(
+        self, decided: Classifier, trained: Classifier, rows: list[dict[str, str]]
+    ) -> None:
+        texts = [row["text"] for row in rows]
+        before, after = trained.predict_proba(texts), decided.predict_proba(texts)
+        assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
+        assert np.abs(before - after).max() > 1e-3
+        answers = decided.triage(texts)
+        point, triage = decided.manifest.decision.point, decided.manifest.decision.triage
+        assert point is not None
+        assert triage is not None
+        odds = np.log(before[:, 0].astype(np.float64)) - np.log(before[:, 1].astype(np.float64))  # of "fake"
+        np.testing.assert_array_equal([one.label == "fake" for one in answers], odds >= point.threshold)
+        np.testing.assert_array_equal(decided.predict(texts), [one.label for one in answers])
+        assert [one.score for one in answers] == [
+            float(p[list(decided.classes_).index(one.label)]) for p, one in zip(after, answers, strict=True)
+        ]
+        within = np.stack([odds >= triage.floors[0], -odds >= triage.floors[1]], axis=1)
+        expected = ["needs_review" if sum(w) != 1 else ("fake", "real")[int(w[1])] for w in within]
+        assert [one.decision for one in answers] == expected
+        assert {"needs_review", "fake", "real"} >= set(expected) > {"needs_review"}
+        assert list(decided.stream(texts)) == answers
+
+    def test_the_report_is_of_the_decisions(
+        self, decided: Classifier, trained: Classifier, sample: Path, rows: list[dict[str, str]]
+    ) -> None:
+        report, plain = decided.evaluate(sample), trained.evaluate(sample)
+        called = decided.predict([row["text"] for row in rows])
+        truth = np.array([row["label"] for row in rows])
+        assert report.model.metrics["recall"].value == pytest.approx((called[truth == "fake"] == "fake").mean())
+        assert report.model.metrics["recall"] != plain.model.metrics["recall"]
+        assert report.model.metrics["roc_auc"].value == plain.model.metrics["roc_auc"].value  # the rows' order is the same
+
+    def test_they_travel(self, decided: Classifier, tmp_path: Path, rows: list[dict[str, str]]) -> None:
+        texts = [row["text"] for row in rows][:50]
+        decided.save(tmp_path / "saved")
+        assert list(Classifier.from_pretrained(tmp_path / "saved").stream(texts)) == list(decided.stream(texts))
+        decided.export(tmp_path / "export")
+        exported = Classifier.from_pretrained(tmp_path / "export")
+        assert exported.manifest.decision == decided.manifest.decision
+        assert [one.decision for one in exported.triage(texts)] == [one.decision for one in decided.triage(texts)]
+
+    def test_an_export_can_be_decided_on(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.export(tmp_path / "export")
+        exported = Classifier.from_pretrained(tmp_path / "export")
+        exported.set_triage(error_rate=0.2)
+        exported.save(tmp_path / "decided")
+        floors = Classifier.from_pretrained(tmp_path / "decided").manifest.decision.triage
+        direct = copy.copy(trained)
+        assert floors == direct.set_triage(error_rate=0.2)
+
+    def test_on_data_of_ones_own(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
+        own = copy.copy(trained)
+        found = own.set_triage(columns(rows), error_rate=0.1)
+        assert found.rows == [sum(row["label"] == name for row in rows) for name in own.classes_]
+        with pytest.raises(DataError, match="label"):
+            own.calibrate((["a text"], ["neither"]))
+
+    def test_training_anew_forgets_them(self, decided: Classifier, sample: Path) -> None:
+        again = clone(decided)
+        again.train(sample)
+        assert again.manifest.decision == type(again.manifest.decision)()
+
+    def test_what_is_missing_is_said(self, trained: Classifier, tiny_settings: dict[str, object]) -> None:
+        with pytest.raises(ConfigError, match=r"call set_triage\(error_rate=...\) first"):
+            trained.triage(["a kettle"])
+        fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
+        with pytest.raises(DataError, match="keeps no validation rows"):
+            fitted.calibrate()
+        with pytest.raises(ConfigError, match="for two classes, and there are 3"):
+            fitted.set_operating_point((["x"], ["a"]), max_fpr=0.1)
+        with pytest.raises(NotTrainedError):
+            Classifier("minilm-logreg").calibrate()
+
+    def test_a_damaged_file_of_validation_rows(self, trained: Classifier, tmp_path: Path) -> None:
+        trained.save(tmp_path / "m")
+        (tmp_path / "m" / "validation.safetensors").write_bytes(b"no tensors")
+        with pytest.raises(IntegrityError):
+            Classifier.from_pretrained(tmp_path / "m")

@@ -3,11 +3,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewguard.scoring import Prediction, batches, compute, predictions, score, softmax
+from reviewguard.scoring import batches, compute, score
 from reviewguard.tokens import Encoded, Tokenizer
 
 
@@ -88,38 +87,3 @@ def test_progress_is_silent_off_terminals(tokenizer, capfd, progress):
         lambda batch: np.zeros((len(batch["input_ids"]), 2), np.float32), tokenizer, tokenizer.encode(["a", "b"]), 64, progress
     )
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("logits", "expected"),
-    [
-        ([[1e4, -1e4]], [[1, 0]]),
-        ([[3e38, 3e38]], [[0.5, 0.5]]),
-        ([[-3e38, -3e38, -3e38, -3e38]], [[0.25] * 4]),
-        ([[0, np.log(3)]], [[0.25, 0.75]]),
-        ([[-np.inf, 0]], [[0, 1]]),
-    ],
-)
-def test_softmax_is_stable(logits, expected):
-    probabilities = softmax(np.array(logits, dtype=np.float32))
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
-
-
-def test_softmax_equals_scipys():
-    logits = np.random.default_rng(0).normal(scale=8, size=(50, 5)).astype(np.float32)
-    np.testing.assert_allclose(softmax(logits), scipy.special.softmax(logits.astype(np.float64), axis=1), rtol=2e-6)
-
-
-def test_predictions_name_the_most_probable_class():
-    probabilities = np.array([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25]], dtype=np.float32)
-    encoded = [Encoded([1], truncated=True), Encoded([1], truncated=False)]
-    found = predictions(probabilities, encoded, ["a", "b", "c"])
-    assert found == [Prediction("b", pytest.approx(0.7), True), Prediction("a", 0.5, False)]
-    assert all(type(one.score) is float for one in found)
-    assert predictions(np.empty((0, 3), np.float32), [], ["a", "b", "c"]) == []
-
-
-def test_predictions_refuse_rows_that_do_not_match():
-    with pytest.raises(ValueError, match="zip"):
-        predictions(np.zeros((2, 2), np.float32), [Encoded([1], False)], ["a", "b"])

@@ -64,6 +64,9 @@ def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel
             lora.attach(encoder.encoder, config.lora, encoder.config)
         initial = nn.Linear(encoder.encoder.width, classes)
     head = LinearHead(initial.weight.data, initial.bias.data, config.loop.dropout)
+    if encoder.encoder.pooling == "last" and not encoder.encoder.config.is_encoder_decoder:
+        # A decoder's class for sequence classification in transformers has no bias; without it, both are one.
+        nn.init.zeros_(head.bias.requires_grad_(False))
     return TextModel(encoder.encoder, head).to(best_device())
 
 

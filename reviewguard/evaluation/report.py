@@ -71,7 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def make_report(
     name: str,
     labels: Sequence[str],
-    probabilities: NDArray[np.floating],
+    scores: NDArray[np.floating],
     baseline: NDArray[np.floating] | None,
     *,
     classes: Sequence[str],
@@ -83,7 +83,7 @@ def make_report(
     Args:
         name: Which rows.
         labels: True labels (n,), all of them classes.
-        probabilities: The model's (n, classes).
+        scores: The model's, of each class (n, classes); the largest is that of its label.
         baseline: The baseline's scores (n, classes); None where there is none.
         classes: In the order of the columns.
         positive: See `reviewguard.metrics.measure`.
@@ -97,7 +97,7 @@ def make_report(
         truncated=truncated,
         classes=list(classes),
         positive=positive,
-        model=measure(y, probabilities, classes, positive),
+        model=measure(y, scores, classes, positive),
         baseline=None if baseline is None else measure(y, baseline, classes, positive),
     )
 

@@ -18,7 +18,7 @@ from reviewguard.metrics import calibration_error
 from reviewguard.nn.model import TextModel
 from reviewguard.runtime.cores import available_cores
 from reviewguard.runtime.onnx import OnnxScorer
-from reviewguard.scoring import Floats, score, softmax
+from reviewguard.scoring import Floats, score
 from reviewguard.tokens import Encoded
 
 Precision: TypeAlias = Literal["fp32", "int8"]
@@ -74,16 +74,18 @@ def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitt
     if judges.texts:
         logits = score(scorer, fitted.tokenizer, judges.encoded, f"judging {precision}")
         worst = max(worst, float(np.abs(logits - judges.logits).max()))
-        before, after = softmax(judges.logits), softmax(logits)
-        flips = np.flatnonzero(before.argmax(axis=1) != after.argmax(axis=1))
-        f1 = _f1(judges.y, after, fitted) - _f1(judges.y, before, fitted)
+        decision = fitted.manifest.decision
+        before, after = decision.probabilities(judges.logits), decision.probabilities(logits)
+        called = [decision.scores(of, fitted.positive).argmax(axis=1) for of in (judges.logits, logits)]
+        flips = np.flatnonzero(called[0] != called[1])
+        f1 = _f1(judges.y, called[1], fitted) - _f1(judges.y, called[0], fitted)
         calibration = calibration_error(judges.y, after) - calibration_error(judges.y, before)
         flipped = [
             Flip(
                 row=int(row),
                 text=judges.texts[row][:_SHOWN],
-                torch=_best(before[row], classes),
-                graph=_best(after[row], classes),
+                torch=(classes[called[0][row]], float(before[row, called[0][row]])),
+                graph=(classes[called[1][row]], float(after[row, called[1][row]])),
             )
             for row in flips[:_NAMED]
         ]
@@ -138,22 +140,17 @@ def _in_company(scorer: OnnxScorer, fitted: Fitted, encoded: Sequence[Encoded]) 
     by_length = sorted(encoded, key=lambda item: len(item.ids))
     # The shorter a text, the more padding there is to disturb it.
     watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) // 2, _WATCHED)]
-    alone = softmax(np.concatenate([scorer.logits(pad([item])) for item in watched]))
+    probabilities = fitted.manifest.decision.probabilities
+    alone = probabilities(np.concatenate([scorer.logits(pad([item])) for item in watched]))
     worst = 0.0
     for _ in range(_COMPANIES):
         others = [encoded[row] for row in rng.integers(0, len(encoded), size=_OTHERS)]
-        together = softmax(scorer.logits(pad([*watched, *others])))[:_WATCHED]
+        together = probabilities(scorer.logits(pad([*watched, *others])))[:_WATCHED]
         worst = max(worst, float(np.abs(together - alone).max()))
     return worst
 
 
-def _f1(y: NDArray[np.int64], probabilities: Floats, fitted: Fitted) -> float:
-    called, positive = probabilities.argmax(axis=1), fitted.manifest.positive
-    if positive is None:
+def _f1(y: NDArray[np.int64], called: NDArray[np.int64], fitted: Fitted) -> float:
+    if fitted.positive is None:
         return float(f1_score(y, called, average="macro", zero_division=0.0))
-    return float(f1_score(y, called, pos_label=fitted.manifest.classes.index(positive), zero_division=0.0))
-
-
-def _best(probabilities: Floats, classes: Sequence[str]) -> tuple[str, float]:
-    best = int(probabilities.argmax())
-    return classes[best], float(probabilities[best])
+    return float(f1_score(y, called, pos_label=fitted.positive, zero_division=0.0))

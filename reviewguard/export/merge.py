@@ -93,7 +93,8 @@ def merge(fitted: Fitted, texts: Sequence[str], base: Base) -> tuple[Fitted, Mer
     report = MergeReport(base=base, texts=len(texts), **changes)
     manifest = msgspec.structs.replace(fitted.manifest, merged=msgspec.to_builtins(report), files={})
     kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/"))}
-    return Fitted(manifest, fitted.tokenizer, models[base], {**kept, **model_files(models[base], fitted.tokenizer)}), report
+    kept |= model_files(models[base], fitted.tokenizer, manifest)
+    return Fitted(manifest, fitted.tokenizer, models[base], kept), report
 
 
 def merged_model(fitted: Fitted) -> TextModel:

@@ -8,11 +8,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnx_ir
-import onnxscript  # noqa: F401 - torch.onnx.export imports it late; here a missing one is a clear error
 import torch
+from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 from torch.export import Dim
 
 from reviewguard.errors import ExportError
@@ -22,6 +22,17 @@ from reviewguard.nn.model import TextModel
 #: Weights beyond this stand in a file beside the graph: a protobuf message holds two gibibytes at most.
 INLINE_BYTES: Final = 2**31 - 2**26
 DATA_NAME: Final = "model.onnx_data"
+
+
+def _is_softmax(_: Any, x: onnx_ir.Value, zero: onnx_ir.Value) -> bool:
+    producer = x.producer()
+    return producer is not None and producer.op_type == "Softmax"
+
+
+#: Torch guards attention against rows that may look at no token. Here each has one: a text has a token, and padding comes last.
+_UNGUARDED: Final = RewriteRuleSet(
+    [RewriteRule(lambda op, x, zero: op.Where(op.IsNaN(x), zero, x), lambda op, x, zero: op.Identity(x), _is_softmax)]
+)
 
 
 def export_onnx(fitted: Fitted, path: Path) -> None:
@@ -61,6 +72,9 @@ def _export(model: TextModel, path: Path) -> None:
                 verbose=False,
             )
         assert program is not None
+        _UNGUARDED.apply_to_model(program.model)
+        onnx_ir.passes.common.IdentityEliminationPass()(program.model)
+        onnx_ir.passes.common.RemoveUnusedNodesPass()(program.model)
         # The exporter notes on each node where in the source it came from: paths of this machine, in every copy of the model.
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()

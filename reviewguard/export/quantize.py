@@ -58,18 +58,17 @@ def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
     columns, stored, zero = _put(op, scales[0]), _put(op, (integers + _ZERO).astype(np.uint8)), _put(op, _ZERO)
     producer = x.producer()
     floor = _GELU_FLOOR if producer is not None and producer.op_type == "Gelu" else None
-    if floor is None:
-        largest = op.ReduceMax(op.Abs(x), _put(op, _LAST_AXIS), keepdims=1)
-        rows = op.Mul(op.Max(largest, _put(op, _SMALLEST)), _put(op, np.float32(1 / 127)))
-        tokens = op.Cast(op.Round(op.Add(op.Div(x, rows), _put(op, np.float32(_ZERO)))), to=onnx_ir.DataType.UINT8)
-        product = op.MatMulInteger(tokens, stored, zero, zero)
-    else:
-        above = op.Sub(x, _put(op, floor))
-        largest = op.ReduceMax(above, _put(op, _LAST_AXIS), keepdims=1)
-        rows = op.Mul(op.Max(largest, _put(op, _SMALLEST)), _put(op, np.float32(1 / 255)))
-        tokens = op.Cast(op.Round(op.Div(above, rows)), to=onnx_ir.DataType.UINT8)
-        product = op.MatMulInteger(tokens, stored, _put(op, np.uint8(0)), zero)
-    scaled: onnx_ir.Value = op.Mul(op.Mul(op.Cast(product, to=onnx_ir.DataType.FLOAT), columns), rows)
+    # As a matrix, one row a token: so one operator of standard ONNX quantises by token.
+    flat = op.Reshape(x, _put(op, np.array([-1, len(values)])))
+    largest = op.ReduceMax(op.Abs(flat) if floor is None else op.Sub(flat, _put(op, floor)), _put(op, _LAST_AXIS), keepdims=0)
+    rows = op.Mul(op.Max(largest, _put(op, _SMALLEST)), _put(op, np.float32(1 / (127 if floor is None else 255))))
+    point = _ZERO if floor is None else np.uint8(0)
+    points = op.ConstantOfShape(op.Shape(rows), value=onnx_ir.tensor(np.array([point])))
+    tokens = op.QuantizeLinear(flat if floor is None else op.Sub(flat, _put(op, floor)), rows, points, axis=0)
+    product = op.Cast(op.MatMulInteger(tokens, stored, _put(op, point), zero), to=onnx_ir.DataType.FLOAT)
+    product = op.Mul(op.Mul(product, columns), op.Unsqueeze(rows, _put(op, _LAST_AXIS)))
+    shape = op.Concat(op.Shape(x, end=-1), _put(op, np.array([values.shape[1]])), axis=0)
+    scaled: onnx_ir.Value = op.Reshape(product, shape)
     if floor is None:
         return scaled
     # What the floor itself contributes is the same for every token.

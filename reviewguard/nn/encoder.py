@@ -224,15 +224,15 @@ def _positions(config: PretrainedConfig) -> int:
     return int(positions - offset)
 
 
-def transformer_files(encoder: Encoder) -> dict[str, bytes]:
-    """Configuration and weights of an encoder in Hugging Face layout: contents by file name.
+def transformer_files(transformer: nn.Module) -> dict[str, bytes]:
+    """Configuration and weights of a transformer in Hugging Face layout: contents by file name.
 
     Among processes that trained together only the first gets any: transformers writes in no other, and no other saves.
     """
     if not files.is_main_process():
         return {}
     with tempfile.TemporaryDirectory() as scratch, quiet():
-        encoder.transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
+        transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
         return {name: (Path(scratch) / name).read_bytes() for name in ("config.json", "model.safetensors")}
 
 

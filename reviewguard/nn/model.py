@@ -12,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from reviewguard.bundle import Bundle
+from reviewguard.bundle import Bundle, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
 from reviewguard.nn import lora
 from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.encoder import Encoder, load_encoder, transformer_files
 from reviewguard.nn.heads import Head, rebuild
+from reviewguard.nn.published import as_published
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch, Tokenizer
 
@@ -68,15 +69,18 @@ def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
     return values
 
 
-def model_files(model: TextModel, tokenizer: Tokenizer) -> dict[str, bytes]:
+def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
     """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
     contents = {"head.safetensors": save(head)}
     if lora.is_adapted(model.encoder):
         contents |= {f"adapter/{name}": content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
-        # With the tokenizer beside them, these weights can be trained on.
-        of_encoder = {**transformer_files(model.encoder), **tokenizer.files()}
+        # With the tokenizer beside them, these weights can be trained on. Where transformers has a class for the whole model, it
+        # is what is written, and its pipeline needs a tokenizer that normalises.
+        whole = as_published(model, manifest.classes, tokenizer.pad_id)
+        of_encoder = transformer_files(model.encoder.transformer if whole is None else whole)
+        of_encoder |= tokenizer.files() if whole is None else tokenizer.files(manifest.normalization)
         contents |= {f"encoder/{name}": content for name, content in of_encoder.items()}
     return contents
 

@@ -77,9 +77,9 @@ def test_a_limit_that_is_passed_leaves_nothing(classifier: Classifier, limits: L
 def test_texts_that_change_are_named(
     classifier: Classifier, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights of one bit and a half are too few; the graph that comes of them is written, judged and refused."""
+    """Weights of less than a bit are too few; the graph that comes of them is written, judged and refused."""
     real = quantize._scales
-    monkeypatch.setattr(quantize, "_scales", lambda values, axis: 100 * real(values, axis))
+    monkeypatch.setattr(quantize, "_scales", lambda values, axis: 300 * real(values, axis))
     with pytest.raises(ExportError) as caught:
         classifier.export(tmp_path / "export", sample, int8=True, limits=Limits(texts=100))
     message = str(caught.value)

@@ -1,0 +1,167 @@
+"""Setting decisions on held-out rows: what they promise, by simulation and against other libraries."""
+
+from __future__ import annotations
+
+import warnings
+
+import crepes
+import numpy as np
+import pytest
+import scipy.special
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from reviewguard.decision import Decision
+from reviewguard.errors import ConfigError, DataError
+from reviewguard.evaluation import operating
+
+
+def rows(
+    rng: np.random.Generator, n: int, classes: int = 2, sharpness: float = 1.0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits of a model that is too sure of itself by a factor, and labels drawn from what it should say."""
+    true = rng.normal(scale=2, size=(n, classes))
+    y = np.array([rng.choice(classes, p=p) for p in scipy.special.softmax(true, axis=1)])
+    return (true * sharpness).astype(np.float32), y
+
+
+class Logits(ClassifierMixin, BaseEstimator):
+    """A fitted model whose features are its logits."""
+
+    def __init__(self, classes: int = 2) -> None:
+        self.classes = classes
+
+    def fit(self, X: object, y: object) -> Logits:
+        self.classes_ = np.arange(self.classes)
+        return self
+
+    def decision_function(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X
+
+    def predict(self, X: NDArray[np.float32]) -> NDArray[np.int64]:
+        return X.argmax(axis=1)
+
+
+class TestCalibration:
+    @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+    def test_the_temperature_is_found(self, sharpness: float) -> None:
+        logits, y = rows(np.random.default_rng(0), 8000, 3, sharpness)
+        found = operating.calibrate(logits, y)
+        assert found.temperature == pytest.approx(sharpness, rel=0.08)
+        assert found.after.value is not None
+        assert found.after.value < 0.02
+        if sharpness != 1.0:
+            assert found.before.low is not None
+            assert found.before.low > found.after.value
+        assert sum(one.rows for one in found.bins) == found.rows == 8000
+        assert "expected calibration error" in found.to_text()
+
+    def test_it_equals_scikit_learns(self) -> None:
+        logits, y = rows(np.random.default_rng(1), 500, 3, 2.5)
+        model = FrozenEstimator(Logits(3).fit(logits, y))
+        reference = CalibratedClassifierCV(model, method="temperature", ensemble=False).fit(logits, y)
+        found = Decision(temperature=operating.calibrate(logits, y).temperature)
+        np.testing.assert_allclose(found.probabilities(logits), reference.predict_proba(logits), atol=2e-4)
+
+    def test_every_class_is_needed(self) -> None:
+        with pytest.raises(DataError, match="lack 1 of the 3 classes"):
+            operating.calibrate(np.zeros((4, 3), np.float32), np.array([0, 1, 1, 0]))
+
+
+class TestOperatingPoint:
+    @pytest.mark.parametrize(("negatives", "max_fpr"), [(99, 0.05), (400, 0.01), (1000, 0.02)])
+    def test_the_rate_is_held_by_expectation_and_within_its_interval(self, negatives: int, max_fpr: float) -> None:
+        rng = np.random.default_rng(0)
+        rates, covered = [], []
+        for _ in range(2000):
+            logits = np.zeros((negatives + 50, 2), np.float32)
+            logits[:, 1] = rng.normal(size=negatives + 50)
+            logits[negatives:, 1] += 3
+            y = (np.arange(negatives + 50) >= negatives).astype(np.int64)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                point = operating.operating_point(logits, y, 1, max_fpr)
+            rate = scipy.special.ndtr(-point.threshold)  # of new negatives, exactly
+            rates.append(rate)
+            covered.append(point.false_positive_rate.low <= rate <= point.false_positive_rate.high)
+        noise = 3 * np.std(rates) / np.sqrt(len(rates))
+        # No more, and not much less: that would give recall away.
+        assert max_fpr - 1.01 / (negatives + 1) - noise <= np.mean(rates) <= max_fpr + noise
+        assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+    def test_the_threshold_holds_on_its_own_rows(self) -> None:
+        logits, y = rows(np.random.default_rng(2), 3000)
+        for positive in (0, 1):
+            point = operating.operating_point(logits, y, positive, 0.05)
+            called = Decision(point=point).scores(logits, positive).argmax(axis=1) == positive
+            assert (called & (y != positive)).sum() == point.false_positives <= 0.05 * point.negatives
+            assert (called & (y == positive)).sum() == point.hits
+            assert point.recall.value == point.hits / point.positives
+
+    def test_too_few_rows_are_said_to_be(self) -> None:
+        logits, y = rows(np.random.default_rng(3), 120)
+        with pytest.warns(UserWarning, match=r"cannot support a false-positive rate of 1 %: it takes at least 99"):
+            point = operating.operating_point(logits, y, 1, 0.01, name="fake")
+        assert point.false_positives == 0
+        logits, y = rows(np.random.default_rng(3), 500)
+        with pytest.warns(UserWarning, match="is only known to be"):
+            operating.operating_point(logits, y, 1, 0.01)
+        logits, y = rows(np.random.default_rng(3), 20_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            operating.operating_point(logits, y, 1, 0.01)
+
+    def test_what_cannot_be(self) -> None:
+        logits, y = rows(np.random.default_rng(4), 50)
+        for rate in (0.0, 1.0, -1):
+            with pytest.raises(ConfigError, match="max_fpr"):
+                operating.operating_point(logits, y, 1, rate)
+        with pytest.raises(DataError, match="all 50 are one of the two"):
+            operating.operating_point(logits, np.ones(50, np.int64), 1, 0.1)
+
+
+class TestTriage:
+    @pytest.mark.parametrize("classes", [2, 4])
+    @pytest.mark.parametrize("error_rate", [0.02, 0.1])
+    def test_errors_of_each_class_are_held_on_new_rows(self, classes: int, error_rate: float) -> None:
+        rng = np.random.default_rng(0)
+        wrong: list[list[float]] = []
+        for _ in range(300):
+            logits, y = rows(rng, 900, classes)
+            triage = operating.triage(logits[:500], y[:500], error_rate)
+            certain, truth = Decision(triage=triage).certain(logits[500:]), y[500:]
+            wrong.append([np.mean((certain[truth == c] >= 0) & (certain[truth == c] != c)) for c in range(classes)])
+        mean, spread = np.mean(wrong, axis=0), np.std(wrong, axis=0) / np.sqrt(len(wrong))
+        assert (mean <= error_rate + 3 * spread).all()
+
+    @pytest.mark.parametrize("classes", [2, 3])
+    def test_the_same_classes_are_left_as_by_crepes(self, classes: int) -> None:
+        logits, y = rows(np.random.default_rng(5), 800, classes)
+        new, _ = rows(np.random.default_rng(6), 300, classes)
+        triage = operating.triage(logits, y, 0.1)
+        ours = Decision(triage=triage)
+        odds = lambda of: Decision().scores(of, None)  # noqa: E731
+        conformal = crepes.ConformalClassifier().fit(-odds(logits)[np.arange(len(y)), y], bins=y)
+        sets = np.stack(
+            [
+                conformal.predict_set(-odds(new)[:, [c]], bins=np.full(len(new), c), confidence=0.9, smoothing=False)[:, 0]
+                for c in range(classes)
+            ],
+            axis=1,
+        )
+        expected = np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), -1)
+        assert (ours.certain(new) == expected).mean() > 0.99  # rows on the edge itself may differ by rounding
+
+    def test_with_few_rows_nothing_is_ruled_out(self) -> None:
+        logits, y = rows(np.random.default_rng(7), 12)
+        triage = operating.triage(logits, y, 0.01)
+        assert (Decision(triage=triage).certain(logits) == -1).all()
+
+    def test_what_cannot_be(self) -> None:
+        logits, y = rows(np.random.default_rng(8), 50)
+        with pytest.raises(ConfigError, match="error_rate"):
+            operating.triage(logits, y, 1.5)
+        with pytest.raises(DataError, match="lack 1"):
+            operating.triage(logits, np.zeros(50, np.int64), 0.1)
