@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -168,12 +169,16 @@ def decide(
     check_target(out)
     classifier = Classifier.from_pretrained(model)
     found: dict[str, Calibration | OperatingPoint | Triage] = {}
-    if calibrate:
-        found["calibration"] = classifier.calibrate(data, split=split)
-    if max_fpr is not None:
-        found["operating_point"] = classifier.set_operating_point(data, max_fpr=max_fpr, split=split)
-    if error_rate is not None:
-        found["triage"] = classifier.set_triage(data, error_rate=error_rate, split=split)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if calibrate:
+            found["calibration"] = classifier.calibrate(data, split=split)
+        if max_fpr is not None:
+            found["operating_point"] = classifier.set_operating_point(data, max_fpr=max_fpr, split=split)
+        if error_rate is not None:
+            found["triage"] = classifier.set_triage(data, error_rate=error_rate, split=split)
+    for warning in caught:
+        typer.secho(f"warning: {warning.message}", err=True, fg="yellow")
     classifier.save(out)
     text = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
     _show(msgspec.to_builtins(found), f"{text}\n\nsaved to {out}", as_json)

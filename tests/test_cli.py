@@ -64,6 +64,24 @@ def test_predict(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert json.loads(lines[0])["predicted_label"] == rows[0]["predicted_label"]
 
 
+def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
+    done = run("decide", folder / "export", "--out", tmp_path / "own", "--max-fpr", "0.01", "--error-rate", "0.2", "--json")
+    assert "warning: 16 rows that are not fake cannot support a false-positive rate of 1 %: it takes at least 99" in done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == {"operating_point", "triage"}
+    assert found["operating_point"]["negatives"] == found["triage"]["rows"][1] == 16
+    run("predict", sample, "--model", tmp_path / "own", "--out", tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        assert {"needs_review"} < {row["decision"] for row in csv.DictReader(file)} <= {"fake", "real", "needs_review"}
+    text = run("decide", folder / "model", "--out", tmp_path / "new", "--data", sample, "--calibrate").stdout
+    assert "temperature" in text
+    assert "from 320 rows" in text
+    done = run("decide", folder / "model", "--out", tmp_path / "none", check=False)
+    assert done.returncode == 1
+    assert "give at least one of --calibrate, --max-fpr, --error-rate" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_version() -> None:
     from importlib.metadata import version
 

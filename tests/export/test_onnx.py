@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from graphs import as_fitted
@@ -42,6 +43,12 @@ def test_the_graph_equals_torch(model: TextModel, graph: Path, shape: tuple[int,
     np.testing.assert_allclose(scorer.logits(batch, alone=alone), model.logits(batch), atol=1e-4)
     longer = {name: np.pad(values, ((0, 0), (0, 9))) for name, values in batch.items()} if shape[1] < 50 else batch
     np.testing.assert_allclose(scorer.logits(longer, alone=alone), model.logits(batch), atol=1e-4)
+
+
+def test_attention_is_not_guarded_against_what_cannot_be(graph: Path) -> None:
+    operators = {node.op_type for node in onnx.load(graph).graph.node}
+    assert "Softmax" in operators
+    assert "IsNaN" not in operators
 
 
 def test_the_graph_does_not_tell_where_it_was_made(graph: Path) -> None:
