@@ -5,7 +5,7 @@ It is set on held-out rows (`reviewguard.evaluation.operating`), stored in the m
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -106,9 +106,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         triage: Set for abstention; None: it was not.
     """
 
-    temperature: float = 1.0
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     point: OperatingPoint | None = None
     triage: Triage | None = None
+
+    def fits(self, classes: int, positive: int | None) -> bool:
+        """Whether it can be that of a model with so many classes."""
+        point_fits = self.point is None or (classes == 2 and positive is not None)
+        return point_fits and (self.triage is None or len(self.triage.floors) == classes)
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
         """Calibrated probabilities, float32 (n, classes), of logits (n, classes)."""

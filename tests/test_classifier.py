@@ -399,3 +399,11 @@ class TestDecisions:
         (tmp_path / "m" / "validation.safetensors").write_bytes(b"no tensors")
         with pytest.raises(IntegrityError):
             Classifier.from_pretrained(tmp_path / "m")
+
+    def test_a_decision_of_another_model_is_refused(self, decided: Classifier, tmp_path: Path) -> None:
+        decided.save(tmp_path / "m")
+        manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
+        manifest["decision"]["triage"]["floors"].append(0.0)
+        (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match="a decision that does not fit its 2 classes"):
+            Classifier.from_pretrained(tmp_path / "m")
