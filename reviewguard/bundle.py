@@ -149,6 +149,8 @@ def _open(folder: Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST} is malformed: {error}") from error
     if len(set(manifest.classes)) < len(manifest.classes) or manifest.positive not in (None, *manifest.classes):
         raise BundleError(f"{folder / MANIFEST} is malformed: classes {manifest.classes}, positive {manifest.positive!r}")
+    if not manifest.decision.fits(len(manifest.classes), manifest.positive):
+        raise BundleError(f"{folder / MANIFEST} is malformed: a decision that does not fit its {len(manifest.classes)} classes")
     for name, entry in manifest.files.items():
         _check_name(name, folder)
         _verify(folder / name, entry)

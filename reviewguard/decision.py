@@ -110,7 +110,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     point: OperatingPoint | None = None
     triage: Triage | None = None
 
-    def fits(self, classes: int, positive: int | None) -> bool:
+    def fits(self, classes: int, positive: str | None) -> bool:
         """Whether it can be that of a model with so many classes."""
         point_fits = self.point is None or (classes == 2 and positive is not None)
         return point_fits and (self.triage is None or len(self.triage.floors) == classes)

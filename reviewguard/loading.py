@@ -54,7 +54,4 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
         with requires("train"):
             from reviewguard.nn.model import load_model
         scorer = load_model(bundle, config.decode(recipe_of(bundle).get("encoder", {}), config.EncoderConfig, "encoder"))
-    fitted = Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})
-    if not manifest.decision.fits(len(manifest.classes), fitted.positive):
-        raise BundleError(f"{bundle.folder} holds a decision that does not fit its {len(manifest.classes)} classes")
-    return fitted
+    return Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})

@@ -110,9 +110,9 @@ def test_a_decision_survives_json() -> None:
 
 def test_a_decision_fits_its_classes() -> None:
     triage = Triage(error_rate=0.1, floors=[0.0, 0.0], rows=[5, 6])
-    assert Decision(point=point(0.0), triage=triage).fits(2, 0)
+    assert Decision(point=point(0.0), triage=triage).fits(2, "a")
     assert not Decision(triage=triage).fits(3, None)
-    assert not Decision(point=point(0.0)).fits(3, 0)
+    assert not Decision(point=point(0.0)).fits(3, "a")
     assert not Decision(point=point(0.0)).fits(2, None)
     assert Decision().fits(3, None)
     with pytest.raises(msgspec.ValidationError, match="> 0"):
