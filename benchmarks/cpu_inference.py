@@ -1,6 +1,6 @@
-"""Reviews per second on a CPU, of this project beside others, and write docs/results/cpu-inference.
+"""Reviews per second on a CPU, of this project beside others, and write docs/results/cpu-inference-SIZE.
 
-    python benchmarks/cpu_inference.py [--other PYTHON] [--sizes minilm stella] [--reviews 1000] [--only NAME ...]
+    python benchmarks/cpu_inference.py {minilm,stella} [--other PYTHON] [--reviews N] [--only NAME ...]
 
 Needs `pip install sentence-transformers setfit fastembed matplotlib` besides the project's own packages; what is not installed, or
 cannot run, is listed with its reason. The ONNX and OpenVINO backends of sentence-transformers need optimum, which cannot stand beside
@@ -37,6 +37,7 @@ from reviewguard.tokens import Tokenizer
 #: Contenders that run in the other environment.
 ELSEWHERE = ("sentence-transformers, onnx", "sentence-transformers, openvino")
 PRESETS = {"minilm": "minilm-logreg", "stella": "stella-logreg"}
+TITLES = {"minilm": "all-MiniLM-L6-v2", "stella": "Stella-400M"}
 MAX_LENGTH = 256
 #: Products of this size keep any CPU busy, and fit its cache.
 PRODUCT = 1024
@@ -157,79 +158,88 @@ def operations(size: str, texts: list[str], saved: Path) -> tuple[float, float]:
 def main() -> None:
     """Prepare, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=list(PRESETS), default=list(PRESETS))
-    parser.add_argument("--reviews", type=int, default=1000, help="at MiniLM's size; a tenth of them at Stella's")
+    parser.add_argument("size", choices=list(PRESETS))
+    parser.add_argument("--reviews", type=int, help="default: 1000 at MiniLM's size, 100 at Stella's")
     parser.add_argument("--other", default=sys.executable, metavar="PYTHON", help="of the environment that optimum is in")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=[], metavar="NAME")
     arguments = parser.parse_args()
-    texts, source = reviews(arguments.reviews)
+    size = arguments.size
+    texts, source = reviews(arguments.reviews or {"minilm": 1000, "stella": 100}[size])
     rates = limits(available_cores())
-    sizes = {}
-    for size in arguments.sizes:
-        own = texts if size == "minilm" else texts[: max(len(texts) // 10, 2)]
-        with tempfile.TemporaryDirectory() as scratch:
-            found = measure(size, arguments.only, own, Path(scratch), arguments.other)
-            tokens, cost = operations(size, own, Path(scratch) / "saved")
-        sizes[size] = {"reviews": len(own), "tokens": tokens, "gigaoperations": cost, "contenders": found}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure(size, arguments.only, texts, Path(scratch), arguments.other)
+        tokens, cost = operations(size, texts, Path(scratch) / "saved")
     about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
-    write(
-        "cpu-inference", {"machine": about, "source": source, "limits": rates, "sizes": sizes}, page(sizes, rates, source, about)
-    )
-    draw(sizes)
+    result = {
+        "machine": about,
+        "source": source,
+        "limits": rates,
+        "reviews": len(texts),
+        "tokens": tokens,
+        "gigaoperations": cost,
+    }
+    result["contenders"] = found
+    draw(size, found)
+    write(name_of(size), result, page(size, result))
 
 
-def page(sizes: dict[str, Any], rates: dict[str, float], source: str, about: dict[str, Any]) -> str:
+def name_of(size: str) -> str:
+    """Of the files of results."""
+    return f"cpu-inference-{size}"
+
+
+def page(size: str, of: dict[str, Any]) -> str:
     """The results as Markdown."""
+    rates = of["limits"]
+    random = " At this size the weights are random, so labels mean nothing." if size == "stella" else ""
+    base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
+    rows = [
+        "| contender | reviews/s | tokens/s | against the pipeline | share of the machine | p50, p99 of one (ms) | cold start (s) | "
+        "peak memory (MiB) | weights (MiB) | labels as torch |",
+        "| --- " * 10 + "|",
+    ]
+    for name, result in of["contenders"].items():
+        speed = result.get("reviews_per_second")
+        if speed is None:
+            reason = result.get("error", result["outcome"]).strip().splitlines()[-1]
+            rows.append(f"| {name} | did not run: {reason[:160]} |" + " |" * 8)
+            continue
+        kind = next((kind for kind in ("int8", "bf16") if kind in name), "fp32")
+        single = result["single_milliseconds"]
+        agreement = f"{100 * result['agreement']:.2f} %" if "agreement" in result else ""
+        rows.append(
+            f"| {name} | {speed:.1f} | {speed * of['tokens']:.0f} | {f'{speed / base:.2f}x' if base else ''} | "
+            f"{100 * speed * of['gigaoperations'] / rates[kind]:.0f} % of {kind} | {single['p50']:.1f}, {single['p99']:.1f} | "
+            f"{result.get('cold_start_seconds', float('nan')):.2f} | {result['peak_memory_mib']:.0f} | {result['disk_mib']:.0f} | "
+            f"{agreement} |"
+        )
     parts = [
-        "# Prediction on a CPU",
-        f"Reviews of `{source}`, at most {MAX_LENGTH} tokens of each, all contenders on the same ones, one after the other. Cold start "
-        "is from the start of the process to the first answer. At Stella's size the weights are random, so labels mean nothing there.",
-        "![Reviews per second](cpu-inference.png)",
+        f"# Prediction on a CPU, at the size of {TITLES[size]}",
+        f"{of['reviews']} reviews of `{of['source']}`, {of['tokens']:.0f} tokens on average and at most {MAX_LENGTH}; all contenders on "
+        f"the same ones, one after the other. Cold start is from the start of the process to the first answer.{random}",
+        f"![Reviews per second]({name_of(size)}.png)",
+        "\n".join(rows),
         f"Matrix products of {PRODUCT} x {PRODUCT} reach "
         + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
         + " on this machine; the share is that of the linear layers at a contender's speed in the product's own type.",
     ]
-    for size, of in sizes.items():
-        base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
-        rows = [
-            "| contender | reviews/s | tokens/s | against the pipeline | share of the machine | p50, p99 of one (ms) | cold start (s) | "
-            "peak memory (MiB) | weights (MiB) | labels as torch |",
-            "| --- " * 10 + "|",
-        ]
-        for name, result in of["contenders"].items():
-            speed = result.get("reviews_per_second")
-            if speed is None:
-                reason = result.get("error", result["outcome"]).strip().splitlines()[-1]
-                rows.append(f"| {name} | did not run: {reason[:160]} |" + " |" * 8)
-                continue
-            kind = next((kind for kind in ("int8", "bf16") if kind in name), "fp32")
-            single = result["single_milliseconds"]
-            agreement = f"{100 * result['agreement']:.2f} %" if "agreement" in result else ""
-            rows.append(
-                f"| {name} | {speed:.1f} | {speed * of['tokens']:.0f} | {f'{speed / base:.2f}x' if base else ''} | "
-                f"{100 * speed * of['gigaoperations'] / rates[kind]:.0f} % of {kind} | {single['p50']:.1f}, {single['p99']:.1f} | "
-                f"{result.get('cold_start_seconds', float('nan')):.2f} | {result['peak_memory_mib']:.0f} | {result['disk_mib']:.0f} | "
-                f"{agreement} |"
-            )
-        parts += [f"## {size}", f"{of['reviews']} reviews of {of['tokens']:.0f} tokens on average.", "\n".join(rows)]
-        for name in ELSEWHERE:
-            if packages := of["contenders"].get(name, {}).get("packages"):
-                parts.append(f"{name}, in an environment of its own: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
-    made = "Made by `python benchmarks/cpu_inference.py`; figures in [cpu-inference.json](cpu-inference.json)."
-    return "\n\n".join([*parts, describe(about), made]) + "\n"
+    for name in ELSEWHERE:
+        if packages := of["contenders"].get(name, {}).get("packages"):
+            parts.append(f"{name}, in an environment of its own: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
+    made = f"Made by `python benchmarks/cpu_inference.py {size}`; figures in [{name_of(size)}.json]({name_of(size)}.json)."
+    return "\n\n".join([*parts, describe(of["machine"]), made]) + "\n"
 
 
-def draw(sizes: dict[str, Any]) -> None:
+def draw(size: str, contenders: dict[str, Any]) -> None:
     """Reviews per second as bars."""
-    figure, axes = plt.subplots(1, len(sizes), figsize=(6 * len(sizes), 4), squeeze=False, layout="constrained")
-    for axis, (size, of) in zip(axes[0], sizes.items(), strict=True):
-        speeds = {name: r["reviews_per_second"] for name, r in of["contenders"].items() if "reviews_per_second" in r}
-        names = sorted(speeds, key=lambda name: speeds[name])
-        colours = ["tab:blue" if name.startswith("ours") else "lightgrey" for name in names]
-        bars = axis.barh(names, [speeds[name] for name in names], color=colours)
-        axis.bar_label(bars, fmt="%.0f", padding=3)
-        axis.set(title=size, xlabel="reviews per second")
-    figure.savefig(RESULTS / "cpu-inference.png", dpi=120)
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    speeds = {name: r["reviews_per_second"] for name, r in contenders.items() if "reviews_per_second" in r}
+    names = sorted(speeds, key=lambda name: speeds[name])
+    colours = ["tab:blue" if name.startswith("ours") else "lightgrey" for name in names]
+    bars = axis.barh(names, [speeds[name] for name in names], color=colours)
+    axis.bar_label(bars, fmt="%.1f", padding=3)
+    axis.set(title=TITLES[size], xlabel="reviews per second")
+    figure.savefig(RESULTS / f"{name_of(size)}.png", dpi=120)
 
 
 if __name__ == "__main__":
