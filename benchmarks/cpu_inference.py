@@ -223,9 +223,12 @@ def page(size: str, of: dict[str, Any]) -> str:
         + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
         + " on this machine; the share is that of the linear layers at a contender's speed in the product's own type.",
     ]
-    for name in ELSEWHERE:
-        if packages := of["contenders"].get(name, {}).get("packages"):
-            parts.append(f"{name}, in an environment of its own: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
+    packages = {name: of["contenders"].get(name, {}).get("packages", {}) for name in ELSEWHERE}
+    parts += [
+        f"{name}, in an environment of its own: {', '.join(f'{k} {v}' for k, v in versions.items())}."
+        for name, versions in packages.items()
+        if versions
+    ]
     made = f"Made by `python benchmarks/cpu_inference.py {size}`; figures in [{name_of(size)}.json]({name_of(size)}.json)."
     return "\n\n".join([*parts, describe(of["machine"]), made]) + "\n"
 
