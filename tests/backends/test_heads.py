@@ -15,10 +15,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from reviewguard.backends import logreg, mlp, svm
 from reviewguard.config import EncoderConfig
+from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.nn.heads import MlpHead
 from reviewguard.nn.model import run
-from reviewguard.scoring import softmax
 
 COMMON = {"backend": "x", "encoder": EncoderConfig(repo="x")}
 
@@ -36,7 +36,7 @@ def vectors(classes: int, width: int = 64, rows: int = 600):
 
 
 def agree(head, reference, x) -> None:
-    probabilities = softmax(run(head, {"x": x}))
+    probabilities = Decision().probabilities(run(head, {"x": x}))
     expected = reference.predict_proba(x)
     np.testing.assert_allclose(probabilities, expected, atol=1e-4)
     assert (probabilities.argmax(axis=1) == reference.predict(x)).all()
@@ -71,7 +71,9 @@ def test_support_vector_machine(classes: int, class_weight: str) -> None:
             for index in range(classes)
         ]
         stacked = np.stack(expected, axis=1)
-        np.testing.assert_allclose(softmax(run(head, {"x": x})), stacked / stacked.sum(axis=1, keepdims=True), atol=1e-4)
+        np.testing.assert_allclose(
+            Decision().probabilities(run(head, {"x": x})), stacked / stacked.sum(axis=1, keepdims=True), atol=1e-4
+        )
 
 
 def test_the_machine_at_the_width_of_a_real_encoder() -> None:
