@@ -147,7 +147,7 @@ def main() -> None:
         ),
         "All of this holds for texts like these. On fakes of another generator neither rate is held.",
         describe(about),
-        f"Made by `python benchmarks/decisions.py {' '.join(str(folder) for folder in models)}`; figures in "
+        f"Made by `python benchmarks/decisions.py {' '.join(folder.name for folder in models)}`, folders of models; figures in "
         "[decisions.json](decisions.json).",
     ]
     write("decisions", {"machine": about, "draws": DRAWS, "rows": rows, "models": results, "curves": curves}, "\n\n".join(parts))
