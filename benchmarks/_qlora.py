@@ -34,8 +34,6 @@ from reviewguard.tokens import Batch, Encoded, Tokenizer
 
 GIB = 2**30
 SEED = 0
-# What a card of 6 GB has besides what torch hands out: the context of CUDA and its libraries.
-CONTEXT = 780 * 2**20
 # As in the published configurations of NovaSearch/stella_en_400M_v5 (in transformers' terms) and google/flan-t5-large.
 SIZES: dict[str, dict[str, Any]] = {
     "stella-qlora": {
@@ -157,7 +155,7 @@ def measure(
     """
     on_gpu = torch.cuda.is_available()
     if on_gpu and cap_gib is not None:
-        limit = (cap_gib * GIB - CONTEXT) / torch.cuda.get_device_properties(0).total_memory
+        limit = (cap_gib * GIB - memory.CUDA_CONTEXT) / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit), 0)
     overrides = {"encoder.repo": folder, "encoder.revision": "", "encoder.max_length": max(lengths), **settings}
     config = decode(merge(load_preset(preset), overrides), finetune.Config)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import msgspec
 import numpy as np
 from _results import RESULTS, SHARED, describe, machine, write
 
 from reviewguard import Classifier
-from reviewguard.data.reviews import read
-from reviewguard.data.split import only
 from reviewguard.decision import Decision
 from reviewguard.evaluation import operating
 from reviewguard.metrics import calibration_error, reliability
@@ -32,11 +31,7 @@ RATES = (0.005, 0.01, 0.02, 0.05)
 def held_out(folder: Path) -> tuple[Any, Any, list[str]]:
     """Logits of the validation rows, their class indices, and the classes."""
     classifier = Classifier.from_pretrained(folder)
-    texts, labels = only(read(DATA), "split", "validation").require_complete(classifier.classes_)
-    classes = classifier.classes_.tolist()
-    fitted = classifier._trained()
-    assert fitted.positive is not None
-    return fitted.logits(texts, folder.name)[0], np.array([classes.index(label) for label in labels]), classes
+    return *classifier._held_out(DATA, "validation"), classifier.classes_.tolist()
 
 
 def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, Any]:
@@ -72,9 +67,22 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
     }
 
 
+def table(head: str, rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join([f"| {head} |", "| --- " * (head.count("|") + 1) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
 def percent(of: dict[str, float]) -> str:
     """A mean with the range of 95 % of the draws."""
     return f"{100 * of['mean']:.2f} [{100 * of['low']:.2f}, {100 * of['high']:.2f}]"
+
+
+def at_rates(head: str, figures: list[str], results: dict[str, Any]) -> str:
+    """A table of figures, of each model at each rate asked for."""
+    asked = [(name, of, rate) for name, of in results.items() for rate in RATES]
+    return table(
+        head, [[name, f"{100 * rate:g}", *(percent(of[f"{one} {rate}"]) for one in figures)] for name, of, rate in asked]
+    )
 
 
 def draw(curves: dict[str, Any]) -> None:
@@ -104,10 +112,7 @@ def main() -> None:
         own, new = order[: len(y) // 2], order[len(y) // 2 :]
         temperature = operating.calibrate(logits[own], y[own], draws=0).temperature
         curves[folder.name] = {
-            title: [
-                {"confidence": b.confidence, "accuracy": b.accuracy, "rows": b.rows}
-                for b in reliability(y[new], Decision(temperature=t).probabilities(logits[new]))
-            ]
+            title: msgspec.to_builtins(reliability(y[new], Decision(temperature=t).probabilities(logits[new])))
             for title, t in (("before", 1.0), ("calibrated", temperature))
         }
     draw(curves)
@@ -118,32 +123,19 @@ def main() -> None:
         "other. Means, in percent, with the range of 95 % of the draws; the draws share their rows, so the range is that of the "
         "division, not of new data.",
         "## Calibration",
-        "\n".join(
-            ["| model | temperature | expected calibration error before | after |", "| --- " * 4 + "|"]
-            + [
-                f"| {name} | {of['temperature']['mean']:.2f} | {percent(of['error before'])} | {percent(of['error after'])} |"
+        table(
+            "model | temperature | expected calibration error before | after",
+            [
+                [name, f"{of['temperature']['mean']:.2f}", percent(of["error before"]), percent(of["error after"])]
                 for name, of in results.items()
-            ]
+            ],
         ),
         "![Confidence against accuracy, before and after](decisions.png)",
         "## Operating points",
-        "\n".join(
-            ["| model | false positives asked for | measured | recall |", "| --- " * 4 + "|"]
-            + [
-                f"| {name} | {100 * rate:g} | {percent(of[f'false positives {rate}'])} | {percent(of[f'recall {rate}'])} |"
-                for name, of in results.items()
-                for rate in RATES
-            ]
-        ),
+        at_rates("model | false positives asked for | measured | recall", ["false positives", "recall"], results),
         "## Abstention",
-        "\n".join(
-            ["| model | errors allowed | among fake | among real | left to people |", "| --- " * 5 + "|"]
-            + [
-                f"| {name} | {100 * rate:g} | {percent(of[f'errors fake {rate}'])} | {percent(of[f'errors real {rate}'])} | "
-                f"{percent(of[f'review {rate}'])} |"
-                for name, of in results.items()
-                for rate in RATES
-            ]
+        at_rates(
+            "model | errors allowed | among fake | among real | left to people", ["errors fake", "errors real", "review"], results
         ),
         "All of this holds for texts like these. On fakes of another generator neither rate is held.",
         describe(about),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reviewguard import config
 from reviewguard.bundle import Manifest
-from reviewguard.data.reviews import Data, Reviews, read
+from reviewguard.data.reviews import Data, Reviews, class_indices, read
 from reviewguard.decision import OperatingPoint, Triage
 from reviewguard.errors import ConfigError, DataError, NotTrainedError, requires
 from reviewguard.estimator import Estimator
@@ -125,8 +125,7 @@ class Decider(Estimator):
 
             return held_out.kept(fitted)
         texts, labels = self._read(data, split).require_complete(fitted.manifest.classes)
-        index = {name: i for i, name in enumerate(fitted.manifest.classes)}
-        return fitted.logits(texts, "scoring")[0], np.array([index[label] for label in labels], dtype=np.int64)
+        return fitted.logits(texts, "scoring")[0], class_indices(labels, fitted.manifest.classes)
 
     def _decide(self, **changes: Any) -> None:
         fitted = self._trained()

@@ -129,9 +129,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         assert positive is not None
         odds = odds[:, positive] - self.point.threshold
         # On the threshold itself a text is positive.
-        columns = [np.full_like(odds, -np.finfo(np.float64).tiny), np.full_like(odds, -np.finfo(np.float64).tiny)]
-        columns[positive] = odds
-        return np.stack(columns, axis=1)
+        scores = np.full((len(odds), 2), -np.finfo(np.float64).tiny)
+        scores[:, positive] = odds
+        return scores
 
     def certain(self, logits: NDArray[np.floating]) -> NDArray[np.int64]:
         """The only class that is not ruled out, int64 (n,); -1 where none is, or several are."""

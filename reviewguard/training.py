@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from reviewguard import card
 from reviewguard.backends import Backend, Labelled
@@ -22,7 +20,7 @@ from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.reviews import Data, Reviews, read
+from reviewguard.data.reviews import Data, Reviews, class_indices, read
 from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation import held_out
@@ -54,7 +52,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
         part.require_complete(classes)
     normalize = NORMALIZERS[recipe.data.normalization]
     labelled = {
-        name: Labelled([normalize(text) for text in texts], _indices(labels, classes))
+        name: Labelled([normalize(text) for text in texts], class_indices(labels, classes))
         for name, (texts, labels) in complete.items()
     }
 
@@ -102,7 +100,7 @@ def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any]) -
     classes, positive = _classes(rows[1], recipe)
     loaded = backend.load(recipe)
     normalize = NORMALIZERS[recipe.data.normalization]
-    labelled = Labelled([normalize(text) for text in rows[0]], _indices(rows[1], classes))
+    labelled = Labelled([normalize(text) for text in rows[0]], class_indices(rows[1], classes))
     model, _ = backend.train(labelled, None, classes=len(classes), encoder=loaded, config=recipe, run=Run())
     return _fitted(model, loaded, recipe, classes, positive, rows, None, {})
 
@@ -164,11 +162,6 @@ def _classes(labels: Sequence[str], recipe: Recipe) -> tuple[list[str], str | No
         return classes, None
     named = [name for usual in POSITIVE_NAMES for name in classes if name.casefold() == usual]
     return classes, wanted or (named[0] if named else classes[-1])
-
-
-def _indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[label] for label in labels], dtype=np.int64)
 
 
 def _fitted(

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reviewguard.data.normalize import encodable
 from reviewguard.errors import DataError, nearest, requires
 
@@ -21,6 +24,12 @@ FILE_TYPES: Final = (*STREAMED, ".parquet")
 
 #: What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, or (texts, labels).
 Data: TypeAlias = Any
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The index of each label's class, int64 (n,); every label must be a class."""
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[label] for label in labels], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,13 +99,12 @@ def operating_point(
         ConfigError: If `max_fpr` is not between 0 and 1.
         DataError: If there are no positive or no negative rows.
     """
-    if not 0 < max_fpr < 1:
-        raise ConfigError(f"max_fpr is {max_fpr}; it is a share of the texts that are not {name}, between 0 and 1")
+    _require_share("max_fpr", max_fpr, f"texts that are not {name}")
     odds, is_positive = log_odds(logits)[:, positive], y == positive
     negatives = np.sort(odds[~is_positive])[::-1]
     if not len(negatives) or len(negatives) == len(y):
         raise DataError(f"an operating point needs held-out rows of {name} and of others; all {len(y)} are one of the two")
-    allowed = int(np.floor(max_fpr * (len(negatives) + 1) + 1e-9)) - 1
+    allowed = _allowed(max_fpr, len(negatives))
     # Above the largest negative that must not be called positive.
     threshold = _beside(negatives[max(allowed, 0)], odds, 1)
     hits, wrong = int((odds[is_positive] >= threshold).sum()), int((negatives >= threshold).sum())
@@ -150,18 +149,29 @@ def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float
         ConfigError: If the rate is not between 0 and 1.
         DataError: If a class has no row.
     """
-    if not 0 < error_rate < 1:
-        raise ConfigError(f"error_rate is {error_rate}; it is a share of the texts of each class, between 0 and 1")
+    _require_share("error_rate", error_rate, "texts of each class")
     classes = logits.shape[1]
     _require_all(y, classes)
     odds, floors, rows = log_odds(logits), [], []
     for column in range(classes):
         own = np.sort(odds[y == column, column])
-        allowed = int(np.floor(error_rate * (len(own) + 1) + 1e-9)) - 1
-        # A new row is below the (k + 1)th smallest of n others like it with probability (k + 1) / (n + 1).
+        allowed = _allowed(error_rate, len(own))
         floors.append(_beside(own[allowed], own, -1) if allowed >= 0 else -np.finfo(np.float64).max)
         rows.append(len(own))
     return Triage(error_rate=error_rate, floors=floors, rows=rows)
+
+
+def _require_share(name: str, value: float, of: str) -> None:
+    if not 0 < value < 1:
+        raise ConfigError(f"{name} is {value}; it is a share of the {of}, between 0 and 1")
+
+
+def _allowed(rate: float, rows: int) -> int:
+    """How many of n held-out rows may lie beyond a limit so that a new row does by `rate` at most; -1: the rows are too few.
+
+    A new row is beyond the (k + 1)th of n others like it with probability (k + 1) / (n + 1).
+    """
+    return int(np.floor(rate * (rows + 1) + 1e-9)) - 1
 
 
 def _beside(value: float, values: NDArray[np.float64], side: Literal[1, -1]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard.data.clean import CleaningReport
+from reviewguard.data.reviews import class_indices
 from reviewguard.metrics import Scores, measure
 from reviewguard.nn.history import History
 
@@ -89,8 +90,7 @@ def make_report(
         positive: See `reviewguard.metrics.measure`.
         truncated: Rows longer than the model reads.
     """
-    index = {label: i for i, label in enumerate(classes)}
-    y = np.array([index[label] for label in labels], dtype=np.int64)
+    y = class_indices(labels, classes)
     return Report(
         name=name,
         rows=len(y),

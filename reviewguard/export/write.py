@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from reviewguard.bundle import check_target, write_bundle
-from reviewguard.data.reviews import Reviews
+from reviewguard.data.reviews import Reviews, class_indices
 from reviewguard.errors import ExportError
 from reviewguard.export.gate import Judges, judge
 from reviewguard.export.merge import is_adapted, merged_model
@@ -57,6 +56,5 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
 
 
 def _judges(fitted: Fitted, texts: Sequence[str], labels: Sequence[str]) -> Judges:
-    index = {name: i for i, name in enumerate(fitted.manifest.classes)}
     logits, encoded = fitted.logits(texts, "judging torch")
-    return Judges(texts, encoded, np.array([index[label] for label in labels], dtype=np.int64), logits)
+    return Judges(texts, encoded, class_indices(labels, fitted.manifest.classes), logits)

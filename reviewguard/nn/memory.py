@@ -18,7 +18,7 @@ from reviewguard.tokens import Encoded
 
 _GIB = 2**30
 #: What CUDA and its libraries take besides tensors, as seen with torch 2.11, CUDA 13 and bitsandbytes on an H100.
-_CUDA_CONTEXT = 780 * 2**20
+CUDA_CONTEXT = 780 * 2**20
 #: The longest row that is tried out.
 _PROBE = 64
 
@@ -85,7 +85,7 @@ def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_b
     eight_bit = on_gpu and loop.optimizer == "paged_adamw_8bit"
     if on_gpu:
         total = int(torch.cuda.get_device_properties(device).total_memory * torch.cuda.get_per_process_memory_fraction(device))
-        present = torch.cuda.memory_allocated(device) + _CUDA_CONTEXT
+        present = torch.cuda.memory_allocated(device) + CUDA_CONTEXT
     else:
         total, present = psutil.virtual_memory().total, psutil.Process().memory_info().rss
     return MemoryPlan(
@@ -102,7 +102,7 @@ def peak_text(device: torch.device) -> str:
     """What training came to on a GPU, to be read after the plan; empty on a CPU, where nothing tells it from the rest."""
     if device.type != "cuda":
         return ""
-    return f"; took {(torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT) / _GIB:.1f} GiB"
+    return f"; took {(torch.cuda.max_memory_reserved(device) + CUDA_CONTEXT) / _GIB:.1f} GiB"
 
 
 def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
