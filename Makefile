@@ -46,7 +46,7 @@ page: $(NODE_MODULES)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora,experiments]' --group dev
 	touch $@
 
 # Packages run no scripts when they are installed: none here needs to. The browser is unpacked once, before tests could race for it.

@@ -1,4 +1,4 @@
-"""The command line: `reviewguard train | evaluate | merge | export | decide | predict | presets`."""
+"""The command line: `reviewguard train`, `predict` and the others; those of experiments are in `cli_experiments`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import typer
 
-from reviewguard import config, files
+from reviewguard import cli_experiments, config, files
 from reviewguard.bundle import check_target
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted
 
@@ -205,6 +205,9 @@ def predict(
     more += f"; {summary.errors} without a usable text" if summary.errors else ""
     more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
     _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {out}{more}", as_json)
+
+
+cli_experiments.register(app)
 
 
 @app.command()

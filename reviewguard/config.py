@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -161,6 +162,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 R = TypeVar("R", bound=msgspec.Struct)
+_BETWEEN: Final = re.compile(r",(?![^\[]*\])")
 
 
 def preset_names() -> list[str]:
@@ -188,6 +190,11 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the recipe {name}: {error}") from error
+
+
+def split_list(text: str) -> list[str]:
+    """Items between commas, those inside of brackets left alone."""
+    return [item.strip() for item in _BETWEEN.split(text) if item.strip()]
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

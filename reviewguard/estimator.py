@@ -57,8 +57,7 @@ class Estimator:
         with requires("train"):
             from reviewguard import backends
         base = self.preset if isinstance(self.preset, Mapping) else config.load_preset(self.preset)
-        merged = config.merge(base, self._overrides)
-        return config.decode(merged, backends.get_backend(str(merged.get("backend", ""))).Config)
+        return backends.recipe_from(config.merge(base, self._overrides))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

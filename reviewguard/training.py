@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,7 @@ from reviewguard.fitted import Fitted
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import kind_of
+from reviewguard.nn.history import History
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
 
@@ -47,22 +48,10 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     loaded = backend.load(recipe)
     parts, cleaning = _parts(reviews, validation, recipe, loaded)
     complete = {name: part.require_complete() for name, part in parts.items()}
-    classes, positive = _classes(complete["train"][1], recipe)
-    for part in parts.values():
-        part.require_complete(classes)
-    normalize = NORMALIZERS[recipe.data.normalization]
-    labelled = {
-        name: Labelled([normalize(text) for text in texts], class_indices(labels, classes))
-        for name, (texts, labels) in complete.items()
-    }
-
     if run.folder is None:
         run = replace(run, folder=RUNS / _run_name(recipe, complete["train"]))
-    started = time.perf_counter()
-    model, history = backend.train(
-        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=loaded, config=recipe, run=run
-    )
-    seconds = time.perf_counter() - started
+    learned = learn(recipe, backend, loaded, parts, run)
+    classes, positive, labelled, model = learned.classes, learned.positive, learned.labelled, learned.model
 
     logits = {name: backend.logits(model, part.texts, encoder=loaded) for name, part in labelled.items() if name != "train"}
     baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)
@@ -82,27 +71,76 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
         cleaning=cleaning,
         rows={name: len(part) for name, part in parts.items()},
         results=results,
-        seconds=seconds,
+        seconds=learned.seconds,
         peak_memory_mib=peak_memory_mib(),
-        model_mib=sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20,
-        history=history,
+        model_mib=learned.model_mib,
+        history=learned.history,
     )
     sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
     extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
     if "validation" in logits:
         extra |= held_out.to_file(logits["validation"], labelled["validation"].y)
-    return _fitted(model, loaded, recipe, classes, positive, complete["train"], report, extra), report
+    return _fitted(learned, recipe, complete["train"], report, extra), report
 
 
 def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any]) -> Fitted:
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
-    rows = read((texts, labels)).require_complete()
-    classes, positive = _classes(rows[1], recipe)
-    loaded = backend.load(recipe)
+    rows = read((texts, labels))
+    learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run())
+    return _fitted(learned, recipe, rows.require_complete(), None, {})
+
+
+class Learned(NamedTuple):
+    """What training gives, before it becomes files.
+
+    Attributes:
+        model: Encoder and head.
+        encoder: What the model was made from, with its tokenizer.
+        classes: In the order of the logits.
+        positive: The class that binary metrics are about; None with more than two.
+        labelled: The parts as the model sees them.
+        history: Of a fine-tuning run.
+        seconds: Wall time of encoding and fitting.
+    """
+
+    model: TextModel
+    encoder: LoadedEncoder
+    classes: list[str]
+    positive: str | None
+    labelled: dict[str, Labelled]
+    history: History | None
+    seconds: float
+
+    @property
+    def model_mib(self) -> float:
+        """Size of the weights, encoder and head together."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters()) / 2**20
+
+
+def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mapping[str, Reviews], run: Run) -> Learned:
+    """Train on the part "train", exactly as it is; "validation", if it is there, chooses when to stop.
+
+    Args:
+        recipe: Of this backend.
+        backend: What trains.
+        encoder: What `backend.load` gave.
+        parts: By name; others than these two are only made ready for the model.
+        run: Where checkpoints go.
+
+    Raises:
+        DataError: If a row lacks text or label, there is only one class, or a part has a label that the training rows lack.
+    """
+    classes, positive = classes_of(parts["train"].require_complete()[1], recipe.data.positive)
     normalize = NORMALIZERS[recipe.data.normalization]
-    labelled = Labelled([normalize(text) for text in rows[0]], class_indices(rows[1], classes))
-    model, _ = backend.train(labelled, None, classes=len(classes), encoder=loaded, config=recipe, run=Run())
-    return _fitted(model, loaded, recipe, classes, positive, rows, None, {})
+    labelled = {}
+    for name, part in parts.items():
+        texts, labels = part.require_complete(classes)
+        labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes))
+    started = time.perf_counter()
+    model, history = backend.train(
+        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=encoder, config=recipe, run=run
+    )
+    return Learned(model, encoder, classes, positive, labelled, history, time.perf_counter() - started)
 
 
 def _parts(
@@ -123,14 +161,14 @@ def _parts(
         return {"train": train_rows, "validation": held_out}, cleaning
     if not assigned and not data.split_file:
         kept, cleaning = clean(reviews, data, loaded.tokenizer.count)
-        return _divide(kept, splits.make_split(kept, data, recipe.seed)), cleaning
+        return splits.divide(kept, splits.make_split(kept, data, recipe.seed)), cleaning
 
     sides: Sequence[splits.SplitName | None]
     if data.split_file:
         sides = splits.from_csv(data.split_file, [text or "" for text in reviews.texts])
     else:
         sides = splits.column_split(reviews.columns[data.split], data.split)
-    parts = _divide(reviews, sides)
+    parts = splits.divide(reviews, sides)
     if "train" not in parts:
         raise DataError(f"no row of {reviews.source} is assigned to train")
     parts["train"], cleaning = clean(parts["train"], data, loaded.tokenizer.count)
@@ -140,20 +178,20 @@ def _parts(
     return parts, cleaning
 
 
-def _divide(reviews: Reviews, sides: Sequence[splits.SplitName | None]) -> dict[str, Reviews]:
-    rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    for row, side in enumerate(sides):
-        if side is not None:
-            rows[side].append(row)
-    return {name: reviews.take(index) for name, index in rows.items() if index}
+def classes_of(labels: Sequence[str], wanted: str = "") -> tuple[list[str], str | None]:
+    """The classes, sorted, and the positive one of two.
 
+    Args:
+        labels: Of the training rows.
+        wanted: The positive one, of two; empty: the one named like a fake, else the last.
 
-def _classes(labels: Sequence[str], recipe: Recipe) -> tuple[list[str], str | None]:
-    """The classes, sorted, and the positive one of two."""
+    Raises:
+        ConfigError: If the wanted one is none of them, or there are more than two.
+        DataError: If there is one class only.
+    """
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise DataError(f"the training rows carry one label only, {classes[0]!r}; a classifier needs at least two")
-    wanted = recipe.data.positive
     if wanted and wanted not in classes:
         raise ConfigError(f"data.positive is {wanted!r}, which is no class; {nearest(wanted, classes)}")
     if len(classes) > 2:
@@ -165,24 +203,22 @@ def _classes(labels: Sequence[str], recipe: Recipe) -> tuple[list[str], str | No
 
 
 def _fitted(
-    model: TextModel,
-    loaded: LoadedEncoder,
+    learned: Learned,
     recipe: Recipe,
-    classes: list[str],
-    positive: str | None,
     rows: tuple[list[str], list[str]],
     report: TrainingReport | None,
     extra: dict[str, bytes],
 ) -> Fitted:
     # A bundle goes to other machines: paths of this one mean nothing there, and are nobody's business.
     recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, split_file=""))
+    model, loaded, classes = learned.model, learned.encoder, learned.classes
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         reviewguard_version=version("reviewguard"),
         classes=classes,
-        positive=positive,
+        positive=learned.positive,
         normalization=recipe.data.normalization,
         max_length=loaded.config.max_length,
         head=kind_of(model.head),

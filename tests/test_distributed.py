@@ -61,7 +61,7 @@ def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-qlora"])
+@pytest.mark.parametrize("preset", ["minilm-finetune", pytest.param("minilm-qlora", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns(
     preset: str, encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
 ) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard.config import Recipe
+from reviewguard.config import Recipe, decode
 from reviewguard.errors import ConfigError, nearest, requires
 from reviewguard.scoring import Floats
 
@@ -60,6 +61,15 @@ class Backend(Protocol):
 def backend_names() -> list[str]:
     """Names of the backends: the public modules of this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def recipe_from(values: Mapping[str, Any]) -> Recipe:
+    """Settings as plain data, checked by the backend that they name.
+
+    Raises:
+        ConfigError: If the backend, a setting or its value is not allowed.
+    """
+    return decode(values, get_backend(str(values.get("backend", ""))).Config)
 
 
 def get_backend(name: str) -> Backend:

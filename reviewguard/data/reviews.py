@@ -89,6 +89,17 @@ class Reviews:
         return texts, labels
 
 
+def concatenate(parts: Sequence[Reviews], source: str) -> Reviews:
+    """Rows one after another, with the columns that all of them have."""
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return Reviews(
+        texts=[text for part in parts for text in part.texts],
+        labels=[label for part in parts for label in part.labels],
+        columns={name: [value for part in parts for value in part.columns[name]] for name in shared},
+        source=source,
+    )
+
+
 def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
     """Read labelled texts.
 

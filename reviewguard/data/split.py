@@ -58,6 +58,15 @@ def column_split(values: Sequence[Any], column: str) -> list[SplitName]:
     return [_ALIASES[str(value).casefold()] for value in values]
 
 
+def divide(reviews: Reviews, sides: Sequence[SplitName | None]) -> dict[str, Reviews]:
+    """Rows by the split that they are assigned to; those assigned to none are left out, and so are splits without rows."""
+    rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for row, side in enumerate(sides):
+        if side is not None:
+            rows[side].append(row)
+    return {name: reviews.take(index) for name, index in rows.items() if index}
+
+
 def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitName]:
     """Split rows into train, validation and test, stratified by label.
 

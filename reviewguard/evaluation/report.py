@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reviewguard.data.clean import CleaningReport
 from reviewguard.data.reviews import class_indices
+from reviewguard.evaluation.tables import markdown_table, text_table
 from reviewguard.metrics import Scores, measure
 from reviewguard.nn.history import History
 
@@ -42,11 +43,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_text(self) -> str:
         """The report for a terminal."""
-        return self._render(_text_table, "{}")
+        return self._render(text_table, "{}")
 
     def to_markdown(self) -> str:
         """The report as Markdown."""
-        return self._render(_markdown_table, "### {}")
+        return self._render(markdown_table, "### {}")
 
     def __str__(self) -> str:
         return self.to_text()
@@ -159,13 +160,3 @@ def peak_memory_mib() -> float | None:
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _text_table(rows: list[list[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def _markdown_table(rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])

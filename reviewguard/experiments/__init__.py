@@ -1,0 +1,9 @@
+"""Comparisons, ablations and transfer between sources: many runs, one identical split, one report."""
+
+from reviewguard.experiments.ablate import ablate
+from reviewguard.experiments.compare import compare
+from reviewguard.experiments.experiment import Experiment
+from reviewguard.experiments.runs import Result
+from reviewguard.experiments.transfer import transfer
+
+__all__ = ["Experiment", "Result", "ablate", "compare", "transfer"]

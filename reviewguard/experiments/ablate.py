@@ -1,0 +1,145 @@
+"""Change one setting at a time, and see what it was worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reviewguard import config as settings_
+from reviewguard.data.reviews import Data, read
+from reviewguard.errors import ConfigError
+from reviewguard.experiments import charts, sections
+from reviewguard.experiments.contest import Contest, hold
+from reviewguard.experiments.contestants import data_config, recipe_of
+from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
+from reviewguard.experiments.page import Block, Figure, Page, Section, Table
+from reviewguard.experiments.rows import divide_source, name_of
+from reviewguard.experiments.significance import Difference, paired
+
+#: What is varied where nothing is asked for and the recipe has the setting: the study's ablations.
+USUAL = (
+    "loop.epochs=1,2,3,5",
+    "lora.r=4,16,64",
+    'lora.target_modules=["query","value"],["query","key","value"],all-linear',
+    "lora.rank_stabilized=true,false",
+    "adapter=none,lora,qlora",
+    "data.normalization=typography,study,none",
+    "data.near_duplicates=0,0.8",
+)
+
+
+def ablate(
+    data: Data,
+    preset: str,
+    vary: Iterable[str] = (),
+    *,
+    out: str | os.PathLike[str],
+    seeds: Sequence[int] = (42, 43, 44),
+    jobs: int = 1,
+    max_fpr: float = 0.01,
+    settings: Mapping[str, Any] | None = None,
+    command: str = "reviewguard.experiments.ablate",
+) -> Experiment:
+    """Train a recipe as it is, and with one setting changed at a time, on the same rows; see `compare`.
+
+    Args:
+        data: As for `Classifier.train`.
+        preset: What is varied.
+        vary: Settings with their values: `lora.r=4,16,64`. A value that the recipe has anyway is not run twice. Empty: those
+            of `USUAL` that the recipe has.
+        out: As for `compare`.
+        seeds: As for `compare`.
+        jobs: As for `compare`.
+        max_fpr: As for `compare`.
+        settings: Of the recipe that is varied.
+        command: How the report says it was made.
+
+    Raises:
+        ConfigError: If a setting is not known, or there is nothing to vary.
+        DataError: If the rows cannot be used, or every run failed.
+        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
+    """
+    given, folder = settings or {}, Path(out)
+    config = data_config(given)
+    base = recipe_of(preset, given)
+    asked = list(vary) or [one for one in USUAL if _value(base, one.partition("=")[0]) is not None]
+    if not asked:
+        raise ConfigError(f"there is nothing to vary in {preset!r}; name settings, such as C=1,10,100")
+    recipes = {preset: base}
+    factors: dict[str, dict[str, str]] = {}
+    for one in asked:
+        key, _, values = one.partition("=")
+        factors[key] = {}
+        for value in settings_.split_list(values):
+            changed = recipe_of(preset, {**given, **settings_.parse_assignments([f"{key}={value}"])})
+            name = preset if changed == base else f"{preset}+{key}={value}"
+            recipes[name], factors[key][value] = changed, name
+    source = divide_source(read(data, text=config.text, label=config.label), config, name_of(data))
+    contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
+    page = _page(contest, preset, factors, max_fpr, command)
+    page.save(folder)
+    return Experiment(results=contest.results, page=page, folder=folder)
+
+
+def _page(contest: Contest, preset: str, factors: dict[str, dict[str, str]], max_fpr: float, command: str) -> Page:
+    evidence = contest.evidence
+    pairs = paired(evidence.right())
+    return Page(
+        title=f"Ablation of {preset} on {contest.source.name}",
+        short=[*_findings(contest, preset, pairs), *sections.shared_findings(contest)],
+        sections=[
+            *(_factor(contest, preset, key, values, pairs) for key, values in factors.items()),
+            sections.scores(evidence, max_fpr),
+            sections.differences(evidence, pairs, preset),
+            Section("Cost", [sections.costs(evidence)]),
+            sections.leakage(evidence, contest.audit),
+            *sections.runs(contest.results),
+        ],
+        about=about(contest.results, command),
+    )
+
+
+def _findings(contest: Contest, preset: str, pairs: Mapping[tuple[str, str], Difference]) -> list[str]:
+    if preset not in contest.evidence.results:
+        return [f"{preset} itself failed, so there is nothing to compare with."]
+    changes = [(pairs[name, preset], name.removeprefix(f"{preset}+")) for name in contest.evidence.results if name != preset]
+    telling = [(of, name) for of, name in changes if of.significant]
+    short = [f"{preset}: accuracy {percent(sections.accuracy(contest.evidence, preset))} %, {len(changes)} changes tried."]
+    for of, name in sorted(telling, key=lambda item: item[0].difference.value or 0):
+        short.append(f"{name}: {percent(of.difference)} points, more than chance.")
+    if len(telling) < len(changes):
+        short.append(f"The other {len(changes) - len(telling)} changes are within chance.")
+    return short
+
+
+def _factor(
+    contest: Contest, preset: str, key: str, values: dict[str, str], pairs: Mapping[tuple[str, str], Difference]
+) -> Section:
+    evidence = contest.evidence
+    done = {value: name for value, name in values.items() if name in evidence.results}
+    rows, estimates, seeds = [], [], []
+    for value, name in done.items():
+        estimates.append(sections.accuracy(evidence, name))
+        seeds.append([one.metrics["accuracy"].value or 0.0 for one in evidence.scores(name)])
+        f1 = mean([one.metrics["f1"] for one in evidence.scores(name)])
+        less = percent(pairs[name, preset].difference) if name != preset and preset in evidence.results else ""
+        rows.append(
+            [f"{value}{' (preset)' if name == preset else ''}", percent(estimates[-1]), spread(seeds[-1]), percent(f1), less]
+        )
+    blocks: list[Block] = [Table([key, "accuracy", "between seeds", "f1", f"accuracy less {preset}"], rows)]
+    if len(done) > 1:
+        picture = charts.steps(list(done), estimates, seeds, key, "accuracy")
+        blocks.insert(
+            0, Figure(key.replace(".", "-"), f"Accuracy over {key}; the band is the interval, rings are seeds.", picture)
+        )
+    return Section(key, blocks)
+
+
+def _value(recipe: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(recipe, Mapping) or part not in recipe:
+            return None
+        recipe = recipe[part]
+    return recipe

@@ -1,0 +1,103 @@
+"""Is the score real? Rows that training has all but seen, and a control that nothing can learn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from reviewguard.config import DataConfig
+from reviewguard.data.near import clusters, fold
+from reviewguard.data.reviews import Reviews
+from reviewguard.experiments.rows import Source
+from reviewguard.experiments.runs import Job, Task
+from reviewguard.training import classes_of
+
+#: Name of the control's rows in its result.
+CONTROL: Final = "negative control"
+#: Of the texts of the plain class, the share whose nearest training text is as near as what is called a sibling.
+_STRANGERS: Final = 0.01
+_BLOCK: Final = 500
+#: Similarity is looked up among so many training rows at most.
+_LOOKED_AT: Final = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What of the scored rows may have leaked.
+
+    Attributes:
+        near: Whether a training row is a near-duplicate, bool (n,).
+        sibling: Whether a training row is nearer than those of the plain class's texts usually are, bool (n,): texts generated
+            from one prompt or original are.
+        similarity: From which on that is so: cosine of TF-IDF vectors of words.
+        plain: The class that siblings are measured by: the larger of those that are not positive.
+    """
+
+    near: NDArray[np.bool_]
+    sibling: NDArray[np.bool_]
+    similarity: float
+    plain: str
+
+
+def audit(source: Source, config: DataConfig) -> Audit:
+    """Look for training rows that give a scored row away.
+
+    Args:
+        source: With its training and scored rows.
+        config: What counts as a near-duplicate (0.8 where it is turned off), and the positive class.
+    """
+    trained, scored = ([text or "" for text in part.texts] for part in (source.train, source.scored))
+    groups = clusters([*trained, *scored], config.near_duplicates or DataConfig().near_duplicates)
+    near = np.isin(groups[len(trained) :], groups[: len(trained)])
+
+    plain = plain_class(source.train, config.positive)
+    if len(trained) > _LOOKED_AT:
+        drawn = np.random.default_rng(0).choice(len(trained), _LOOKED_AT, replace=False)
+        trained = [trained[row] for row in drawn]
+        of_plain = np.array([source.train.labels[row] == plain for row in drawn])
+    else:
+        of_plain = np.array([label == plain for label in source.train.labels])
+    vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, min_df=2 if len(trained) > 1000 else 1)
+    known, new = vectorizer.fit_transform(trained), vectorizer.transform(scored)
+    nearest, usual = np.zeros(len(scored)), np.zeros(len(scored))
+    for start in range(0, len(scored), _BLOCK):
+        products = (new[start : start + _BLOCK] @ known.T).tocsc()
+        nearest[start : start + _BLOCK] = products.max(axis=1).toarray().ravel()
+        usual[start : start + _BLOCK] = products[:, of_plain].max(axis=1).toarray().ravel()
+    is_plain = np.array([label == plain for label in source.scored.labels])
+    similarity = float(np.quantile(usual[is_plain & ~near], 1 - _STRANGERS)) if (is_plain & ~near).any() else 1.0
+    return Audit(near=near, sibling=(nearest > similarity) & ~near, similarity=similarity, plain=plain)
+
+
+def plain_class(rows: Reviews, positive: str = "") -> str:
+    """The most frequent class that is not the positive one: of reviews, the human ones."""
+    labels = [label for label in rows.labels if label is not None]
+    called = classes_of(labels, positive)[1]
+    return Counter(label for label in labels if label != called).most_common(1)[0][0]
+
+
+def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
+    """A run that must come to chance: rows of one class under labels drawn by lot. If it does better, something leaks."""
+    plain = plain_class(source.train, config.positive)
+    rng = np.random.default_rng(0)
+
+    def drawn(part: Reviews) -> Reviews:
+        rows = part.take(row for row, label in enumerate(part.labels) if label == plain)
+        return replace(rows, labels=[f"lot {one}" for one in rng.permutation(len(rows)) % 2])
+
+    recipe = {"backend": "tfidf", "data": {"normalization": config.normalization}}
+    return Task(
+        job=Job(name=CONTROL, trained_on=source.name, recipe=recipe, max_fpr=max_fpr),
+        train=drawn(source.train),
+        validation=drawn(source.validation),
+        scored={CONTROL: drawn(source.scored)},
+    )
+
+
+def _words(text: str) -> list[str]:
+    return fold(text).split()

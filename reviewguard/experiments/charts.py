@@ -1,0 +1,158 @@
+"""Pictures of a report, as SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.errors import requires
+from reviewguard.estimate import Estimate
+
+with requires("experiments"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+with requires("train"):
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK = "#0b5cad"
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "reviewguard",  # the same figures give the same file
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+
+
+def dots(values: Mapping[str, Estimate], seeds: Mapping[str, Sequence[float]], title: str) -> bytes:
+    """Each model's figure with its interval, and its seeds as rings, the best on top."""
+    names = sorted(values, key=lambda name: values[name].value or 0)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.8 + 0.36 * len(names)), layout="constrained")
+        axis = figure.subplots()
+        for row, name in enumerate(names):
+            one = values[name]
+            if one.value is None:
+                continue
+            if one.low is not None and one.high is not None:
+                axis.plot([one.low, one.high], [row, row], color=_INK, alpha=0.35, linewidth=5, solid_capstyle="butt")
+            axis.plot(seeds[name], [row] * len(seeds[name]), "o", markerfacecolor="none", markeredgecolor="#555", markersize=4)
+            axis.plot(one.value, row, "o", color=_INK, markersize=6)
+        axis.set_yticks(range(len(names)), names)
+        axis.grid(axis="y", visible=False)
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        axis.set_xlabel(title)
+    return _svg(figure)
+
+
+def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.floating]], positive: str) -> bytes:
+    """ROC, its rate of false positives on a logarithmic scale, and precision against recall."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 4.4), layout="constrained")
+        roc, pr = figure.subplots(1, 2)
+        negatives = int((~truth).sum())
+        for name, margin in margins.items():
+            wrong, hits, _ = roc_curve(truth, margin)
+            roc.plot(np.maximum(wrong, 0.5 / negatives), hits, label=name, linewidth=1.2, drawstyle="steps-post")
+            precision, recall, _ = precision_recall_curve(truth, margin, drop_intermediate=True)
+            pr.plot(recall, precision, label=name, linewidth=1.2)
+        roc.set(
+            xscale="log", xlim=(1 / negatives, 1), ylim=(0, 1.01), xlabel="false-positive rate", ylabel=f"recall of {positive}"
+        )
+        pr.set(xlim=(0, 1.005), ylim=(0, 1.01), xlabel=f"recall of {positive}", ylabel="precision")
+        figure.legend(*roc.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return _svg(figure)
+
+
+def confusions(matrices: Mapping[str, NDArray[np.floating]], classes: Sequence[str]) -> bytes:
+    """Confusion matrices side by side, each row as shares of its class."""
+    columns = min(4, len(matrices))
+    rows = -(-len(matrices) // columns)
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2.3 * columns, 2.4 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes[len(matrices) :]:
+            axis.set_visible(False)
+        for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
+            share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+            _cells(axis, share, [[f"{100 * value:.1f}%" for value in row] for row in share])
+            axis.set_xticks(range(len(classes)), classes)
+            axis.set_yticks(range(len(classes)), classes)
+            axis.set_title(name, fontsize=8, wrap=True)
+        figure.supxlabel("called", fontsize=9)
+        figure.supylabel("is", fontsize=9)
+    return _svg(figure)
+
+
+def pareto(points: Mapping[str, tuple[float, float]], front: Sequence[str], quality: str) -> bytes:
+    """Quality (second) against speed in reviews a second (first), with the front as a line."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axis = figure.subplots()
+        line = np.array([points[name] for name in front])
+        axis.plot(*line.T, color=_INK, alpha=0.4, linewidth=1.5, drawstyle="steps-pre")
+        for name, (speed, value) in points.items():
+            axis.plot(speed, value, "o", color=_INK if name in front else "#999")
+            axis.annotate(name, (speed, value), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axis.set(xscale="log", xlabel="reviews a second", ylabel=quality)
+        axis.margins(x=0.25, y=0.15)
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    return _svg(figure)
+
+
+def steps(
+    values: Sequence[str], estimates: Sequence[Estimate], seeds: Sequence[Sequence[float]], setting: str, quality: str
+) -> bytes:
+    """A figure over the values of one setting, with its interval and its seeds."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 3), layout="constrained")
+        axis = figure.subplots()
+        where = range(len(values))
+        mean, low, high = np.array([(one.value, one.low, one.high) for one in estimates], dtype=float).T
+        axis.plot(where, mean, color=_INK, marker="o")
+        axis.fill_between(where, low, high, color=_INK, alpha=0.12)
+        for x, own in zip(where, seeds, strict=True):
+            axis.plot([x] * len(own), own, "o", markerfacecolor="none", markeredgecolor="#555", markersize=4)
+        axis.set_xticks(where, values)
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        axis.set(xlabel=setting, ylabel=quality)
+    return _svg(figure)
+
+
+def heatmap(shares: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], title: str) -> bytes:
+    """Shares (rows, columns) as colours and numbers; NaN stays empty."""
+    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2 + 0.95 * len(columns), 1 + 0.42 * len(rows)), layout="constrained")
+        axis = figure.subplots()
+        _cells(axis, shares, [["" if np.isnan(value) else f"{100 * value:.1f}" for value in row] for row in shares])
+        axis.set_xticks(
+            range(len(columns)), columns, rotation=30 if len(columns) > 5 else 0, ha="right" if len(columns) > 5 else "center"
+        )
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_title(title, fontsize=9)
+    return _svg(figure)
+
+
+def _cells(axis: Axes, shares: NDArray[np.floating], texts: Sequence[Sequence[str]]) -> None:
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, line in enumerate(texts):
+        for column, text in enumerate(line):
+            dark = shares[row, column] > 0.6
+            axis.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+
+
+def _svg(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()

@@ -1,0 +1,134 @@
+"""What an experiment gives, and the evidence that its sections are made of."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.data.reviews import Reviews, class_indices
+from reviewguard.estimate import Estimate
+from reviewguard.experiments.page import Page
+from reviewguard.experiments.runs import Result, logits_of
+from reviewguard.metrics import Scores
+from reviewguard.scoring import Floats
+
+_PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What came of an experiment.
+
+    Attributes:
+        results: Of every run, those that failed included.
+        page: The report.
+        folder: Where `results.jsonl`, `report.html`, `report.md` and the scores are.
+    """
+
+    results: list[Result]
+    page: Page
+    folder: Path
+
+    def to_text(self) -> str:
+        """The findings, and where to read on."""
+        return "\n".join([*self.page.short, f"report: {self.folder / 'report.html'}"])
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Finished runs that scored the same rows.
+
+    Attributes:
+        rows: The rows.
+        name: Of the rows in results.
+        results: By contestant, one for each seed.
+        logits: The same, float32 (rows, classes).
+    """
+
+    rows: Reviews
+    name: str
+    results: dict[str, list[Result]]
+    logits: dict[str, list[Floats]]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], rows: Reviews, name: str, folder: Path) -> Evidence:
+        """Collect what is finished."""
+        done: dict[str, list[Result]] = {}
+        for result in results:
+            if result.outcome == "done":
+                done.setdefault(result.job.name, []).append(result)
+        logits = {contestant: [logits_of(one, folder)[name] for one in own] for contestant, own in done.items()}
+        return cls(rows=rows, name=name, results=done, logits=logits)
+
+    @property
+    def classes(self) -> list[str]:
+        """In the order of the logits."""
+        return next(iter(self.results.values()))[0].classes
+
+    @property
+    def positive(self) -> str | None:
+        """The class that binary metrics are about."""
+        return next(iter(self.results.values()))[0].positive
+
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """Class indices (rows,)."""
+        return class_indices(self.rows.require_complete()[1], self.classes)
+
+    def scores(self, contestant: str) -> list[Scores]:
+        """Scores of each seed."""
+        return [result.scores[self.name] for result in self.results[contestant]]
+
+    def at_point(self, contestant: str) -> list[Scores]:
+        """The same at the operating point."""
+        return [result.at_point[self.name] for result in self.results[contestant] if result.at_point]
+
+    def right(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each answer is right, (seeds, rows), by contestant."""
+        y = self.y
+        return {name: np.array([one.argmax(axis=1) == y for one in own]) for name, own in self.logits.items()}
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds, and the means of the ends of their intervals: what rows leave open, not what seeds do."""
+    if not estimates or any(one.value is None for one in estimates):
+        return Estimate(None, None, None)
+
+    def of(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
+
+    return Estimate(of([e.value for e in estimates]), of([e.low for e in estimates]), of([e.high for e in estimates]))
+
+
+def percent(one: Estimate) -> str:
+    """An estimate in percent."""
+    if one.value is None:
+        return ""
+    if one.low is None or one.high is None:
+        return f"{100 * one.value:.2f}"
+    return f"{100 * one.value:.2f} [{100 * one.low:.2f}, {100 * one.high:.2f}]"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Standard deviation between seeds, in points; empty for a single one."""
+    return f"{100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+
+
+def about(results: Sequence[Result], command: str) -> list[str]:
+    """What it was computed on, the versions, and how to do it again."""
+    devices = sorted({result.cost.device for result in results if result.cost})
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return [
+        f"Computed on {', '.join(devices) or 'nothing'}; {packages}, Python {platform.python_version()}.",
+        f"Made by: {command}",
+    ]
