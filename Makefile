@@ -32,12 +32,14 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/twine check --strict build/dist/*
 
-# Needs the review data beside the project, and most of a day on two cores; benchmarks/gpu_qlora.py needs a GPU and is run by itself.
+# Needs the review data beside the project, and days on two cores. Run by themselves: benchmarks/gpu_qlora.py, which needs a GPU, and
+# benchmarks/cpu_inference.py, which needs the libraries that it compares with.
 results: wheel
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
+	$(BIN)/python benchmarks/evidence.py
 
 # The libraries of examples/browser.
 page: $(NODE_MODULES)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import tempfile
 import time
@@ -175,6 +176,9 @@ def main() -> None:
         tokens, cost = operations(size, texts, Path(scratch) / "saved")
     about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
     result = {
+        "size": size,
+        "bf16": computes_in_bf16(),
+        "load": os.getloadavg()[1],
         "machine": about,
         "source": source,
         "limits": rates,
@@ -183,18 +187,19 @@ def main() -> None:
         "gigaoperations": cost,
     }
     result["contenders"] = found
-    draw(size, found)
-    write(name_of(size), result, page(size, result))
+    draw(result)
+    write(name_of(size, result["bf16"]), result, page(result))
 
 
-def name_of(size: str) -> str:
-    """Of the files of results."""
-    return f"cpu-inference-{size}"
+def name_of(size: str, bf16: bool) -> str:
+    """Of the files of results; CPUs that compute in bf16 have their own, for it changes what is fastest."""
+    return f"cpu-inference-{size}{'-bf16' if bf16 else ''}"
 
 
-def page(size: str, of: dict[str, Any]) -> str:
+def page(of: dict[str, Any]) -> str:
     """The results as Markdown."""
-    rates = of["limits"]
+    size, rates = of["size"], of["limits"]
+    saved = name_of(size, of["bf16"])
     random = " At this size the weights are random, so labels mean nothing." if size == "stella" else ""
     base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
     rows = [
@@ -218,10 +223,10 @@ def page(size: str, of: dict[str, Any]) -> str:
             f"{agreement} |"
         )
     parts = [
-        f"# Prediction on a CPU, at the size of {TITLES[size]}",
+        f"# Prediction on a CPU{' that computes in bf16' if of['bf16'] else ''}, at the size of {TITLES[size]}",
         f"{of['reviews']} reviews of `{of['source']}`, {of['tokens']:.0f} tokens on average and at most {MAX_LENGTH}; all contenders on "
         f"the same ones, one after the other. Cold start is from the start of the process to the first answer.{random}",
-        f"![Reviews per second]({name_of(size)}.png)",
+        f"![Reviews per second]({saved}.png)",
         "\n".join(rows),
         f"Matrix products of {PRODUCT} x {PRODUCT} reach "
         + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
@@ -235,21 +240,24 @@ def page(size: str, of: dict[str, Any]) -> str:
         for name, versions in packages.items()
         if versions
     ]
-    made = f"Made by `python benchmarks/cpu_inference.py {size}`; figures in [{name_of(size)}.json]({name_of(size)}.json)."
+    if of.get("load", 0) > of["machine"]["cores"] + 1:
+        parts.append(f"Other work ran on other cores of the machine meanwhile (load {of['load']:.0f}).")
+    made = f"Made by `python benchmarks/cpu_inference.py {size}`; figures in [{saved}.json]({saved}.json)."
     return "\n\n".join([*parts, describe(of["machine"]), made]) + "\n"
 
 
-def draw(size: str, contenders: dict[str, Any]) -> None:
+def draw(of: dict[str, Any]) -> None:
     """Reviews per second as bars."""
+    contenders = of["contenders"]
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     speeds = {name: r["reviews_per_second"] for name, r in contenders.items() if "reviews_per_second" in r}
     names = sorted(speeds, key=lambda name: speeds[name])
     colours = ["tab:blue" if name.startswith("ours") else "lightgrey" for name in names]
     bars = axis.barh(names, [speeds[name] for name in names], color=colours)
     axis.bar_label(bars, fmt="%.1f", padding=3)
-    axis.set(title=TITLES[size], xlabel="reviews per second")
+    axis.set(title=TITLES[of["size"]], xlabel="reviews per second")
     axis.margins(x=0.12)
-    figure.savefig(RESULTS / f"{name_of(size)}.png", dpi=120)
+    figure.savefig(RESULTS / f"{name_of(of['size'], of['bf16'])}.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reviewguard import config
+from reviewguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from reviewguard.experiments import Experiment
@@ -120,7 +121,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(one) for one in config.split_list(text)]
     except ValueError:
-        raise config.ConfigError(f"seeds are whole numbers with commas between, such as 42,43,44; got {text!r}") from None
+        raise ConfigError(f"seeds are whole numbers with commas between, such as 42,43,44; got {text!r}") from None
 
 
 def _command() -> str:

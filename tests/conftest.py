@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +79,15 @@ def tiny_settings(tiny_encoder: Path) -> dict[str, object]:
         "encoder__dense": "",
         "encoder__max_length": 32,
     }
+
+
+@pytest.fixture(scope="module")
+def no_processes() -> Iterator[None]:
+    """Runs of experiments in this process: to start one takes seconds. `test_runs` and `test_cli_experiments` do."""
+
+    def here(workers: int, **_: Any) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(workers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reviewguard.experiments.runs.ProcessPoolExecutor", here)
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from reviewguard import config as settings_
@@ -16,6 +15,7 @@ from reviewguard.experiments.contestants import data_config, recipe_of
 from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
 from reviewguard.experiments.page import Block, Figure, Page, Section, Table
 from reviewguard.experiments.rows import divide_source, name_of
+from reviewguard.experiments.runs import folder_at
 from reviewguard.experiments.significance import Difference, paired
 
 #: What is varied where nothing is asked for and the recipe has the setting: the study's ablations.
@@ -61,7 +61,7 @@ def ablate(
         DataError: If the rows cannot be used, or every run failed.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
     """
-    given, folder = settings or {}, Path(out)
+    given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     base = recipe_of(preset, given)
     asked = list(vary) or [one for one in USUAL if _value(base, one.partition("=")[0]) is not None]
@@ -71,6 +71,8 @@ def ablate(
     factors: dict[str, dict[str, str]] = {}
     for one in asked:
         key, _, values = one.partition("=")
+        if not settings_.split_list(values):
+            raise ConfigError(f"a setting is varied over values, such as {key}=V1,V2; got {one!r}")
         factors[key] = {}
         for value in settings_.split_list(values):
             changed = recipe_of(preset, {**given, **settings_.parse_assignments([f"{key}={value}"])})
@@ -80,7 +82,7 @@ def ablate(
     contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(contest, preset, factors, max_fpr, command)
     page.save(folder)
-    return Experiment(results=contest.results, page=page, folder=folder)
+    return Experiment(results=[*contest.results, contest.control], page=page, folder=folder)
 
 
 def _page(contest: Contest, preset: str, factors: dict[str, dict[str, str]], max_fpr: float, command: str) -> Page:
@@ -92,7 +94,7 @@ def _page(contest: Contest, preset: str, factors: dict[str, dict[str, str]], max
         sections=[
             *(_factor(contest, preset, key, values, pairs) for key, values in factors.items()),
             sections.scores(evidence, max_fpr),
-            sections.differences(evidence, pairs, preset),
+            *([sections.differences(evidence, pairs, preset)] if preset in evidence.results else []),
             Section("Cost", [sections.costs(evidence)]),
             sections.leakage(evidence, contest.audit),
             *sections.runs(contest.results),

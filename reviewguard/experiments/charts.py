@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _INK = "#0b5cad"
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "reviewguard",  # the same figures give the same file
+    "svg.fonttype": "none",  # text stays text: the reader's fonts know more letters than matplotlib's
+    "text.parse_math": False,  # a dollar sign is a dollar sign
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -67,7 +70,11 @@ def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.fl
             precision, recall, _ = precision_recall_curve(truth, margin, drop_intermediate=True)
             pr.plot(recall, precision, label=name, linewidth=1.2)
         roc.set(
-            xscale="log", xlim=(1 / negatives, 1), ylim=(0, 1.01), xlabel="false-positive rate", ylabel=f"recall of {positive}"
+            xscale="log",
+            xlim=(min(1 / negatives, 0.5), 1),
+            ylim=(0, 1.01),
+            xlabel="false-positive rate",
+            ylabel=f"recall of {positive}",
         )
         pr.set(xlim=(0, 1.005), ylim=(0, 1.01), xlabel=f"recall of {positive}", ylabel="precision")
         figure.legend(*roc.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -79,14 +86,15 @@ def confusions(matrices: Mapping[str, NDArray[np.floating]], classes: Sequence[s
     columns = min(4, len(matrices))
     rows = -(-len(matrices) // columns)
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(2.3 * columns, 2.4 * rows), layout="constrained")
+        longest = 0.08 * max(map(len, classes))
+        figure = Figure(figsize=((2 + longest) * columns, (2.2 + longest) * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes[len(matrices) :]:
             axis.set_visible(False)
         for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
             share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
             _cells(axis, share, [[f"{100 * value:.1f}%" for value in row] for row in share])
-            axis.set_xticks(range(len(classes)), classes)
+            axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
             axis.set_yticks(range(len(classes)), classes)
             axis.set_title(name, fontsize=8, wrap=True)
         figure.supxlabel("called", fontsize=9)
@@ -135,9 +143,7 @@ def heatmap(shares: NDArray[np.floating], rows: Sequence[str], columns: Sequence
         figure = Figure(figsize=(2 + 0.95 * len(columns), 1 + 0.42 * len(rows)), layout="constrained")
         axis = figure.subplots()
         _cells(axis, shares, [["" if np.isnan(value) else f"{100 * value:.1f}" for value in row] for row in shares])
-        axis.set_xticks(
-            range(len(columns)), columns, rotation=30 if len(columns) > 5 else 0, ha="right" if len(columns) > 5 else "center"
-        )
+        axis.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
         axis.set_yticks(range(len(rows)), rows)
         axis.set_title(title, fontsize=9)
     return _svg(figure)
@@ -153,6 +159,7 @@ def _cells(axis: Axes, shares: NDArray[np.floating], texts: Sequence[Sequence[st
 
 def _svg(figure: Figure) -> bytes:
     out = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()

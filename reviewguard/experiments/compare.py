@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from reviewguard.data.reviews import Data, read
@@ -14,7 +13,7 @@ from reviewguard.experiments.contestants import contestants, data_config
 from reviewguard.experiments.experiment import Evidence, Experiment, about, percent
 from reviewguard.experiments.page import Figure, Page, Section
 from reviewguard.experiments.rows import divide_source, name_of
-from reviewguard.experiments.runs import BASELINE
+from reviewguard.experiments.runs import BASELINE, folder_at
 from reviewguard.experiments.significance import Difference, front, paired, recommend
 
 
@@ -50,14 +49,14 @@ def compare(
         DataError: If the rows cannot be used, or every run failed.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
     """
-    given, folder = settings or {}, Path(out)
+    given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     recipes = contestants([*presets, BASELINE], given)
     source = divide_source(read(data, text=config.text, label=config.label), config, name_of(data))
     contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(contest, max_fpr, command)
     page.save(folder)
-    return Experiment(results=contest.results, page=page, folder=folder)
+    return Experiment(results=[*contest.results, contest.control], page=page, folder=folder)
 
 
 def _page(contest: Contest, max_fpr: float, command: str) -> Page:
@@ -77,7 +76,8 @@ def _page(contest: Contest, max_fpr: float, command: str) -> Page:
                 "Quality against cost",
                 [
                     "Speed is from text to logits in torch on the machine of the run; training is that of the slowest seed. "
-                    "Heads on frozen vectors share a cache: the first to need the vectors pays for them. Exports are faster.",
+                    "Heads on frozen vectors share a cache: the first to need the vectors pays for them. Runs side by side "
+                    "slow each other down. Exports are faster.",
                     Figure(
                         "pareto",
                         "Accuracy against speed. The line is the front that nothing beats in both.",
@@ -99,6 +99,8 @@ def _findings(
 ) -> list[str]:
     best = max(accuracy, key=accuracy.__getitem__)
     short = [f"Most accurate: {best}, {100 * accuracy[best]:.2f} % of {len(evidence.rows)} rows."]
+    if len(accuracy) == 1:
+        return short
     choice = recommend(accuracy, speed, pairs)
     if choice != best:
         less = pairs[best, choice].difference

@@ -40,7 +40,8 @@ def contestants(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, 
     recipes = {}
     for name in (one for given in names for one in GROUPS.get(given, [given])):
         preset, *assignments = name.split("+")
-        recipes[name] = recipe_of(preset, {**settings, **config.parse_assignments(assignments)})
+        own = config.parse_assignments(assignments)
+        recipes[name] = recipe_of(preset, {**(_of_data(settings) if preset == BASELINE else settings), **own})
     if not recipes:
         raise ConfigError(f"there is nothing to run; name presets (see `reviewguard presets`) or {', '.join(GROUPS)}")
     return recipes
@@ -49,11 +50,17 @@ def contestants(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, 
 def recipe_of(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A whole recipe as plain data, checked."""
     if preset == BASELINE:
-        # It has no settings but those of the data; others are for the contestants beside it.
-        data = {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
-        return {"backend": BASELINE, "data": msgspec.to_builtins(data_config(data))}
+        if others := settings.keys() - _of_data(settings).keys():
+            raise ConfigError(f"{BASELINE} has no setting but those of the data, such as data.normalization; got {others.pop()}")
+        return {"backend": BASELINE, "data": msgspec.to_builtins(data_config(settings))}
+    if "seed" in settings:
+        raise ConfigError("an experiment sets the seeds itself; name them all with seeds (--seeds 1,2,3)")
     recipe: dict[str, Any] = msgspec.to_builtins(recipe_from(config.merge(config.load_preset(preset), settings)))
     return recipe
+
+
+def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
 
 
 def data_config(settings: Mapping[str, Any]) -> DataConfig:
@@ -62,7 +69,15 @@ def data_config(settings: Mapping[str, Any]) -> DataConfig:
 
 
 def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_fpr: float, trained_on: str) -> list[Job]:
-    """A job for each recipe and seed; one for the baseline, which draws nothing."""
+    """A job for each recipe and seed; one for the baseline, which draws nothing.
+
+    Raises:
+        ConfigError: If the seeds or the rate are not allowed.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError(f"seeds are whole numbers from 0, each once, at least one; got {', '.join(map(str, seeds)) or 'none'}")
+    if not 0 < max_fpr < 1:
+        raise ConfigError(f"max_fpr is {max_fpr}; it is a share of the texts that are not positive, between 0 and 1")
     return [
         Job(
             name=name,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,6 +34,7 @@ from reviewguard.nn.history import History
 from reviewguard.runtime.cores import available_cores
 from reviewguard.scoring import score
 
+_PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn")
 #: Rows that speed is measured on.
 _TIMED: int = 1000
 
@@ -73,7 +76,8 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         texts = [text for part in task.scored.values() for text in part.require_complete()[0]][:_TIMED]
     scores_file(folder, key).parent.mkdir(exist_ok=True)
     tensors = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in logits.items()}
-    files.replace(scores_file(folder, key), safetensors.numpy.save(tensors))
+    content = safetensors.numpy.save(tensors)
+    files.replace(scores_file(folder, key), content)
     shutil.rmtree(folder / "runs" / key, ignore_errors=True)
     cuda = torch.cuda.is_available() and not baseline
     return Result(
@@ -94,8 +98,10 @@ def execute(task: Task, key: str, folder: Path) -> Result:
             model_mib=trained.model_mib,
             reviews_per_second=_rate(trained.timed, texts),
             device=torch.cuda.get_device_name() if cuda else f"{available_cores()} CPU cores",
+            packages={name: version(name) for name in _PACKAGES},
         ),
         history=trained.history,
+        logits_sha256=hashlib.sha256(content).hexdigest(),
     )
 
 

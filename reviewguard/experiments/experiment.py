@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,13 @@ from reviewguard.experiments.runs import Result, logits_of
 from reviewguard.metrics import Scores
 from reviewguard.scoring import Floats
 
-_PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """What came of an experiment.
 
     Attributes:
-        results: Of every run, those that failed included.
+        results: Of every run, those that failed and, last, the negative control included.
         page: The report.
         folder: Where `results.jsonl`, `report.html`, `report.md` and the scores are.
     """
@@ -125,10 +121,11 @@ def spread(values: Sequence[float]) -> str:
 
 
 def about(results: Sequence[Result], command: str) -> list[str]:
-    """What it was computed on, the versions, and how to do it again."""
-    devices = sorted({result.cost.device for result in results if result.cost})
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return [
-        f"Computed on {', '.join(devices) or 'nothing'}; {packages}, Python {platform.python_version()}.",
-        f"Made by: {command}",
-    ]
+    """What it was computed on and with, and how to do it again."""
+    places: dict[str, list[str]] = {}
+    for cost in (result.cost for result in results if result.cost):
+        packages = ", ".join(f"{name} {number}" for name, number in cost.packages.items())
+        devices = places.setdefault(packages, [])
+        devices += [] if cost.device in devices else [cost.device]
+    computed = "; ".join(f"{' and '.join(devices)}, with {packages}" for packages, devices in places.items())
+    return [f"Computed on {computed or 'nothing'}.", f"Made by: {command}"]

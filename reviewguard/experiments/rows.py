@@ -69,6 +69,8 @@ def divide_source(reviews: Reviews, config: DataConfig, name: str) -> Source:
             f"column {config.split!r} of {name} assigns rows to {', '.join(parts)} only; an experiment needs train, and "
             "validation or test"
         )
+    # Every recipe would clean them away; not every contestant has a recipe.
+    parts["train"] = _complete(parts["train"])
     if "test" in parts and "validation" in parts:
         return Source(name=name, train=parts["train"], validation=parts["validation"], scored=parts["test"])
     scored = parts.get("test") or parts["validation"]
@@ -105,8 +107,15 @@ def digest(parts: Mapping[str, Reviews]) -> str:
     whole = hashlib.sha256()
     for name, part in parts.items():
         for row in [(name, ""), *zip(part.texts, part.labels, strict=True)]:
-            whole.update(repr(row).encode("utf-8", "surrogatepass"))
+            for value in row:
+                content = (value or "").encode("utf-8", "surrogatepass")
+                whole.update(b"%d:%b" % (len(content), content))
     return whole.hexdigest()
+
+
+def _complete(reviews: Reviews) -> Reviews:
+    pairs = zip(reviews.texts, reviews.labels, strict=True)
+    return reviews.take(row for row, (text, label) in enumerate(pairs) if text and text.strip() and label)
 
 
 def _without_repeats(reviews: Reviews, config: DataConfig) -> Reviews:

@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,16 +18,14 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
 import safetensors.numpy
 import threadpoolctl
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from reviewguard import files
 from reviewguard.data.clean import CleaningReport
 from reviewguard.data.reviews import Reviews
-from reviewguard.errors import DataError, TrainingInterrupted
+from reviewguard.errors import ConfigError, DataError, TrainingInterrupted
 from reviewguard.experiments.rows import digest
 from reviewguard.metrics import Scores
 from reviewguard.nn.history import History
@@ -82,6 +81,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         model_mib: Size of the weights.
         reviews_per_second: From text to logits, in torch on the same machine, on scored rows.
         device: What it ran on.
+        packages: Versions of what it ran with.
     """
 
     seconds: float
@@ -90,6 +90,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     model_mib: float
     reviews_per_second: float
     device: str
+    packages: dict[str, str] = {}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +110,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         notes: Warnings that came up.
         cost: See `Cost`.
         history: Of fine-tuning.
+        logits_sha256: Of the file with the logits of the scored rows.
     """
 
     key: str
@@ -124,6 +126,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     cost: Cost | None = None
     history: History | None = None
+    logits_sha256: str = ""
 
 
 def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
@@ -131,7 +134,7 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
 
     Args:
         tasks: The runs.
-        folder: Keeps `results.jsonl`, the scores, and the checkpoints of runs under way. One call at a time.
+        folder: Made if it is not there. Keeps `results.jsonl`, the scores, and checkpoints of runs under way. One call at a time.
         jobs: Runs side by side.
 
     Raises:
@@ -144,20 +147,41 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
     with files.exclusive(folder / RESULTS):
         known = {result.key: result for result in read_results(folder)}
         pending = {key: task for key, task in zip(keys, tasks, strict=True) if key not in known or known[key].outcome == "failed"}
+        stopping = threading.Event()
         with (
             tqdm(total=len(pending), desc="runs", unit=" runs", disable=None) as bar,
             ThreadPoolExecutor(jobs) as pool,
-            _ending_children(pool),
+            _signals_raised(),
         ):
-            futures = [pool.submit(_apart, execute, task, key, folder, jobs) for key, task in pending.items()]
-            for future in as_completed(futures):
-                result = future.result()
-                known[result.key] = result
-                lines = b"".join(msgspec.json.encode(one) + b"\n" for one in known.values())
-                files.replace(folder / RESULTS, lines)
-                bar.update()
-                bar.set_postfix_str(f"{result.job.name}: {result.outcome}")
+            futures: list[Future[Result]] = []
+            try:
+                futures += [pool.submit(_apart, execute, task, key, folder, jobs, stopping) for key, task in pending.items()]
+                for future in as_completed(futures):
+                    result = future.result()
+                    known[result.key] = result
+                    lines = b"".join(msgspec.json.encode(one) + b"\n" for one in known.values())
+                    files.replace(folder / RESULTS, lines)
+                    bar.update()
+                    bar.set_postfix_str(f"{result.job.name}: {result.outcome}")
+            except _Signal as came:
+                stopping.set()
+                _end(futures)
+                raise TrainingInterrupted(
+                    "stopped by a signal; finished runs are kept: the same call goes on", came.number
+                ) from None
     return [known[key] for key in keys]
+
+
+def folder_at(out: str | os.PathLike[str]) -> Path:
+    """The folder of an experiment; it need not be there.
+
+    Raises:
+        ConfigError: If there is something else in its place.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, and an experiment needs a folder; name another with --out")
+    return folder
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -169,7 +193,7 @@ def read_results(folder: Path) -> list[Result]:
     path = folder / RESULTS
     try:
         return [msgspec.json.decode(line, type=Result) for line in path.read_bytes().splitlines()] if path.exists() else []
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is malformed: {error}; move it away to begin anew") from error
 
 
@@ -181,14 +205,12 @@ def logits_of(result: Result, folder: Path) -> dict[str, Floats]:
     """
     path = scores_file(folder, result.key)
     try:
-        logits = safetensors.numpy.load(path.read_bytes())
-        if {name: values.shape for name, values in logits.items()} != {
-            name: (np.sum(scores.confusion), len(result.classes)) for name, scores in result.scores.items()
-        }:
-            raise ValueError("other rows")
-    except (OSError, SafetensorError, ValueError) as error:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != result.logits_sha256:
+            raise ValueError("it is not what was written")
+        return safetensors.numpy.load(content)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; remove {folder / RESULTS} to run everything again") from error
-    return logits
 
 
 def scores_file(folder: Path, key: str) -> Path:
@@ -196,10 +218,12 @@ def scores_file(folder: Path, key: str) -> Path:
     return folder / "scores" / f"{key}.safetensors"
 
 
-def _apart(execute: Any, task: Task, key: str, folder: Path, jobs: int) -> Result:
+def _apart(execute: Any, task: Task, key: str, folder: Path, jobs: int, stopping: threading.Event) -> Result:
     """A fresh process for one run: its peak memory is its own, and so is its death."""
     spawn = multiprocessing.get_context("spawn")
     try:
+        if stopping.is_set():
+            raise InterruptedError("stopped before it began")
         with ProcessPoolExecutor(1, mp_context=spawn, initializer=_share, initargs=(jobs,)) as pool:
             result: Result = pool.submit(execute, task, key, folder).result()
     except Exception as error:  # whatever it is, the other runs go on, and the report shows it
@@ -217,26 +241,40 @@ def _share(jobs: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+class _Signal(BaseException):
+    """A signal came. No Exception, so that nothing else catches it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 @contextmanager
-def _ending_children(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Hand a signal on to the runs, which save a checkpoint, and begin no other."""
-    came: list[int] = []
+def _signals_raised() -> Iterator[None]:
+    """Raise `_Signal` where one comes; Python allows that in the main thread only.
+
+    The handler does nothing else: the thread may hold any lock just then.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise KeyboardInterrupt
+        raise _Signal(number)
 
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
         yield
-    except KeyboardInterrupt:
-        raise TrainingInterrupted(
-            "stopped by a signal; finished runs are kept: the same call goes on", came[0] if came else signal.SIGINT
-        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(futures: Sequence[Future[Result]]) -> None:
+    """Hand a signal on to the runs, each once: a fine-tuning run saves a checkpoint. One may only just be starting."""
+    told = set()
+    for future in futures:
+        future.cancel()
+    while not all(future.done() for future in futures):
+        for child in multiprocessing.active_children():
+            if child.pid not in told:
+                told.add(child.pid)
+                child.terminate()
+        time.sleep(0.1)

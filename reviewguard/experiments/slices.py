@@ -20,7 +20,7 @@ def slices(rows: Reviews) -> dict[str, dict[str, NDArray[np.bool_]]]:
     for number in np.unique(quartile):
         own = quartile == number
         lengths[f"{words[own].min()} to {words[own].max()}"] = own
-    found = {"words": lengths}
+    found = {"length in words": lengths}
     for name, column in rows.columns.items():
         values = np.array(["" if is_null(value) else str(value) for value in column])
         masks = {value: values == value for value in sorted(set(values)) if value}

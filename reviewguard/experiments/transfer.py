@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reviewguard.config import DataConfig
-from reviewguard.data.reviews import Data, read
+from reviewguard.data.reviews import Data, concatenate, read
 from reviewguard.errors import DataError, nearest
 from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts, sections
@@ -22,7 +22,7 @@ from reviewguard.experiments.contestants import contestants, data_config, make_j
 from reviewguard.experiments.experiment import Evidence, Experiment, about, mean, percent
 from reviewguard.experiments.page import Block, Figure, Items, Page, Section, Table
 from reviewguard.experiments.rows import Source, divide_source, name_of, pool, unseen
-from reviewguard.experiments.runs import BASELINE, Result, Task, run_all
+from reviewguard.experiments.runs import BASELINE, Result, Task, folder_at, run_all
 
 #: Below so much recall on a source, a detector trained on another is called blind to it.
 BLIND = 0.5
@@ -60,7 +60,7 @@ def transfer(
         DataError: If there are fewer than two sources, their labels differ, there are not two of them, or every run failed.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
     """
-    given, folder = settings or {}, Path(out)
+    given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     recipes = contestants([*presets, BASELINE], given)
     sources = _sources(data, by, config)
@@ -68,7 +68,9 @@ def transfer(
     tasks = []
     for arm, names in arms.items():
         trained = pool([sources[name] for name in names], arm)
-        scored = {name: unseen(source.scored, trained.train) for name, source in sources.items()}
+        scored = {
+            name: unseen(source.scored, concatenate([trained.train, trained.validation], arm)) for name, source in sources.items()
+        }
         tasks += [
             Task(job=job, train=trained.train, validation=trained.validation, scored=scored)
             for job in make_jobs(recipes, seeds, max_fpr, trained_on=arm)
@@ -133,6 +135,8 @@ def _arms(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _sources(data: Sequence[Data] | Mapping[str, Data], by: str, config: DataConfig) -> dict[str, Source]:
+    if isinstance(data, str | os.PathLike):
+        data = [data]
     given = (
         data.items()
         if isinstance(data, Mapping)
@@ -150,6 +154,8 @@ def _sources(data: Sequence[Data] | Mapping[str, Data], by: str, config: DataCon
         if twice := sources.keys() & parts.keys():
             raise DataError(f"two sources are called {twice.pop()!r}; pass a mapping from names to data")
         sources |= {kind: divide_source(part, config, kind) for kind, part in parts.items()}
+    if reserved := [name for name in sources if name == "all" or name.startswith("all but ")]:
+        raise DataError(f"a source cannot be called {reserved[0]!r}: reports call several sources so; pass a mapping from names")
     if len(sources) < 2:
         raise DataError(
             f"transfer is between sources, and there is one only, {next(iter(sources), 'none')!r}; give another, or a column "
@@ -239,7 +245,7 @@ def _leakage(table: Transfer, config: DataConfig, folder: Path) -> list[Section]
     """The audit of each source by itself, and the scores of what was trained on it alone."""
     found = []
     for name, source in table.sources.items():
-        own = replace(source, scored=unseen(source.scored, source.train))
+        own = replace(source, scored=unseen(source.scored, concatenate([source.train, source.validation], name)))
         evidence = Evidence.of([one for one in table.results if one.job.trained_on == name], own.scored, name, folder)
         if evidence.results:
             section = sections.leakage(evidence, audit(own, config))

@@ -1,0 +1,121 @@
+"""A report as HTML that needs nothing else, and as Markdown; and its pictures."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import Parsed, assert_whole, tables
+
+from reviewguard.estimate import Estimate
+from reviewguard.experiments import charts
+from reviewguard.experiments.page import Figure, Items, Page, Section, Table
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+NASTY = "<script>alert(1)</script> & <b>bold</b> \"quoted\" 'x'"
+
+
+@pytest.fixture
+def page() -> Page:
+    return Page(
+        title=NASTY,
+        short=["First.", NASTY],
+        sections=[
+            Section("Words", ["A paragraph.", NASTY, Items(["one", NASTY])]),
+            Section(
+                NASTY, [Table([NASTY, "b|c"], [["x|y", NASTY], ["", "z"]]), Figure("one", NASTY, SVG), Figure("two", "Two.", SVG)]
+            ),
+        ],
+        about=["Made here.", NASTY],
+    )
+
+
+def test_markup_in_texts_stays_text(page: Page) -> None:
+    content = page.to_html()
+    html = Parsed(content)
+    assert not html.tags & {"script", "b"}
+    assert "<script" not in content
+    assert html.text.count(NASTY) == 11, "title twice, finding, link, paragraph, item, heading, head, cell, caption, about"
+    assert NASTY in [image["alt"] for image in html.images]
+
+
+def test_saved(page: Page, tmp_path: Path) -> None:
+    page.save(tmp_path)
+    html = assert_whole(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report-one.svg", "report-two.svg", "report.html", "report.md"]
+    assert (tmp_path / "report-one.svg").read_bytes() == SVG
+    assert html.columns == [[2, 2, 2]]
+    assert html.addresses[:2] == ["#s1", "#s2"]
+    assert Figure("one", "", SVG).uri in html.addresses
+    page.save(tmp_path, "other")
+    assert_whole(tmp_path, "other")
+    assert "](other-two.svg)" in (tmp_path / "other.md").read_text()
+
+
+def test_markdown(page: Page) -> None:
+    text = page.to_markdown()
+    assert text.startswith(f"# {NASTY}\n\n- First.\n- <script>")
+    assert "\n\n## Words\n\nA paragraph.\n\n" in text
+    assert "\n\n![Two.](report-two.svg)\n\nMade here.\n\n" in text
+    ((head, first, second),) = tables(text)
+    assert (head[1], first[0], second) == ("b\\|c", "x\\|y", ["", "z"])
+
+
+@pytest.mark.parametrize("cell", ["two\nlines", "return\r\nline", "back\\", "back\\|pipe", ""])
+def test_no_cell_tears_a_table(cell: str, tmp_path: Path) -> None:
+    """Values of columns stand in tables of slices, and may hold anything."""
+    Page("t", [], [Section("s", [Table(["a", "b"], [[cell, "1"], ["c", cell]])])]).save(tmp_path)
+    assert_whole(tmp_path)
+    ((_, *rows),) = tables((tmp_path / "report.md").read_text(encoding="utf-8"))
+    assert len(rows) == 2
+    assert (rows[0][1], rows[1][0]) == ("1", "c")
+
+
+def _pictures(labels: list[str]) -> list[bytes]:
+    n, half = len(labels), Estimate(0.5, 0.4, 0.6)
+    y = np.arange(40) % 2 == 0
+    return [
+        charts.dots(dict.fromkeys(labels, half), {label: [0.5] for label in labels}, "accuracy"),
+        *(charts.ranking_curves(y, {label: np.arange(40.0)}, label) for label in labels),
+        charts.confusions({label: np.eye(n) for label in labels}, labels),
+        charts.pareto({label: (1.0 + i, 0.5) for i, label in enumerate(labels)}, labels[:1], "accuracy"),
+        charts.steps(labels, [half] * n, [[0.5]] * n, labels[0], "accuracy"),
+        charts.heatmap(np.eye(n), labels, labels, labels[0]),
+    ]
+
+
+@pytest.mark.parametrize("label", ["$", "$$", "$x$ \\frac", "_under_score", "a & b <c>", "%", "computer generated (GPT-3.5)"])
+def test_names_of_any_kind_can_be_drawn(label: str) -> None:
+    """Classes, sources and recipes are named by users; a dollar sign begins no formula."""
+    for picture in _pictures([label, "real"]):
+        ET.fromstring(picture)
+
+
+def test_names_of_any_script_can_be_read() -> None:
+    """The font of matplotlib has no such letters, the browser does; as outlines they are boxes."""
+    for label in ("真", "اصلی"):
+        for picture in _pictures([label, f"{label} 2"]):
+            assert label in "".join(ET.fromstring(picture).itertext())
+
+
+def test_pictures_are_the_same_each_time_and_load_nothing() -> None:
+    values, seeds = {"a": Estimate(0.5, 0.4, 0.6), "b": Estimate(None, None, None)}, {"a": [0.4, 0.6], "b": []}
+    one, other = (charts.dots(values, seeds, "accuracy") for _ in range(2))
+    assert one == other
+    assert not re.search(rb'(?:href|src)="(?!#)', one)
+    assert b"@import" not in one
+
+
+def test_what_is_not_known_stays_empty() -> None:
+    """A setting whose runs have no interval, and a cell of transfer that failed."""
+    nothing = Estimate(None, None, None)
+    ET.fromstring(charts.steps(["1", "2"], [Estimate(0.5, None, None), nothing], [[0.5], []], "epochs", "accuracy"))
+    ET.fromstring(charts.heatmap(np.array([[np.nan, 0.5]]), ["a"], ["a", "b"], "recall"))
+
+
+def test_one_negative_row_can_be_drawn() -> None:
+    truth = np.arange(10) > 0
+    ET.fromstring(charts.ranking_curves(truth, {"a": np.arange(10.0)}, "fake"))
