@@ -155,7 +155,8 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
         ):
             futures: list[Future[Result]] = []
             try:
-                futures += [pool.submit(_apart, execute, task, key, folder, jobs, stopping) for key, task in pending.items()]
+                for key, task in pending.items():  # one by one: a signal may come between two
+                    futures.append(pool.submit(_apart, execute, task, key, folder, jobs, stopping))
                 for future in as_completed(futures):
                     result = future.result()
                     known[result.key] = result
@@ -250,13 +251,16 @@ class _Signal(BaseException):
 
 @contextmanager
 def _signals_raised() -> Iterator[None]:
-    """Raise `_Signal` where one comes; Python allows that in the main thread only.
+    """Raise `_Signal` where the first one comes; Python allows that in the main thread only.
 
     The handler does nothing else: the thread may hold any lock just then.
     """
+    came: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise _Signal(number)
+        came.append(number)
+        if len(came) == 1:
+            raise _Signal(number)
 
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}

@@ -117,14 +117,15 @@ class Transfer:
         own = [one for one in self.results if (one.job.name, one.job.trained_on, one.outcome) == (preset, arm, "done")]
         return mean([(one.at_point if at_point else one.scores)[source].metrics[name] for one in own])
 
-    def elsewhere(self, preset: str) -> dict[tuple[str, str], Estimate]:
-        """Recall by (trained on, scored on), of models of one source on the others."""
-        return {
-            (arm, source): self.metric(preset, arm, source, "recall")
+    def elsewhere(self, preset: str, name: str) -> dict[tuple[str, str], float]:
+        """A metric at the operating point by (trained on, scored on), of models of one source on the others."""
+        found = {
+            (arm, source): self.metric(preset, arm, source, name).value
             for arm, own in self.arms.items()
             for source in self.sources
             if len(own) == 1 and source not in own
         }
+        return {pair: value for pair, value in found.items() if value is not None}
 
 
 def _arms(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -172,15 +173,15 @@ def _sources(data: Sequence[Data] | Mapping[str, Data], by: str, config: DataCon
 def _findings(table: Transfer) -> list[str]:
     short = []
     for preset in table.presets:
-        found = {pair: one.value for pair, one in table.elsewhere(preset).items() if one.value is not None}
+        found, wrong = (table.elsewhere(preset, metric) for metric in ("recall", "false_positive_rate"))
         if not found:
             continue
         worst = min(found, key=found.__getitem__)
         blind = sum(value < BLIND for value in found.values())
         short.append(
-            f"{preset}, trained on one source, finds {100 * min(found.values()):.0f} to {100 * max(found.values()):.0f} % of "
-            f"the positives of another, and under {100 * BLIND:.0f} % in {blind} of {len(found)} cases; least from {worst[0]} "
-            f"to {worst[1]}."
+            f"{preset}, trained on one source, finds {_range(found)} % of the positives of another, and under "
+            f"{100 * BLIND:.0f} % in {blind} of {len(found)} cases; least from {worst[0]} to {worst[1]}. It accuses "
+            f"{_range(wrong)} % of the others, where {100 * table.max_fpr:g} % were meant."
         )
         left_out = {
             source: table.metric(preset, arm, source, "recall").value
@@ -193,6 +194,10 @@ def _findings(table: Transfer) -> list[str]:
             told = ", ".join(f"{100 * value:.0f} % of {source}" for source, value in known.items())
             short.append(f"{preset}, trained on all sources but the one that is scored, finds {told}.")
     return short
+
+
+def _range(values: Mapping[tuple[str, str], float]) -> str:
+    return f"{100 * min(values.values()):.0f} to {100 * max(values.values()):.0f}"
 
 
 def _matrices(table: Transfer, preset: str) -> Section:
