@@ -40,6 +40,7 @@ results: wheel
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
 	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/decisions.py
 
 # The libraries of examples/browser.
 page: $(NODE_MODULES)

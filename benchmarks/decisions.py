@@ -1,37 +1,40 @@
 """Set decisions on half of the validation rows, measure them on the other half, and write docs/results/decisions.
 
-    python benchmarks/decisions.py MODEL [MODEL ...]
+    python benchmarks/decisions.py
 
-Takes folders of models trained on ../shared/data/reviews_gpt2.csv. Its validation rows are divided at random many times; what is
-set on one half is measured on the other, which nothing was set on.
+Takes the logits that `benchmarks/evidence.py --only compare-minilm` kept, of the validation rows of ../shared/data/reviews_gpt2.csv.
+They are divided at random many times; what is set on one half is measured on the other, which nothing was set on.
 """
 
 from __future__ import annotations
 
-import argparse
 import warnings
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import msgspec
 import numpy as np
-from _results import RESULTS, SHARED, describe, machine, write
+from _results import RESULTS, ROOT, SHARED, describe, machine, write
 
-from reviewguard import Classifier
+from reviewguard.data.reviews import class_indices, read
+from reviewguard.data.split import only
 from reviewguard.decision import Decision
 from reviewguard.evaluation import operating
+from reviewguard.experiments.runs import logits_of, read_results
 from reviewguard.metrics import calibration_error, reliability
 
 DATA = SHARED / "reviews_gpt2.csv"
+WORK = ROOT / "build" / "evidence" / "compare-minilm"
+MODELS = ("minilm-finetune", "minilm-qlora", "minilm-logreg")
 DRAWS = 200
 RATES = (0.005, 0.01, 0.02, 0.05)
 
 
-def held_out(folder: Path) -> tuple[Any, Any, list[str]]:
-    """Logits of the validation rows, their class indices, and the classes."""
-    classifier = Classifier.from_pretrained(folder)
-    return *classifier._held_out(DATA, "validation"), classifier.classes_.tolist()
+def held_out(name: str) -> tuple[Any, Any, list[str]]:
+    """Logits of the validation rows by the first seed of a model, their class indices, and the classes."""
+    result = next(one for one in read_results(WORK) if one.job.name == name and one.outcome == "done")
+    _, labels = only(read(DATA), "split", "validation").require_complete()
+    return logits_of(result, WORK)["scored"], class_indices(labels, result.classes), result.classes
 
 
 def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, Any]:
@@ -100,18 +103,15 @@ def draw(curves: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, draw, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    models = parser.parse_args().models
     results, curves, rows = {}, {}, 0
-    for folder in models:
-        logits, y, classes = held_out(folder)
+    for name in MODELS:
+        logits, y, classes = held_out(name)
         positive, rows = classes.index("fake"), len(y)
-        results[folder.name] = halves(logits, y, classes, positive)
+        results[name] = halves(logits, y, classes, positive)
         order = np.random.default_rng(0).permutation(len(y))
         own, new = order[: len(y) // 2], order[len(y) // 2 :]
         temperature = operating.calibrate(logits[own], y[own], draws=0).temperature
-        curves[folder.name] = {
+        curves[name] = {
             title: msgspec.to_builtins(reliability(y[new], Decision(temperature=t).probabilities(logits[new])))
             for title, t in (("before", 1.0), ("calibrated", temperature))
         }
@@ -139,7 +139,7 @@ def main() -> None:
         ),
         "All of this holds for texts like these. On fakes of another generator neither rate is held.",
         describe(about),
-        f"Made by `python benchmarks/decisions.py {' '.join(folder.name for folder in models)}`, folders of models; figures in "
+        "Made by `python benchmarks/decisions.py`, after `python benchmarks/evidence.py --only compare-minilm`; figures in "
         "[decisions.json](decisions.json).",
     ]
     write("decisions", {"machine": about, "draws": DRAWS, "rows": rows, "models": results, "curves": curves}, "\n\n".join(parts))
