@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,6 +35,8 @@ from reviewguard.scoring import Floats
 RESULTS: Final = "results.jsonl"
 #: Stands for the baseline of reports where a preset or a backend is named.
 BASELINE: Final = "tfidf"
+#: Seconds between looks at whether a signal came.
+_POLL: Final = 0.1
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,25 +153,22 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
         with (
             tqdm(total=len(pending), desc="runs", unit=" runs", disable=None) as bar,
             ThreadPoolExecutor(jobs) as pool,
-            _signals_raised(),
+            _signals() as came,
         ):
-            futures: list[Future[Result]] = []
-            try:
-                for key, task in pending.items():  # one by one: a signal may come between two
-                    futures.append(pool.submit(_apart, execute, task, key, folder, jobs, stopping))
-                for future in as_completed(futures):
-                    result = future.result()
+            futures = [pool.submit(_apart, execute, task, key, folder, jobs, stopping) for key, task in pending.items()]
+            waiting = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=_POLL, return_when=FIRST_COMPLETED)
+                if came:
+                    stopping.set()
+                    _end(futures)
+                    raise TrainingInterrupted("stopped by a signal; finished runs are kept: the same call goes on", came[0])
+                for result in (future.result() for future in done):
                     known[result.key] = result
                     lines = b"".join(msgspec.json.encode(one) + b"\n" for one in known.values())
                     files.replace(folder / RESULTS, lines)
                     bar.update()
                     bar.set_postfix_str(f"{result.job.name}: {result.outcome}")
-            except _Signal as came:
-                stopping.set()
-                _end(futures)
-                raise TrainingInterrupted(
-                    "stopped by a signal; finished runs are kept: the same call goes on", came.number
-                ) from None
     return [known[key] for key in keys]
 
 
@@ -242,30 +241,21 @@ def _share(jobs: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-class _Signal(BaseException):
-    """A signal came. No Exception, so that nothing else catches it."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 @contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Raise `_Signal` where the first one comes; Python allows that in the main thread only.
+def _signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM instead of dying of them; Python allows that in the main thread only.
 
     The handler does nothing else: the thread may hold any lock just then.
     """
     came: list[int] = []
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         came.append(number)
-        if len(came) == 1:
-            raise _Signal(number)
 
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -281,4 +271,4 @@ def _end(futures: Sequence[Future[Result]]) -> None:
             if child.pid not in told:
                 told.add(child.pid)
                 child.terminate()
-        time.sleep(0.1)
+        time.sleep(_POLL)
