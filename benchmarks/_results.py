@@ -76,7 +76,9 @@ def run_apart(
     except subprocess.TimeoutExpired:
         return {"outcome": f"stopped after {limit:.0f} s"}
     if done.returncode != 0:
-        return {"outcome": "failed", "error": done.stderr[-2000:] or f"exit status {done.returncode}"}
+        print(done.stderr, file=sys.stderr)
+        # Of a traceback, what is said of this machine's folders is no result.
+        return {"outcome": "failed", "error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -104,7 +104,7 @@ def measure(size: str, only: list[str], texts: list[str], work: Path, other: str
         cold = run_apart("_contenders.py", {**spec, "contender": name, "cold": True, "started": time.time()}, 600, python=python)
         found[name] = {**cold, **warm, "disk_mib": disk_mib(name, folders)}
         speed = found[name].get("reviews_per_second")
-        print(f"{size}: {name}: {f'{speed:.1f} reviews/s' if speed else found[name].get('error', '')[-300:]}", flush=True)
+        print(f"{size}: {name}: {f'{speed:.1f} reviews/s' if speed else found[name].get('error', '')}", flush=True)
     reference = found.get("ours, torch", {}).get("labels")
     for name, result in found.items():
         labels = result.pop("labels", None)
@@ -210,7 +210,7 @@ def page(of: dict[str, Any]) -> str:
     for name, result in of["contenders"].items():
         speed = result.get("reviews_per_second")
         if speed is None:
-            reason = result.get("error", result["outcome"]).strip().splitlines()[-1]
+            reason = result.get("error", result["outcome"])
             rows.append(f"| {name} | did not run: {reason[:160]} |" + " |" * 8)
             continue
         kind = next((kind for kind in ("int8", "bf16") if kind in name), "fp32")

@@ -20,6 +20,7 @@ from reviewguard.data.reviews import class_indices, read
 from reviewguard.data.split import only
 from reviewguard.decision import Decision
 from reviewguard.evaluation import operating
+from reviewguard.evaluation.tables import markdown_table
 from reviewguard.experiments.runs import logits_of, read_results
 from reviewguard.metrics import calibration_error, reliability
 
@@ -70,22 +71,16 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
     }
 
 
-def table(head: str, rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join([f"| {head} |", "| --- " * (head.count("|") + 1) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
-
-
 def percent(of: dict[str, float]) -> str:
     """A mean with the range of 95 % of the draws."""
     return f"{100 * of['mean']:.2f} [{100 * of['low']:.2f}, {100 * of['high']:.2f}]"
 
 
-def at_rates(head: str, figures: list[str], results: dict[str, Any]) -> str:
+def at_rates(head: list[str], figures: list[str], results: dict[str, Any]) -> str:
     """A table of figures, of each model at each rate asked for."""
     asked = [(name, of, rate) for name, of in results.items() for rate in RATES]
-    return table(
-        head, [[name, f"{100 * rate:g}", *(percent(of[f"{one} {rate}"]) for one in figures)] for name, of, rate in asked]
-    )
+    rows = [[name, f"{100 * rate:g}", *(percent(of[f"{one} {rate}"]) for one in figures)] for name, of, rate in asked]
+    return markdown_table([head, *rows])
 
 
 def draw(curves: dict[str, Any]) -> None:
@@ -123,19 +118,23 @@ def main() -> None:
         "other. Means, in percent, with the range of 95 % of the draws; the draws share their rows, so the range is that of the "
         "division, not of new data.",
         "## Calibration",
-        table(
-            "model | temperature | expected calibration error before | after",
+        markdown_table(
             [
-                [name, f"{of['temperature']['mean']:.2f}", percent(of["error before"]), percent(of["error after"])]
-                for name, of in results.items()
-            ],
+                ["model", "temperature", "expected calibration error before", "after"],
+                *(
+                    [name, f"{of['temperature']['mean']:.2f}", percent(of["error before"]), percent(of["error after"])]
+                    for name, of in results.items()
+                ),
+            ]
         ),
         "![Confidence against accuracy, before and after](decisions.png)",
         "## Operating points",
-        at_rates("model | false positives asked for | measured | recall", ["false positives", "recall"], results),
+        at_rates(["model", "false positives asked for", "measured", "recall"], ["false positives", "recall"], results),
         "## Abstention",
         at_rates(
-            "model | errors allowed | among fake | among real | left to people", ["errors fake", "errors real", "review"], results
+            ["model", "errors allowed", "among fake", "among real", "left to people"],
+            ["errors fake", "errors real", "review"],
+            results,
         ),
         "All of this holds for texts like these. On fakes of another generator neither rate is held.",
         describe(about),

@@ -13,6 +13,7 @@ import typer
 
 from reviewguard import cli_experiments, config, files
 from reviewguard.bundle import check_target
+from reviewguard.cli_experiments import DataArgument
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-DataArgument = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with a column of texts and one of labels.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Folder of a trained model, or its Hub id.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

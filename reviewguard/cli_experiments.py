@@ -53,10 +53,16 @@ def compare(
     from reviewguard import experiments
 
     settings = config.parse_assignments(assignments or [])
-    names = [one for given in presets for one in config.split_list(given)]
     _show(
         experiments.compare(
-            data, names, out=out, seeds=_numbers(seeds), jobs=jobs, max_fpr=max_fpr, settings=settings, command=_command()
+            data,
+            _names(presets),
+            out=out,
+            seeds=_numbers(seeds),
+            jobs=jobs,
+            max_fpr=max_fpr,
+            settings=settings,
+            command=_command(),
         )
     )
 
@@ -109,12 +115,23 @@ def transfer(
     from reviewguard import experiments
 
     settings = config.parse_assignments(assignments or [])
-    names = [one for given in presets for one in config.split_list(given)]
     _show(
         experiments.transfer(
-            data, names, out=out, by=by, seeds=_numbers(seeds), jobs=jobs, max_fpr=max_fpr, settings=settings, command=_command()
+            data,
+            _names(presets),
+            out=out,
+            by=by,
+            seeds=_numbers(seeds),
+            jobs=jobs,
+            max_fpr=max_fpr,
+            settings=settings,
+            command=_command(),
         )
     )
+
+
+def _names(presets: list[str]) -> list[str]:
+    return [one for given in presets for one in config.split_list(given)]
 
 
 def _numbers(text: str) -> list[int]:

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as sk
 
 from reviewguard import metrics
-from reviewguard.metrics import Estimate, measure
+from reviewguard.metrics import Estimate, accuracy, measure
 
 NAMES = ("fake", "real", "unsure")
 
@@ -184,3 +184,10 @@ def test_weighted_areas_equal_scikit_learns():
     for draw in range(1, 20):
         for area, function in zip(found[:, draw], (sk.roc_auc_score, sk.average_precision_score), strict=True):
             assert area == pytest.approx(function(truth, scores, sample_weight=weights[draw]), rel=0, abs=1e-12)
+
+
+def test_accuracy_alone_is_that_of_all_metrics() -> None:
+    rng = np.random.default_rng(3)
+    y, scores = rng.integers(0, 3, 90), rng.normal(size=(90, 3))
+    assert accuracy(y, scores) == measure(y, scores, ["a", "b", "c"], None).metrics["accuracy"]
+    assert accuracy(y % 2, scores[:, :2]) == measure(y % 2, scores[:, :2], ["a", "b"], "b").metrics["accuracy"]

@@ -99,7 +99,7 @@ def operating_point(
         ConfigError: If `max_fpr` is not between 0 and 1.
         DataError: If there are no positive or no negative rows.
     """
-    _require_share("max_fpr", max_fpr, f"texts that are not {name}")
+    require_share("max_fpr", max_fpr, f"texts that are not {name}")
     odds, is_positive = log_odds(logits)[:, positive], y == positive
     negatives = np.sort(odds[~is_positive])[::-1]
     if not len(negatives) or len(negatives) == len(y):
@@ -149,7 +149,7 @@ def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float
         ConfigError: If the rate is not between 0 and 1.
         DataError: If a class has no row.
     """
-    _require_share("error_rate", error_rate, "texts of each class")
+    require_share("error_rate", error_rate, "texts of each class")
     classes = logits.shape[1]
     _require_all(y, classes)
     odds, floors, rows = log_odds(logits), [], []
@@ -161,7 +161,8 @@ def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float
     return Triage(error_rate=error_rate, floors=floors, rows=rows)
 
 
-def _require_share(name: str, value: float, of: str) -> None:
+def require_share(name: str, value: float, of: str) -> None:
+    """Raise ConfigError unless a value lies between 0 and 1."""
     if not 0 < value < 1:
         raise ConfigError(f"{name} is {value}; it is a share of the {of}, between 0 and 1")
 

@@ -124,7 +124,7 @@ def _factor(
     rows, estimates, seeds = [], [], []
     for value, name in done.items():
         estimates.append(sections.accuracy(evidence, name))
-        seeds.append([one.metrics["accuracy"].value or 0.0 for one in evidence.scores(name)])
+        seeds.append(sections.accuracies(evidence, name))
         f1 = mean([one.metrics["f1"] for one in evidence.scores(name)])
         less = percent(pairs[name, preset].difference) if name != preset and preset in evidence.results else ""
         rows.append(

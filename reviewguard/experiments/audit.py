@@ -14,7 +14,7 @@ from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.reviews import Reviews
 from reviewguard.experiments.rows import Source
-from reviewguard.experiments.runs import Job, Task
+from reviewguard.experiments.runs import BASELINE, Job, Task
 from reviewguard.training import classes_of
 
 #: Name of the control's rows in its result.
@@ -90,7 +90,7 @@ def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
         rows = part.take(row for row, label in enumerate(part.labels) if label == plain)
         return replace(rows, labels=[f"lot {one}" for one in rng.permutation(len(rows)) % 2])
 
-    recipe = {"backend": "tfidf", "data": {"normalization": config.normalization}}
+    recipe = {"backend": BASELINE, "data": {"normalization": config.normalization}}
     return Task(
         job=Job(name=CONTROL, trained_on=source.name, recipe=recipe, max_fpr=max_fpr),
         train=drawn(source.train),

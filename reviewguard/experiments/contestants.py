@@ -11,6 +11,7 @@ from reviewguard import config
 from reviewguard.backends import recipe_from
 from reviewguard.config import DataConfig
 from reviewguard.errors import ConfigError
+from reviewguard.evaluation.operating import require_share
 from reviewguard.experiments.runs import BASELINE, Job
 
 #: Names that stand for several presets: what runs anywhere, and the six approaches of the study of fake reviews.
@@ -76,8 +77,7 @@ def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_f
     """
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         raise ConfigError(f"seeds are whole numbers from 0, each once, at least one; got {', '.join(map(str, seeds)) or 'none'}")
-    if not 0 < max_fpr < 1:
-        raise ConfigError(f"max_fpr is {max_fpr}; it is a share of the texts that are not positive, between 0 and 1")
+    require_share("max_fpr", max_fpr, "texts that are not positive")
     return [
         Job(
             name=name,

@@ -61,10 +61,10 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         trained = _baseline(task) if baseline else _classifier(task, folder / "runs" / key)
         classes, positive = trained.classes, trained.positive
         logits, scores, at_point = {}, {}, {}
-        held_out = trained.score(task.validation.require_complete(classes)[0])
         decision = Decision()
         if positive is not None:
-            y = class_indices(task.validation.require_complete(classes)[1], classes)
+            texts, labels = task.validation.require_complete(classes)
+            held_out, y = trained.score(texts), class_indices(labels, classes)
             point = operating.operating_point(held_out, y, classes.index(positive), task.job.max_fpr, name=positive)
             decision = Decision(point=point)
         for name, part in task.scored.items():

@@ -69,10 +69,8 @@ def divide_source(reviews: Reviews, config: DataConfig, name: str) -> Source:
             f"column {config.split!r} of {name} assigns rows to {', '.join(parts)} only; an experiment needs train, and "
             "validation or test"
         )
-    # Every recipe would clean them away; not every contestant has a recipe.
-    parts["train"] = _complete(parts["train"])
     if "test" in parts and "validation" in parts:
-        return Source(name=name, train=parts["train"], validation=parts["validation"], scored=parts["test"])
+        return Source(name=name, train=_complete(parts["train"]), validation=parts["validation"], scored=parts["test"])
     scored = parts.get("test") or parts["validation"]
     rest = _without_repeats(parts["train"], config)
     no_test = msgspec.structs.replace(config, validation=config.validation or DataConfig().validation, test=0.0)
@@ -114,6 +112,7 @@ def digest(parts: Mapping[str, Reviews]) -> str:
 
 
 def _complete(reviews: Reviews) -> Reviews:
+    """Rows with text and label. Every recipe would clean the others away, but not every contestant has a recipe."""
     pairs = zip(reviews.texts, reviews.labels, strict=True)
     return reviews.take(row for row, (text, label) in enumerate(pairs) if text and text.strip() and label)
 

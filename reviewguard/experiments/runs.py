@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,7 +19,7 @@ import safetensors.numpy
 import threadpoolctl
 from tqdm import tqdm
 
-from reviewguard import files
+from reviewguard import files, signals
 from reviewguard.data.clean import CleaningReport
 from reviewguard.data.reviews import Reviews
 from reviewguard.errors import ConfigError, DataError, TrainingInterrupted
@@ -149,11 +146,11 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
     with files.exclusive(folder / RESULTS):
         known = {result.key: result for result in read_results(folder)}
         pending = {key: task for key, task in zip(keys, tasks, strict=True) if key not in known or known[key].outcome == "failed"}
-        stopping = threading.Event()
+        stopping, came = threading.Event(), list[int]()
         with (
             tqdm(total=len(pending), desc="runs", unit=" runs", disable=None) as bar,
             ThreadPoolExecutor(jobs) as pool,
-            _signals() as came,
+            signals.handled(lambda number, _: came.append(number)),
         ):
             futures = [pool.submit(_apart, execute, task, key, folder, jobs, stopping) for key, task in pending.items()]
             waiting = set(futures)
@@ -239,26 +236,6 @@ def _share(jobs: int) -> None:
         torch.set_num_threads(max(1, available_cores() // jobs))
         threadpoolctl.threadpool_limits(max(1, available_cores() // jobs))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM instead of dying of them; Python allows that in the main thread only.
-
-    The handler does nothing else: the thread may hold any lock just then.
-    """
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(futures: Sequence[Future[Result]]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reviewguard import metrics
 from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts
 from reviewguard.experiments.audit import CONTROL, Audit
@@ -15,7 +17,7 @@ from reviewguard.experiments.page import Block, Figure, Items, Section, Table
 from reviewguard.experiments.runs import Result
 from reviewguard.experiments.significance import Difference
 from reviewguard.experiments.slices import slices
-from reviewguard.metrics import measure
+from reviewguard.scoring import Floats
 
 SEEDS_NOTE = (
     "Each figure is the mean over seeds, in percent; the interval is that of a bootstrap over the scored rows, its ends "
@@ -25,16 +27,16 @@ SEEDS_NOTE = (
 
 def scores(evidence: Evidence, max_fpr: float) -> Section:
     """Every metric of every contestant, the most accurate first."""
-    metrics = [name for name in next(iter(evidence.results.values()))[0].scores[evidence.name].metrics if name != "specificity"]
+    names = [name for name in next(iter(evidence.results.values()))[0].scores[evidence.name].metrics if name != "specificity"]
     order = ranked(evidence)
     at_point = evidence.positive is not None
-    head = ["model", "seeds", *metrics, "accuracy between seeds"]
+    head = ["model", "seeds", *names, "accuracy between seeds"]
     head += [f"recall at {100 * max_fpr:g} %", "false positives there"] if at_point else []
     rows = []
     for name in order:
         own = evidence.scores(name)
-        row = [name, str(len(own)), *(percent(mean([one.metrics[metric] for one in own])) for metric in metrics)]
-        row.append(spread([one.metrics["accuracy"].value or 0 for one in own]))
+        row = [name, str(len(own)), *(percent(mean([one.metrics[metric] for one in own])) for metric in names)]
+        row.append(spread(accuracies(evidence, name)))
         if at_point:
             there = evidence.at_point(name)
             row += [percent(mean([one.metrics[metric] for one in there])) for metric in ("recall", "false_positive_rate")]
@@ -45,9 +47,8 @@ def scores(evidence: Evidence, max_fpr: float) -> Section:
             f" Metrics are of the class {evidence.positive}. The last two columns are at a threshold that was set on "
             f"validation rows for {100 * max_fpr:g} % false positives."
         )
-    accuracy = {name: mean([one.metrics["accuracy"] for one in evidence.scores(name)]) for name in order}
-    seeds = {name: [one.metrics["accuracy"].value or 0 for one in evidence.scores(name)] for name in order}
-    picture = Figure("accuracy", "Accuracy with its interval; rings are seeds.", charts.dots(accuracy, seeds, "accuracy"))
+    means, seeds = {name: accuracy(evidence, name) for name in order}, {name: accuracies(evidence, name) for name in order}
+    picture = Figure("accuracy", "Accuracy with its interval; rings are seeds.", charts.dots(means, seeds, "accuracy"))
     return Section("Scores", [note, picture, Table(head, rows)])
 
 
@@ -59,6 +60,11 @@ def ranked(evidence: Evidence) -> list[str]:
 def accuracy(evidence: Evidence, name: str) -> Estimate:
     """Of a contestant, over its seeds."""
     return mean([one.metrics["accuracy"] for one in evidence.scores(name)])
+
+
+def accuracies(evidence: Evidence, name: str) -> list[float]:
+    """Of a contestant, each seed's."""
+    return [one.metrics["accuracy"].value or 0.0 for one in evidence.scores(name)]
 
 
 def differences(evidence: Evidence, pairs: Mapping[tuple[str, str], Difference], reference: str = "") -> Section:
@@ -150,7 +156,7 @@ def leakage(evidence: Evidence, found: Audit) -> Section:
     rows = []
     for name in ranked(evidence):
         kept = [np.ones(len(y), dtype=bool), ~found.near, ~(found.near | found.sibling)]
-        rows.append([name, *(percent(_accuracy_of(evidence, name, mask)) for mask in kept)])
+        rows.append([name, *(percent(_accuracy_of(evidence.logits[name], y, mask)) for mask in kept)])
     text = (
         "A scored row is a near-duplicate if a training row shares most of its word triples, but for case and punctuation. It "
         "counts as having a sibling if some training row is more similar than the nearest one of 99 % of the texts of the "
@@ -183,12 +189,10 @@ def negative_control(control: Result) -> str:
     )
 
 
-def _accuracy_of(evidence: Evidence, name: str, mask: np.ndarray) -> Estimate:
-    if len(np.unique(evidence.y[mask])) < 2:
+def _accuracy_of(logits: Sequence[Floats], y: NDArray[np.int64], mask: NDArray[np.bool_]) -> Estimate:
+    if len(np.unique(y[mask])) < 2:
         return Estimate(None, None, None)
-    y = evidence.y[mask]
-    found = [measure(y, one[mask], evidence.classes, evidence.positive).metrics["accuracy"] for one in evidence.logits[name]]
-    return mean(found)
+    return mean([metrics.accuracy(y[mask], one[mask]) for one in logits])
 
 
 def shared_findings(contest: Contest) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reviewguard.config import DataConfig
-from reviewguard.data.reviews import Data, concatenate, read
+from reviewguard.data.reviews import Data, Reviews, concatenate, read
 from reviewguard.errors import DataError, nearest
 from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts, sections
@@ -65,20 +65,19 @@ def transfer(
     recipes = contestants([*presets, BASELINE], given)
     sources = _sources(data, by, config)
     arms = _arms(list(sources))
-    tasks = []
+    tasks, scored = [], {}
     for arm, names in arms.items():
         trained = pool([sources[name] for name in names], arm)
-        scored = {
-            name: unseen(source.scored, concatenate([trained.train, trained.validation], arm)) for name, source in sources.items()
-        }
+        known = concatenate([trained.train, trained.validation], arm)
+        scored[arm] = {name: unseen(source.scored, known) for name, source in sources.items()}
         tasks += [
-            Task(job=job, train=trained.train, validation=trained.validation, scored=scored)
+            Task(job=job, train=trained.train, validation=trained.validation, scored=scored[arm])
             for job in make_jobs(recipes, seeds, max_fpr, trained_on=arm)
         ]
     everything = pool(list(sources.values()), "all")
     *results, of_control = run_all([*tasks, control(everything, config, max_fpr)], folder, jobs)
     require_some(results)
-    table = Transfer(sources=sources, arms=arms, presets=list(recipes), results=results, max_fpr=max_fpr)
+    table = Transfer(sources=sources, arms=arms, scored=scored, presets=list(recipes), results=results, max_fpr=max_fpr)
     page = Page(
         title=f"Transfer between {', '.join(sources)}",
         short=[*_findings(table), sections.negative_control(of_control)],
@@ -101,6 +100,7 @@ class Transfer:
     Attributes:
         sources: By name.
         arms: Names of the sources that each arm was trained on.
+        scored: By arm, what was scored of each source.
         presets: Contestants.
         results: Of every run.
         max_fpr: What thresholds were set for.
@@ -108,6 +108,7 @@ class Transfer:
 
     sources: Mapping[str, Source]
     arms: Mapping[str, tuple[str, ...]]
+    scored: Mapping[str, Mapping[str, Reviews]]
     presets: list[str]
     results: list[Result]
     max_fpr: float
@@ -250,7 +251,7 @@ def _leakage(table: Transfer, config: DataConfig, folder: Path) -> list[Section]
     """The audit of each source by itself, and the scores of what was trained on it alone."""
     found = []
     for name, source in table.sources.items():
-        own = replace(source, scored=unseen(source.scored, concatenate([source.train, source.validation], name)))
+        own = replace(source, scored=table.scored[name][name])
         evidence = Evidence.of([one for one in table.results if one.job.trained_on == name], own.scored, name, folder)
         if evidence.results:
             section = sections.leakage(evidence, audit(own, config))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import signal
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
@@ -17,6 +15,7 @@ from torch import distributed
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from reviewguard import signals
 from reviewguard.errors import TrainingError
 
 
@@ -110,18 +109,9 @@ class Stop(TrainerCallback):
         """Listen for nothing yet; see `listening`."""
         self.signum = 0
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals over for a while; Python allows that in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def listening(self) -> AbstractContextManager[None]:
+        """Take the signals over for a while."""
+        return signals.handled(self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signum and number == signal.SIGINT:
