@@ -1,4 +1,4 @@
-"""The command line, end to end in processes of its own."""
+"""The command line, end to end: training, export and the version in processes of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import captured
 
 
 def run(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -39,44 +40,46 @@ def test_settings_reach_the_model(folder: Path) -> None:
 
 
 def test_train_prints_its_report_as_json(folder: Path, sample: Path) -> None:
-    done = run("train", sample, "--preset", folder / "tiny.toml", "--out", folder / "again", "--json", "--validation", sample)
+    done = captured(
+        "train", sample, "--preset", folder / "tiny.toml", "--out", folder / "again", "--json", "--validation", sample
+    )
     report = json.loads(done.stdout)
     assert report["rows"] == {"train": 320, "validation": 320}
     assert 0 <= report["results"]["validation"]["model"]["metrics"]["f1"]["value"] <= 1
 
 
 def test_evaluate(folder: Path, sample: Path) -> None:
-    assert "roc_auc" in run("evaluate", sample, "--model", folder / "export").stdout
-    report = json.loads(run("evaluate", sample, "--model", folder / "model", "--json").stdout)
+    assert "roc_auc" in captured("evaluate", sample, "--model", folder / "export").stdout
+    report = json.loads(captured("evaluate", sample, "--model", folder / "model", "--json").stdout)
     assert report["rows"] == 320
     assert report["baseline"] is not None
 
 
 def test_predict(folder: Path, sample: Path, tmp_path: Path) -> None:
-    done = run("predict", sample, "--model", folder / "export", "--out", tmp_path / "out.csv", "--json")
+    done = captured("predict", sample, "--model", folder / "export", "--out", tmp_path / "out.csv", "--json")
     assert json.loads(done.stdout)["rows"] == 320
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["predicted_label"] for row in rows} <= {"fake", "real"}
-    plain = run("predict", sample, "--model", folder / "export")
+    plain = captured("predict", sample, "--model", folder / "export")
     assert plain.stdout == (tmp_path / "out.csv").read_text()
-    lines = run("predict", sample, "--model", folder / "export", "--json").stdout.splitlines()
+    lines = captured("predict", sample, "--model", folder / "export", "--json").stdout.splitlines()
     assert json.loads(lines[0])["predicted_label"] == rows[0]["predicted_label"]
 
 
 def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
-    done = run("decide", folder / "export", "--out", tmp_path / "own", "--max-fpr", "0.01", "--error-rate", "0.2", "--json")
+    done = captured("decide", folder / "export", "--out", tmp_path / "own", "--max-fpr", "0.01", "--error-rate", "0.2", "--json")
     assert "warning: 16 rows that are not fake cannot support a false-positive rate of 1 %: it takes at least 99" in done.stderr
     found = json.loads(done.stdout)
     assert found.keys() == {"operating_point", "triage"}
     assert found["operating_point"]["negatives"] == found["triage"]["rows"][1] == 16
-    run("predict", sample, "--model", tmp_path / "own", "--out", tmp_path / "out.csv")
+    captured("predict", sample, "--model", tmp_path / "own", "--out", tmp_path / "out.csv")
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
         assert {"needs_review"} < {row["decision"] for row in csv.DictReader(file)} <= {"fake", "real", "needs_review"}
-    text = run("decide", folder / "model", "--out", tmp_path / "new", "--data", sample, "--calibrate").stdout
+    text = captured("decide", folder / "model", "--out", tmp_path / "new", "--data", sample, "--calibrate").stdout
     assert "temperature" in text
     assert "from 320 rows" in text
-    done = run("decide", folder / "model", "--out", tmp_path / "none", check=False)
+    done = captured("decide", folder / "model", "--out", tmp_path / "none", check=False)
     assert done.returncode == 1
     assert "give at least one of --calibrate, --max-fpr, --error-rate" in done.stderr
     assert not (tmp_path / "none").exists()
@@ -90,16 +93,16 @@ def test_version() -> None:
 
 def test_a_folder_in_the_way_is_found_before_training(folder: Path, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    done = run("train", sample, "--preset", folder / "tiny.toml", "--out", tmp_path, check=False)
+    done = captured("train", sample, "--preset", folder / "tiny.toml", "--out", tmp_path, check=False)
     assert done.returncode == 1
     assert "left alone" in done.stderr
     assert not done.stdout, "nothing was trained"
 
 
 def test_presets() -> None:
-    named = json.loads(run("presets", "--json").stdout)
+    named = json.loads(captured("presets", "--json").stdout)
     assert set(named) >= {f"{family}-{head}" for family in ("minilm", "stella") for head in ("logreg", "svm", "mlp")}
-    assert "stella-svm" in run("presets").stdout
+    assert "stella-svm" in captured("presets").stdout
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_presets() -> None:
 )
 def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp_path: Path) -> None:
     arguments = [str(sample) if a == "DATA" else str(tmp_path / "x") if a == "x" else a for a in arguments]
-    done = run(*arguments, check=False)
+    done = captured(*arguments, check=False)
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")

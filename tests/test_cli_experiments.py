@@ -10,20 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import call
 from pages import assert_whole
 
-from reviewguard import cli
 from reviewguard.experiments.audit import CONTROL
 from reviewguard.experiments.runs import RESULTS, read_results
-
-
-def call(*arguments: object) -> int | None:
-    """Run the command line in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["reviewguard", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code
 
 
 def _settings(settings: dict[str, object]) -> list[str]:
