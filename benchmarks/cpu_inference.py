@@ -96,8 +96,8 @@ def measure(size: str, only: list[str], texts: list[str], work: Path, other: str
     spec = {**folders, "texts": str(listed), "count": len(texts), "max_length": MAX_LENGTH}
     found = {}
     for name in only or CONTENDERS:
-        if "bf16" in name and not computes_in_bf16():
-            found[name] = {"outcome": "this CPU does not compute in bf16"}
+        if reason := unfit(name, size):
+            found[name] = {"outcome": reason}
             continue
         python = other if name in ELSEWHERE else sys.executable
         warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False}, 3600, python=python)
@@ -111,6 +111,15 @@ def measure(size: str, only: list[str], texts: list[str], work: Path, other: str
         if reference and labels and name.startswith("ours"):
             result["agreement"] = float(np.mean(np.array(labels) == np.array(reference)))
     return found
+
+
+def unfit(contender: str, size: str) -> str:
+    """Why a contender cannot take part; empty if it can."""
+    if "bf16" in contender and not computes_in_bf16():
+        return "this CPU does not compute in bf16"
+    if contender == "fastembed" and size != "minilm":
+        return "it has no model of this architecture"
+    return ""
 
 
 def disk_mib(contender: str, folders: dict[str, str]) -> float:

@@ -118,6 +118,7 @@ def way(work: Path, arm: str, seed: int, validation: Path, truth: list[str]) -> 
     """Train, resume, evaluate, merge, export, predict without torch."""
     work = work / f"{arm}-{seed}"
     report = train(work, arm, seed)
+    del report["history"]["run_dir"]  # a path of this machine
     merged = {}
     if seed == SEEDS[0] and arm != REFERENCE:
         merged = once(work / "merged.json", "merge", work / "model", DATA, "--split", "validation", "--out", work / "merged")

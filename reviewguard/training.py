@@ -211,6 +211,8 @@ def _fitted(
 ) -> Fitted:
     # A bundle goes to other machines: paths of this one mean nothing there, and are nobody's business.
     recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, split_file=""))
+    if report is not None and report.history is not None:
+        report = msgspec.structs.replace(report, history=msgspec.structs.replace(report.history, run_dir=""))
     model, loaded, classes = learned.model, learned.encoder, learned.classes
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config

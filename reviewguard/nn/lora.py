@@ -40,6 +40,8 @@ def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.Peft
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     if isinstance(targets, list):
         _require_targets(encoder.transformer, targets)
+    # A bundle carries an encoder from a local folder under this name; the folder itself is nobody's business.
+    name = "encoder" if Path(base.repo).is_dir() else base.repo
     config = peft.LoraConfig(
         task_type=peft.TaskType.FEATURE_EXTRACTION,
         r=lora.r,
@@ -47,12 +49,12 @@ def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.Peft
         lora_dropout=lora.dropout,
         target_modules=targets,
         use_rslora=lora.rank_stabilized,
-        base_model_name_or_path=base.repo,
+        base_model_name_or_path=name,
         revision=base.revision or None,
     )
     with _quiet():
         model = peft.get_peft_model(encoder.transformer, config)
-    model.peft_config["default"].base_model_name_or_path = base.repo
+    model.peft_config["default"].base_model_name_or_path = name
     encoder.transformer = model
     return model
 

@@ -126,6 +126,14 @@ def test_nothing_saved_is_a_pickle(trained: Classifier, tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")} == allowed
 
 
+def test_a_saved_model_names_no_folder_of_this_machine(
+    trained: Classifier, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    trained.save(tmp_path / "saved")
+    here = str(tmp_path_factory.getbasetemp()).encode()
+    assert [path.name for path in (tmp_path / "saved").rglob("*") if path.is_file() and here in path.read_bytes()] == []
+
+
 def test_a_saved_model_can_be_trained_again(trained: Classifier, tmp_path: Path, sample: Path) -> None:
     trained.save(tmp_path / "saved")
     saved = Classifier.from_pretrained(tmp_path / "saved")
