@@ -37,6 +37,7 @@ wheel: $(INSTALLED)
 results: wheel
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
+	$(BIN)/python benchmarks/unfamiliar.py
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
 	$(BIN)/python benchmarks/evidence.py

@@ -64,6 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
         decision: How logits are read: temperature, operating point, abstention.
         merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
+        max_fertility: Pieces a word (`reviewguard.tokens.Encoded`) above which a text is unfamiliar; None: none is.
         data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
         files: Every other file of the folder.
     """
@@ -78,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     training: dict[str, Any] | None
     data_sha256: str
+    max_fertility: float | None = None
     decision: Decision = Decision()
     merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}

@@ -204,6 +204,7 @@ def predict(
     more = f", {summary.resumed} of them by an earlier run" if summary.resumed else ""
     more += f"; {summary.errors} without a usable text" if summary.errors else ""
     more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
+    more += f"; {summary.unfamiliar} hardly in a language that the model was trained on" if summary.unfamiliar else ""
     _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {out}{more}", as_json)
 
 

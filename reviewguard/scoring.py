@@ -44,14 +44,17 @@ class Prediction(msgspec.Struct, frozen=True):
     Attributes:
         label: The most probable class, or the one that the operating point calls for.
         score: Its probability, 0 to 1.
-        decision: The label that is left where the model was set to abstain, or "needs_review"; else `label`.
+        decision: The label that is left where the model was set to abstain, or "needs_review"; else `label`. For an unfamiliar
+            text it is always "needs_review".
         truncated: The text was longer than the model reads; its end had no influence.
+        unfamiliar: The text is hardly in a language or script of the training texts, or empty: the label is a guess.
     """
 
     label: str
     score: float
     decision: str
     truncated: bool
+    unfamiliar: bool
 
 
 def batches(encoded: Sequence[Encoded], token_budget: int) -> Iterator[list[int]]:

@@ -23,7 +23,7 @@ from reviewguard.data.reviews import STREAMED, TEXT_COLUMNS, iter_rows, open_tex
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
-ADDED: Final = ("predicted_label", "predicted_score", "decision", "truncated", "error")
+ADDED: Final = ("predicted_label", "predicted_score", "decision", "truncated", "unfamiliar", "error")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         resumed: Of them, rows that an earlier, interrupted run had written.
         errors: Rows without a usable text; their `error` column says why.
         truncated: Rows longer than the model reads.
+        unfamiliar: Rows hardly in a language or script of the training texts.
         out: The output file; None: standard output.
     """
 
@@ -41,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     resumed: int
     errors: int
     truncated: int
+    unfamiliar: int
     out: str | None
 
 
@@ -51,6 +53,7 @@ class _Progress(msgspec.Struct, kw_only=True):
     rows: int = 0
     errors: int = 0
     truncated: int = 0
+    unfamiliar: int = 0
     bytes_out: int = 0
     input_sha256: str = ""
 
@@ -121,7 +124,8 @@ def _trained_on(classifier: Classifier) -> str:
 
 
 def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
-    return Summary(rows=progress.rows, resumed=resumed, errors=progress.errors, truncated=progress.truncated, out=out)
+    counts = {name: getattr(progress, name) for name in ("rows", "errors", "truncated", "unfamiliar")}
+    return Summary(**counts, resumed=resumed, out=out)
 
 
 def _left_over(partial: Path, record: Path, job: str) -> _Progress:
@@ -170,6 +174,7 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
         progress.rows += len(chunk)
         progress.errors += sum(new["error"] is not None for new in added)
         progress.truncated += sum(new["truncated"] is True for new in added)
+        progress.unfamiliar += sum(new["unfamiliar"] is True for new in added)
         yield write(list(first), chunk, added, header, out)
 
 
@@ -183,6 +188,7 @@ def _added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
         "predicted_score": round(answer.score, 6),
         "decision": answer.decision,
         "truncated": answer.truncated,
+        "unfamiliar": answer.unfamiliar,
         "error": None,
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,16 +21,27 @@ from reviewguard.errors import BundleError
 MAX_CHARS: Final = 100_000
 
 _COUNTED_AT_ONCE: Final = 4096
+#: Not counted among the pieces of words.
+_PUNCTUATION: Final = re.compile(r"[^\w\s]")
 
 Batch = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text, and whether its end was cut off."""
+    """Token ids of one text, and what they tell of it.
+
+    Attributes:
+        ids: Special tokens included.
+        truncated: Whether the end of the text was cut off.
+        fertility: Pieces that a word of the whole text falls into, on average (the term is that of Rust et al. 2021,
+            arXiv:2012.15613). Words of a language that the vocabulary was not made for fall into many; where none is known, it is
+            infinite.
+    """
 
     ids: list[int]
     truncated: bool
+    fertility: float
 
 
 class Tokenizer:
@@ -67,26 +80,38 @@ class Tokenizer:
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
         self._made_of = tokenizer_json, tokenizer_config, max_length
-        self.pad_id = self._find_pad_id()
+        # A padded position is masked out everywhere, so any id in the vocabulary would do.
+        self.pad_id = self._id_of(self._config.get("pad_token")) or 0
+        self._added = self._plain.num_special_tokens_to_add(is_pair=False)
+        # A SentencePiece model does not tell; the settings do.
+        self._unknown_id = self._id_of(self._config.get("unk_token") or getattr(self._plain.model, "unk_token", None))
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes, int]]:
         # A tokenizer's own state forgets `encode_special_tokens`.
         return type(self), self._made_of
 
-    def _find_pad_id(self) -> int:
-        # A padded position is masked out everywhere, so any id in the vocabulary would do.
-        token = self._config.get("pad_token")
+    def _id_of(self, token: object) -> int | None:
         name = token.get("content") if isinstance(token, dict) else token
-        return (self._plain.token_to_id(name) if isinstance(name, str) else None) or 0
+        return self._plain.token_to_id(name) if isinstance(name, str) else None
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise texts, cutting each after `max_length` tokens."""
         cut = [encodable(text[:MAX_CHARS]) for text in texts]
         # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
         return [
-            Encoded(encoding.ids or [self.pad_id], bool(encoding.overflowing) or len(text) > MAX_CHARS)
-            for encoding, text in zip(self._cut.encode_batch_fast(cut), texts, strict=True)
+            Encoded(
+                encoding.ids or [self.pad_id],
+                bool(encoding.overflowing) or len(text) > MAX_CHARS,
+                self._fertility(read, [encoding.ids, *(more.ids for more in encoding.overflowing)]),
+            )
+            for encoding, text, read in zip(self._cut.encode_batch_fast(cut), texts, cut, strict=True)
         ]
+
+    def _fertility(self, text: str, windows: list[list[int]]) -> float:
+        unknown = 0 if self._unknown_id is None else sum(window.count(self._unknown_id) for window in windows)
+        pieces = sum(len(window) - self._added for window in windows) - unknown - len(_PUNCTUATION.findall(text))
+        words = len(text.split()) - unknown
+        return max(pieces, 0) / words if words > 0 else math.inf
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from reviewguard import card
 from reviewguard.backends import Backend, Labelled
@@ -33,11 +34,14 @@ from reviewguard.nn.heads import kind_of
 from reviewguard.nn.history import History
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
+from reviewguard.tokens import Tokenizer
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
 
 
+#: Share of training texts that are familiar; benchmarks/unfamiliar.py says what that comes to in other languages.
+FAMILIAR: Final = 0.995
 #: Where runs keep their checkpoints unless told otherwise.
 RUNS: Final = Path("reviewguard-runs")
 
@@ -226,6 +230,7 @@ def _fitted(
         head=kind_of(model.head),
         recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
         training=None if report is None else msgspec.to_builtins(report),
+        max_fertility=max_fertility(loaded.tokenizer, learned.labelled["train"].texts),
         data_sha256=_data_sha256(rows),
     )
     labels = dict(enumerate(classes))
@@ -245,6 +250,12 @@ def _fitted(
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
     files |= model_files(model, loaded.tokenizer, manifest)
     return Fitted(manifest, loaded.tokenizer, model.eval(), files)
+
+
+def max_fertility(tokenizer: Tokenizer, texts: list[str]) -> float | None:
+    """Pieces a word that a share of `FAMILIAR` of the texts does not exceed; None: more of them have no word that is known."""
+    found = np.quantile([item.fertility for item in tokenizer.encode(texts)], FAMILIAR, method="higher")
+    return float(found) if np.isfinite(found) else None
 
 
 def _data_sha256(rows: tuple[list[str], list[str]]) -> str:

@@ -84,7 +84,7 @@ def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tm
     lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts)] + ['{"id": 7}']
     source.write_text("\n".join(lines) + "\n\n")
     summary = predict_file(classifier, source, tmp_path / "out.jsonl")
-    assert (summary.rows, summary.errors, summary.truncated) == (8, 4, 1)
+    assert (summary.rows, summary.errors, summary.truncated, summary.unfamiliar) == (8, 4, 1, 2)
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in out] == list(range(8))
     assert [row["error"] for row in out] == [
@@ -99,6 +99,7 @@ def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tm
     ]
     assert [row["predicted_label"] is None for row in out] == [bool(row["error"]) for row in out]
     assert [row["truncated"] for row in out if not row["error"]] == [False, False, True, False]
+    assert [row["unfamiliar"] for row in out if not row["error"]] == [False, True, True, False]
 
 
 class Interrupted(Exception):

@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def test_truncation_is_flagged(tokenizer, raw, words, truncated):
 def test_characters_are_limited_too(tokenizer, length, truncated):
     # Almost all of it is white space, so that only the number of characters can be the reason.
     [item] = tokenizer.encode(["the".ljust(length)])
-    assert item == Encoded(tokenizer.encode(["the"])[0].ids, truncated)
+    assert item == replace(tokenizer.encode(["the"])[0], truncated=truncated)
 
 
 def test_text_beyond_the_limit_has_no_influence(files):
@@ -90,7 +92,8 @@ def test_half_surrogate_pairs_are_replaced(tokenizer, text, same):
 
 
 def test_empty_text(tokenizer, raw):
-    assert tokenizer.encode([""]) == [Encoded([raw.token_to_id("[CLS]"), raw.token_to_id("[SEP]")], truncated=False)]
+    cls, sep = raw.token_to_id("[CLS]"), raw.token_to_id("[SEP]")
+    assert tokenizer.encode([""]) == [Encoded([cls, sep], truncated=False, fertility=math.inf)]
     assert tokenizer.encode([]) == []
 
 
@@ -101,6 +104,29 @@ def test_empty_text_without_special_tokens_still_has_something_to_read(files):
     assert [len(item.ids) for item in encoded] == [1, 1]
     assert tokenizer.pad(encoded)["attention_mask"].tolist() == [[1], [1]]
     assert tokenizer.count([""]).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "fertility"),
+    [
+        ("the the", 1.0),
+        ("the (the), the!", 1.0),
+        (" ".join(["the"] * 500), 1.0),
+        ("the \u4f60", 1.0),
+        ("\u4f60\u597d\u4e16\u754c", math.inf),
+        (" \t", math.inf),
+    ],
+    ids=["words", "punctuation", "beyond the cut", "one unknown word", "unknown script", "white space"],
+)
+def test_fertility(tokenizer, text, fertility):
+    assert tokenizer.encode([text])[0].fertility == fertility
+
+
+def test_words_of_another_language_fall_to_pieces(tokenizer):
+    english, german = tokenizer.encode(
+        ["This is a good product and I like it very much.", "Hervorragendes Fruehstueck, unvergleichliche Gastfreundschaft."]
+    )
+    assert english.fertility * 2 < german.fertility < math.inf
 
 
 def test_count_is_uncut_and_without_special_tokens(tokenizer):

@@ -180,6 +180,14 @@ def test_a_huge_text_is_cut_and_flagged(trained: Classifier) -> None:
     assert prediction.score == pytest.approx(next(trained.stream([huge[:5000]])).score, abs=1e-6)
 
 
+def test_what_it_cannot_read_is_left_to_people(trained: Classifier, sample: Path) -> None:
+    chinese, empty, usual = trained.stream(["\u8fd9\u662f\u4e00\u5bb6\u975e\u5e38\u597d\u7684\u9152\u5e97", "", TEXTS[0]])
+    assert [prediction.unfamiliar for prediction in (chinese, empty, usual)] == [True, True, False]
+    assert [prediction.decision for prediction in (chinese, empty, usual)] == ["needs_review", "needs_review", usual.label]
+    seen = list(trained.stream([text for text in read(sample).texts if text]))
+    assert np.mean([prediction.unfamiliar for prediction in seen]) <= 0.02
+
+
 def test_special_tokens_in_a_text_change_only_that_text(trained: Classifier) -> None:
     texts = ["a good kettle [SEP] [CLS] [PAD] </s>", "a bad kettle"]
     assert trained.predict_proba(texts)[1] == pytest.approx(trained.predict_proba(["a good kettle", texts[1]])[1], abs=1e-5)
