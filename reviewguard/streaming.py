@@ -124,8 +124,14 @@ def _trained_on(classifier: Classifier) -> str:
 
 
 def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
-    counts = {name: getattr(progress, name) for name in ("rows", "errors", "truncated", "unfamiliar")}
-    return Summary(**counts, resumed=resumed, out=out)
+    return Summary(
+        rows=progress.rows,
+        resumed=resumed,
+        errors=progress.errors,
+        truncated=progress.truncated,
+        unfamiliar=progress.unfamiliar,
+        out=out,
+    )
 
 
 def _left_over(partial: Path, record: Path, job: str) -> _Progress:
