@@ -144,12 +144,13 @@ class Classifier(Decider):
         self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation, run)
         return report
 
-    def fit(self, X: Iterable[str], y: Iterable[Any]) -> Classifier:
+    def fit(self, X: Iterable[str], y: Iterable[Any], subclasses: Iterable[Any] | None = None) -> Classifier:
         """Train on exactly these rows, as scikit-learn does: nothing is dropped, split off or reported.
 
         Args:
             X: Texts, n of them.
             y: Labels, n of them; they are turned into strings.
+            subclasses: Kinds within a class, n of them or None, as the setting `data.subclass` reads them from a column.
 
         Raises:
             DataError: If a text or label is missing, or there is only one class.
@@ -157,7 +158,8 @@ class Classifier(Decider):
         with requires("train"):
             from reviewguard import backends, training
         recipe = self._recipe()
-        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), list(X), list(y))
+        kinds = None if subclasses is None else list(subclasses)
+        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), list(X), list(y), kinds)
         return self
 
     def predict(self, texts: Iterable[str]) -> NDArray[np.str_]:

@@ -34,6 +34,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         label: Column of the labels; empty: detected by name.
         split: Column that assigns rows to train, validation and test; empty: never look for one. Used if present.
         group: Column whose equal values stay on one side of a split (product, author); empty: none.
+        subclass: Column that tells kinds within a class apart, such as the generators of fakes; empty: none. Each kind is learned
+            as a class of its own, and a class's probability is the sum of theirs. Rows without a value are a kind too.
         positive: Class that binary metrics are about; empty: the one named like a fake, else the last.
         normalization: Named text normalisation, applied in training and at prediction alike.
         near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
@@ -49,6 +51,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label: str = ""
     split: str = "split"
     group: str = ""
+    subclass: str = ""
     positive: str = ""
     normalization: Normalization = "typography"
     near_duplicates: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8

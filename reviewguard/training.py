@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+import torch
 
 from reviewguard import card
 from reviewguard.backends import Backend, Labelled
@@ -22,6 +23,7 @@ from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Data, Reviews, class_indices, read
+from reviewguard.data.subclasses import subclass_indices, subclasses_of
 from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation import held_out
@@ -30,7 +32,7 @@ from reviewguard.evaluation.report import TrainingReport, make_report, peak_memo
 from reviewguard.fitted import Fitted
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
-from reviewguard.nn.heads import kind_of
+from reviewguard.nn.heads import SubclassHead, kind_of
 from reviewguard.nn.history import History
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
@@ -40,6 +42,8 @@ from reviewguard.tokens import Tokenizer
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
 
 
+#: Column that `fit` puts subclasses in.
+SUBCLASS: Final = "subclass"
 #: Share of training texts that are familiar; benchmarks/unfamiliar.py says what that comes to in other languages.
 FAMILIAR: Final = 0.995
 #: Where runs keep their checkpoints unless told otherwise.
@@ -87,9 +91,12 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     return _fitted(learned, recipe, complete["train"], report, extra), report
 
 
-def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any]) -> Fitted:
+def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any], subclasses: list[Any] | None) -> Fitted:
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
     rows = read((texts, labels))
+    if subclasses is not None:
+        recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, subclass=SUBCLASS))
+        rows = read({"text": texts, "label": labels, SUBCLASS: subclasses})
     learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run())
     return _fitted(learned, recipe, rows.require_complete(), None, {})
 
@@ -141,9 +148,18 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
         texts, labels = part.require_complete(classes)
         labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes))
     started = time.perf_counter()
+    seen, subclasses = labelled, [(name, "") for name in classes]
+    if column := recipe.data.subclass:
+        subclasses = subclasses_of(parts["train"], column)
+        told = {name: parts[name] for name in ("train", "validation") if name in parts}
+        seen = {name: labelled[name]._replace(y=subclass_indices(part, column, subclasses)) for name, part in told.items()}
     model, history = backend.train(
-        labelled["train"], labelled.get("validation"), classes=len(classes), encoder=encoder, config=recipe, run=run
+        seen["train"], seen.get("validation"), classes=len(subclasses), encoder=encoder, config=recipe, run=run
     )
+    if column:
+        assert not isinstance(model.head, SubclassHead)
+        owner = torch.tensor([classes.index(name) for name, _ in subclasses])
+        model.head = SubclassHead(model.head, owner).to(next(model.parameters()).device)
     return Learned(model, encoder, classes, positive, labelled, history, time.perf_counter() - started)
 
 

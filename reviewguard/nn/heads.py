@@ -84,12 +84,42 @@ class MlpHead(nn.Module):
         return logits
 
 
-Head = LinearHead | RbfHead | MlpHead
-_KINDS: Final[dict[str, type[Head]]] = {"linear": LinearHead, "rbf": RbfHead, "mlp": MlpHead}
+PlainHead = LinearHead | RbfHead | MlpHead
+
+
+class SubclassHead(nn.Module):
+    """Logits of classes from a head over their subclasses: a class's probability is the sum of theirs."""
+
+    def __init__(self, inner: PlainHead, owner: Tensor) -> None:
+        """Take the head over the subclasses, and the index of each one's class, int64 (subclasses,).
+
+        Raises:
+            ValueError: If a class has none.
+        """
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("owner", owner)
+        indices = owner.flatten().tolist()
+        classes = sorted(set(indices))
+        if owner.ndim != 1 or not classes or classes != list(range(len(classes))):
+            raise ValueError(f"owners of subclasses are {owner.shape} {classes}, not the classes from 0 on")
+        self._members = [[i for i, of in enumerate(indices) if of == index] for index in classes]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (batch, width) to logits (batch, classes)."""
+        logits = self.inner(x)
+        return torch.stack([logits[:, members].logsumexp(dim=1) for members in self._members], dim=1)
+
+
+Head = PlainHead | SubclassHead
+_KINDS: Final[dict[str, type[PlainHead]]] = {"linear": LinearHead, "rbf": RbfHead, "mlp": MlpHead}
+_SUBCLASSES: Final = "-subclasses"
 
 
 def kind_of(head: Head) -> str:
     """The name under which a bundle stores this kind of head."""
+    if isinstance(head, SubclassHead):
+        return kind_of(head.inner) + _SUBCLASSES
     return next(name for name, type_ in _KINDS.items() if type_ is type(head))
 
 
@@ -99,6 +129,15 @@ def rebuild(kind: str, tensors: dict[str, Tensor]) -> Head:
     Raises:
         ValueError: If the kind is unknown or a tensor is missing.
     """
+    if kind.endswith(_SUBCLASSES):
+        inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name != "owner"}
+        if "owner" not in tensors:
+            raise ValueError(f"a head of kind {kind!r} does not have the tensors {sorted(tensors)}: 'owner'")
+        return SubclassHead(_plain(kind.removesuffix(_SUBCLASSES), inner), tensors["owner"])
+    return _plain(kind, tensors)
+
+
+def _plain(kind: str, tensors: dict[str, Tensor]) -> PlainHead:
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of head {kind!r}; known: {', '.join(_KINDS)}")
     try:

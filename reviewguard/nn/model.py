@@ -112,7 +112,7 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
         head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))
         with torch.inference_mode():
             width = head(torch.zeros(1, encoder.width)).shape[1]
-    except (ValueError, RuntimeError, SafetensorError) as error:
+    except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
         raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
     if width != len(bundle.manifest.classes):
         raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")

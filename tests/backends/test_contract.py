@@ -119,6 +119,22 @@ def agree_everywhere(classifier: Classifier, tmp_path: Path, sample: Path) -> No
     )
 
 
+@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
+def test_subclasses_are_learned_and_summed_up(
+    preset: str, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
+) -> None:
+    classifier = Classifier(preset, **settings_of(preset, tiny_settings), data__subclass="category")
+    classifier.train(sample, run_dir=tmp_path / "run")
+    assert classifier.classes_.tolist() == ["fake", "real"]
+    assert classifier.manifest.head.endswith("-subclasses")
+    assert set(classifier.predict([text for text in read(sample).texts if text])) == {"fake", "real"}
+    agree_everywhere(classifier, tmp_path, sample)
+    if preset == "minilm-logreg":
+        reviews = read(sample)
+        fitted = Classifier(preset, **tiny_settings).fit(reviews.texts, reviews.labels, reviews.columns["category"])
+        assert fitted.manifest.head == "linear-subclasses"
+
+
 def test_nothing_saved_is_a_pickle(trained: Classifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "saved")
     trained.export(tmp_path / "exported")
