@@ -338,7 +338,10 @@ class TestDecisions:
             float(p[list(decided.classes_).index(one.label)]) for p, one in zip(after, answers, strict=True)
         ]
         within = np.stack([odds >= triage.floors[0], -odds >= triage.floors[1]], axis=1)
-        expected = ["needs_review" if sum(w) != 1 else ("fake", "real")[int(w[1])] for w in within]
+        expected = [
+            "needs_review" if sum(w) != 1 or one.unfamiliar else ("fake", "real")[int(w[1])]
+            for w, one in zip(within, answers, strict=True)
+        ]
         assert [one.decision for one in answers] == expected
         assert {"needs_review", "fake", "real"} >= set(expected) > {"needs_review"}
         assert list(decided.stream(texts)) == answers
