@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from _results import SHARED
 
+from reviewguard import files
 from reviewguard.data.near import fold
 from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.data.reviews import iter_rows
 
 #: Files by the generator of their fakes, with their sha256: other data would be another model.
 FILES: Final = {
@@ -41,10 +42,9 @@ def load() -> list[Row]:
     normalize, rows = NORMALIZERS[NORMALIZATION], []
     for source, (name, sha256) in FILES.items():
         path = SHARED / name
-        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
+        if (found := files.sha256(path)) != sha256:
             raise SystemExit(f"{path} has sha256 {found}, and {sha256} is pinned")
-        with open(path, encoding="utf-8", newline="") as file:
-            rows += [Row(source, row["split"], row["label"], normalize(row["text"])) for row in csv.DictReader(file)]
+        rows += [Row(source, row["split"], row["label"], normalize(row["text"])) for row in iter_rows(path)]
     return rows
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,8 +78,9 @@ def run_apart(
         return {"outcome": f"stopped after {limit:.0f} s"}
     if done.returncode != 0:
         print(done.stderr, file=sys.stderr)
-        # Of a traceback, what is said of this machine's folders is no result.
-        return {"outcome": "failed", "error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+        # Of a traceback, what is said of this machine's folders is no result; an exception's message may have several lines.
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"outcome": "failed", "error": next((line for line in lines[::-1] if re.match(r"[\w.]+Error: ", line)), lines[-1])}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -150,10 +150,11 @@ def main() -> None:
         show(name, json.loads(path.read_text()))
     paths = {name: WORK / "trials" / f"{name}.json" for name in TRIALS}
     tried = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-    write("default-trials", {"machine": machine(), "trials": tried}, page(tried))
+    about = machine()
+    write("default-trials", {"machine": about, "trials": tried}, page(tried, describe(about)))
 
 
-def page(tried: dict[str, dict[str, Any]]) -> str:
+def page(tried: dict[str, dict[str, Any]], about: str) -> str:
     """The trials as Markdown."""
     heads = ["trial", "layers", "vocabulary", "fakes of modern generators", "subclasses", "left out", "other rows", "epochs"]
     lines = [f"| {' | '.join([*heads, *FILES])} |", "| --- " * (len(heads) + len(FILES)) + "|"]
@@ -183,7 +184,7 @@ def page(tried: dict[str, dict[str, Any]]) -> str:
             "",
             *lines,
             "",
-            describe(machine()),
+            about,
             "",
             "Made by `python benchmarks/default_trials.py`; figures in [default-trials.json](default-trials.json).",
         ]

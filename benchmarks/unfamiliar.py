@@ -8,7 +8,6 @@ reviews_gpt2.csv, as `Classifier.train` does.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,25 +15,22 @@ from _results import SHARED, describe, machine, write
 
 from reviewguard import Classifier
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.nn.sources import locate
-from reviewguard.tokens import Tokenizer
+from reviewguard.data.reviews import iter_rows
+from reviewguard.nn.encoder import load_encoder
 from reviewguard.training import FAMILIAR, max_fertility
 
 TRAINED_ON, SCORED = "reviews_gpt2.csv", "reviews_multilingual.csv"
-MAX_LENGTH = 256
 
 
 def rows(name: str) -> Iterator[dict[str, str]]:
     """Of a file of reviews, with the texts normalised."""
-    with open(SHARED / name, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield {**row, "text": NORMALIZERS["typography"](row["text"])}
+    for row in iter_rows(SHARED / name):
+        yield {**row, "text": NORMALIZERS["typography"](row["text"])}
 
 
 def main() -> None:
     """Learn the limit, count, write."""
-    folder = locate(Classifier("minilm-logreg")._recipe().encoder)
-    tokenizer = Tokenizer((folder / "tokenizer.json").read_bytes(), (folder / "tokenizer_config.json").read_bytes(), MAX_LENGTH)
+    tokenizer = load_encoder(Classifier("minilm-logreg")._recipe().encoder).tokenizer
     own = list(rows(TRAINED_ON))
     limit = max_fertility(tokenizer, [row["text"] for row in own if row["split"] == "train"])
     assert limit is not None

@@ -97,15 +97,14 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise texts, cutting each after `max_length` tokens."""
         cut = [encodable(text[:MAX_CHARS]) for text in texts]
-        # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
-        return [
-            Encoded(
-                encoding.ids or [self.pad_id],
-                bool(encoding.overflowing) or len(text) > MAX_CHARS,
-                self._fertility(read, [encoding.ids, *(more.ids for more in encoding.overflowing)]),
-            )
-            for encoding, text, read in zip(self._cut.encode_batch_fast(cut), texts, cut, strict=True)
-        ]
+        encoded = []
+        for encoding, text, read in zip(self._cut.encode_batch_fast(cut), texts, cut, strict=True):
+            # Each look at an encoding copies its lists.
+            windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
+            # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
+            ids, truncated = windows[0] or [self.pad_id], len(windows) > 1 or len(text) > MAX_CHARS
+            encoded.append(Encoded(ids, truncated, self._fertility(read, windows)))
+        return encoded
 
     def _fertility(self, text: str, windows: list[list[int]]) -> float:
         unknown = 0 if self._unknown_id is None else sum(window.count(self._unknown_id) for window in windows)

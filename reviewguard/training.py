@@ -93,8 +93,9 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
 
 def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any], subclasses: list[Any] | None) -> Fitted:
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
-    rows = read((texts, labels))
-    if subclasses is not None:
+    if subclasses is None:
+        rows = read((texts, labels))
+    else:
         recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, subclass=SUBCLASS))
         rows = read({"text": texts, "label": labels, SUBCLASS: subclasses})
     learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run())
