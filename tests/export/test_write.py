@@ -74,6 +74,12 @@ def test_a_limit_that_is_passed_leaves_nothing(classifier: Classifier, limits: L
     assert not list(tmp_path.iterdir())
 
 
+def test_a_change_of_f1_beyond_its_limit_leaves_nothing(classifier: Classifier, sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"F1 changes by [+-]\d\.\d\d points \(at most -100\)"):
+        classifier.export(tmp_path / "export", sample, limits=Limits(f1=-1.0))
+    assert not list(tmp_path.iterdir())
+
+
 def test_texts_that_change_are_named(
     classifier: Classifier, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
