@@ -132,7 +132,13 @@ def open_bundle(folder: Path) -> Bundle:
         return _open(_whole(folder))
 
 
-def _open(folder: Path) -> Bundle:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder whose other files may not be there yet.
+
+    Raises:
+        BundleError: If there is none, or it is malformed.
+        FormatVersionError: If the format is newer than this reviewguard.
+    """
     try:
         if (folder / MANIFEST).stat().st_size > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{folder / MANIFEST} is larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
@@ -153,8 +159,14 @@ def _open(folder: Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST} is malformed: classes {manifest.classes}, positive {manifest.positive!r}")
     if not manifest.decision.fits(len(manifest.classes), manifest.positive):
         raise BundleError(f"{folder / MANIFEST} is malformed: a decision that does not fit its {len(manifest.classes)} classes")
-    for name, entry in manifest.files.items():
+    for name in manifest.files:
         _check_name(name, folder)
+    return manifest
+
+
+def _open(folder: Path) -> Bundle:
+    manifest = read_manifest(folder)
+    for name, entry in manifest.files.items():
         _verify(folder / name, entry)
     return Bundle(folder, manifest)
 

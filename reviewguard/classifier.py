@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import loading
+from reviewguard import loading, publish
 from reviewguard.bundle import Bundle, write_bundle
 from reviewguard.data.reviews import Data, read
 from reviewguard.decider import Decider, checked
@@ -55,6 +55,7 @@ class Classifier(Decider):
         name: str | os.PathLike[str],
         *,
         revision: str | None = None,
+        token: str | None = None,
         runtime: Engine = "auto",
         precision: Precision = "auto",
         threads: int = 0,
@@ -65,6 +66,7 @@ class Classifier(Decider):
         Args:
             name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`.
             revision: Commit, branch or tag on the Hub; pin a commit in production.
+            token: For a private repository; None: HF_TOKEN, or that of `hf auth login`. The latter two hold for its encoder too.
             runtime: What computes an export: "onnxruntime", "openvino", or "auto": OpenVINO where it is installed and the CPU
                 computes in bf16, else onnxruntime. The attribute `runtime` says what it came to.
             precision: Of an export: "fp32"; "int8" (onnxruntime), if it was exported; "bf16" (OpenVINO); or "auto": bf16 as
@@ -77,7 +79,7 @@ class Classifier(Decider):
             ConfigError: If the name is none of the three, or runtime and precision do not go together.
             MissingExtra: If the model needs torch and it is not installed; an export does not.
         """
-        bundle = loading.find(name, revision)
+        bundle = loading.find(name, revision, token)
         if bundle is None:
             if (runtime, precision, threads) != ("auto", "auto", 0):
                 raise ConfigError(f"{str(name)!r} is a preset; runtime, precision and threads are for exports")
@@ -240,6 +242,51 @@ class Classifier(Decider):
         """
         fitted = self._trained()
         write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = "Upload a model made with reviewguard",
+        license: str | None = None,
+        datasets: Sequence[str] = (),
+    ) -> str:
+        """Upload the model to the Hugging Face Hub, as one commit; `from_pretrained(repo_id)` gives it back.
+
+        A saved model, a merged one and an export are each a repository's whole content, or a branch's. Of a model that is there
+        already, files that this one lacks are deleted; files that belong to no model stay. HF_ENDPOINT is honoured.
+
+        Args:
+            repo_id: `owner/name`; the repository is made if it is not there.
+            revision: Branch, made if it is not there; None: main.
+            private: Of a repository that is made: whether only its owner sees it; None: as its owner has set.
+            token: With the right to write; None: HF_TOKEN, or that of `hf auth login`.
+            message: Of the commit.
+            license: For the model card: an identifier such as "apache-2.0".
+            datasets: For the model card: Hub ids of the training data.
+
+        Returns:
+            The commit, to be pinned with `from_pretrained(repo_id, revision=...)`.
+
+        Raises:
+            ConfigError: If `repo_id` has another form.
+            HubError: If anything fails on the way; what was there is as it was.
+            NotTrainedError: Before training.
+        """
+        return publish.push(
+            self._trained(),
+            repo_id,
+            revision=revision,
+            private=private,
+            token=token,
+            message=message,
+            license=license,
+            datasets=datasets,
+            check=self._require_same,
+        )
 
     def _require_same(self, written: Bundle) -> None:
         if self._is_export():

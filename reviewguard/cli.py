@@ -185,6 +185,25 @@ def decide(
 
 
 @app.command()
+def push(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model or an export, or its Hub id.")],
+    repo: Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging Face Hub; made if it is not there.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, made if it is not there; default: main.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made: only its owner sees it.")] = False,
+    license: Annotated[str | None, typer.Option(help="For the model card: an identifier such as apache-2.0.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="For the model card: Hub id of the data; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a model to the Hugging Face Hub, as the user of HF_TOKEN or `hf auth login`."""
+    from reviewguard.classifier import Classifier
+
+    commit = Classifier.from_pretrained(model).push_to_hub(
+        repo, revision=revision, private=private or None, license=license, datasets=dataset or ()
+    )
+    _show({"repo": repo, "commit": commit}, f"uploaded to {repo}, commit {commit}", as_json)
+
+
+@app.command()
 def predict(
     data: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL with a column of texts; of any length.")],
     model: ModelOption,

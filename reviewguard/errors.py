@@ -62,6 +62,10 @@ class ExportError(ReviewGuardError, RuntimeError):
     """An export did not pass its gate; nothing was written."""
 
 
+class HubError(ReviewGuardError, RuntimeError):
+    """A model could not be uploaded to the Hugging Face Hub."""
+
+
 class CheckpointError(ReviewGuardError, RuntimeError):
     """A training run cannot go on from its checkpoints."""
 

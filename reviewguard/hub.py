@@ -1,13 +1,14 @@
-"""Fetching from the Hugging Face Hub, through huggingface_hub alone."""
+"""The Hugging Face Hub, through huggingface_hub alone."""
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from reviewguard.errors import ReviewGuardError
+from reviewguard.errors import HubError, ReviewGuardError
 
 _REPO_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -17,7 +18,14 @@ def is_repo_id(name: str) -> bool:
     return _REPO_ID.fullmatch(name) is not None
 
 
-def fetch(repo: str, revision: str | None, error: type[ReviewGuardError], *, only: Sequence[str] | None = None) -> Path:
+def fetch(
+    repo: str,
+    revision: str | None,
+    error: type[ReviewGuardError],
+    *,
+    only: Sequence[str] | None = None,
+    token: str | None = None,
+) -> Path:
     """Fetch a repository, or find it in the cache; HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME are honoured.
 
     Args:
@@ -25,19 +33,67 @@ def fetch(repo: str, revision: str | None, error: type[ReviewGuardError], *, onl
         revision: Commit, branch or tag; None: the main branch.
         error: What to raise.
         only: Patterns of the files needed; None: all.
+        token: Of a user who may read it; None: HF_TOKEN, or that of `hf auth login`.
 
     Returns:
-        The local folder.
+        The local folder, named after the commit.
 
     Raises:
         ReviewGuardError: Of the given type, if it can be neither fetched nor found in the cache.
     """
     import huggingface_hub
 
+    patterns = list(only) if only else None
     try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(only) if only else None))
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns, token=token))
     except Exception as cause:  # the client's errors and those of its HTTP library share no base class
         raise error(
             f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: {cause}. "
             "Check the name and the network, or pass a local folder"
         ) from cause
+
+
+def push(
+    folder: Path,
+    repo: str,
+    *,
+    revision: str | None,
+    private: bool | None,
+    token: str | None,
+    message: str,
+    delete: Iterable[str] = (),
+) -> str:
+    """Upload a folder as one commit, which is there whole or not at all; repository and branch are made if need be.
+
+    Args:
+        folder: Its files.
+        repo: Hub id, `owner/name`.
+        revision: Branch; None: main.
+        private: Of a repository that is made: whether only its owner sees it; None: as its owner has set.
+        token: Of a user who may write; None: HF_TOKEN, or that of `hf auth login`.
+        message: Of the commit.
+        delete: Names of files that were there, and are no more.
+
+    Returns:
+        The commit.
+
+    Raises:
+        HubError: If anything fails; the files that were there are as they were.
+    """
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(token=token)
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        patterns = [glob.escape(name) for name in delete]
+        done = api.upload_folder(
+            repo_id=repo, folder_path=folder, revision=revision, commit_message=message, delete_patterns=patterns
+        )
+    except Exception as cause:  # as above
+        raise HubError(
+            f"cannot upload to {repo} on the Hugging Face Hub: {type(cause).__name__}: {cause}. What was there still is. "
+            "Check the name, the network, and that you are logged in as one who may write there (run: hf auth login)"
+        ) from cause
+    return str(done.oid)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import Any
 
 from reviewguard import config, hub
-from reviewguard.bundle import Bundle, is_bundle, open_bundle
+from reviewguard.bundle import MANIFEST, Bundle, is_bundle, open_bundle, read_manifest
 from reviewguard.errors import BundleError, ConfigError, nearest, requires
 from reviewguard.fitted import Fitted
 from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
@@ -15,7 +16,7 @@ from reviewguard.scoring import Scorer
 from reviewguard.tokens import Tokenizer
 
 
-def find(name: str | os.PathLike[str], revision: str | None) -> Bundle | None:
+def find(name: str | os.PathLike[str], revision: str | None, token: str | None = None) -> Bundle | None:
     """The bundle that a name stands for; None for a preset. See `reviewguard.Classifier.from_pretrained`."""
     local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
     if local and revision is not None:
@@ -27,9 +28,21 @@ def find(name: str | os.PathLike[str], revision: str | None) -> Bundle | None:
     if str(name) in config.preset_names():
         return None
     if hub.is_repo_id(str(name)):
-        return open_bundle(hub.fetch(str(name), revision, BundleError))
+        return open_bundle(_fetch(str(name), revision, token))
     hint = nearest(str(name), config.preset_names())
     raise ConfigError(f"{str(name)!r} is no folder, no Hub id (owner/name), and no preset; {hint}")
+
+
+def _fetch(repo: str, revision: str | None, token: str | None) -> Path:
+    """A bundle on the Hub: the files that its manifest lists, and nothing else of what may lie beside them."""
+    first = hub.fetch(repo, revision, BundleError, only=[MANIFEST], token=token)
+    if not (first / MANIFEST).is_file():
+        raise BundleError(
+            f"{repo} (revision {revision or 'main'}) on the Hugging Face Hub holds no model of reviewguard (no {MANIFEST})"
+        )
+    names = [glob.escape(name) for name in read_manifest(first).files]
+    # By the commit, which the folder is named after: a branch may have moved on.
+    return hub.fetch(repo, first.name, BundleError, only=[MANIFEST, *names], token=token)
 
 
 def recipe_of(bundle: Bundle) -> dict[str, Any]:

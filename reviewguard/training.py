@@ -261,7 +261,7 @@ def _fitted(
         **extra,
         **loaded.tokenizer.files(),
         "config.json": json.dumps(settings, indent=1).encode(),
-        "README.md": card.render(manifest, _results(report)).encode(),
+        "README.md": card.render(manifest, _results(report), _metrics(report)).encode(),
     }
     if local and not model.encoder.tuned:
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
@@ -291,3 +291,11 @@ def _run_name(recipe: Recipe, rows: tuple[list[str], list[str]]) -> str:
 
 def _results(report: TrainingReport | None) -> str:
     return "" if report is None else "\n\n".join(result.to_markdown() for result in report.results.values())
+
+
+def _metrics(report: TrainingReport | None) -> dict[str, dict[str, float]]:
+    results = {} if report is None else report.results
+    return {
+        rows: {name: figure.value for name, figure in of.model.metrics.items() if figure.value is not None}
+        for rows, of in results.items()
+    }
