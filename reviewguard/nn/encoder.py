@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
@@ -135,7 +136,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
         tokenizer = _load_tokenizer(folder, config.max_length)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # what a stranger's files make of transformers and safetensors has no common base class
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
     encoder = Encoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
     return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
@@ -143,6 +144,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
 
 def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: torch.dtype | None) -> PreTrainedModel:
     model_config.use_cache = False  # nothing is generated
+    _require_plausible(model_config, folder)
     # Fused attention has no dropout on CPUs: without it, training is twice as fast there. That of the layers stays.
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(model_config, name):
@@ -168,6 +170,17 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
                 # an error in place where layers have biases, silently missing gradients where they have none.
                 module.support_avx512bf16_for_cpu = False
     return transformer
+
+
+def _require_plausible(model_config: PretrainedConfig, folder: Path) -> None:
+    """See that a configuration asks for no more layers than there are tensors: they are built before weights are looked at."""
+    tensors = 0
+    for file in folder.glob("model*.safetensors"):
+        with safe_open(file, framework="np") as weights:
+            tensors += len(list(weights.keys()))
+    asked = {name: value for name, value in model_config.to_dict().items() if "layers" in name and isinstance(value, int)}
+    if absurd := {name: value for name, value in asked.items() if value > tensors}:
+        raise ValueError(f"config.json asks for {absurd}, and the weights have {tensors} tensors in all")
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias, get_args
 
 from reviewguard.bundle import Bundle
-from reviewguard.errors import ConfigError, requires
+from reviewguard.errors import BundleError, ConfigError, requires
 from reviewguard.runtime.cores import available_cores
+from reviewguard.runtime.external import external_files
 from reviewguard.runtime.onnx import OnnxScorer
 from reviewguard.scoring import Scorer
 
@@ -30,6 +31,7 @@ def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = 
         threads: Cores to keep busy; 0: those that the process may use.
 
     Raises:
+        BundleError: If the graph reads files that the manifest does not list.
         ConfigError: If engine and precision do not go together, or the export lacks the graph.
         MissingExtra: If OpenVINO is asked for and not installed.
     """
@@ -40,6 +42,8 @@ def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = 
     graph = GRAPHS["int8" if precision == "int8" else "fp32"]
     if graph not in bundle:
         raise ConfigError(f"{bundle.folder} has no {graph}, which {precision} needs; it holds {', '.join(_held(bundle))}")
+    if foreign := [name for name in external_files(bundle.path(graph)) if f"onnx/{name}" not in bundle]:
+        raise BundleError(f"{bundle.path(graph)} reads {foreign[0]!r}, which the model does not list; it is not loaded")
     threads, path, classes = threads or available_cores(), bundle.path(graph), bundle.manifest.classes
     if engine == "onnxruntime":
         return OnnxScorer(path, classes, threads, precision)

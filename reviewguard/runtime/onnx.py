@@ -40,7 +40,10 @@ class OnnxScorer(CpuScorer):
         """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
 
         Raises:
-            BundleError: If the graph cannot be loaded or has other inputs or outputs than expected.
+            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
         """
         session = self._of_one if alone else self._of_many
-        return np.asarray(session.run(["logits"], dict(batch))[0], dtype=np.float32)
+        try:
+            return np.asarray(session.run(["logits"], dict(batch))[0], dtype=np.float32)
+        except Exception as error:  # as above
+            raise BundleError(f"onnxruntime cannot compute {self.path}: {error}") from error
