@@ -196,6 +196,16 @@ def test_the_page_about_it_holds(hub: Hub, machine: Machine, tmp_path: Path):
     assert set(hub.repos) == {"owner/reviews-detector"}
 
 
+def test_the_example_runs(hub: Hub, machine: Machine):
+    example = ROOT / "examples" / "hub.py"
+    code = (
+        f"import runpy\nsys.argv[1:] = [{str(EXPORT)!r}, 'owner/example']\nrunpy.run_path({str(example)!r}, run_name='__main__')"
+    )
+    said = machine.run(code)
+    assert hub.repos["owner/example"].branches["main"] in said
+    assert hub.repos["owner/example"].private
+
+
 @pytest.mark.parametrize("name", ["model", "owner/model/x", "/tmp/model"])
 def test_a_name_that_is_no_hub_id_is_refused(machine: Machine, name: str):
     assert "it has the form owner/name" in machine.refused(PUSH.format("").replace("owner/model", name), EXPORT)
