@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Off the network: huggingface_hub reads it when it is first imported, which the modules of tests do.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "examples" / "sample_reviews.csv"
@@ -17,10 +21,9 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Keep the tests' features out of the user's cache, and the tests off the network."""
+    """Keep the tests' features out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REVIEWGUARD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 
