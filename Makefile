@@ -10,7 +10,7 @@ NODE_MODULES := $(PORTABILITY)/node_modules/.installed
 .PHONY: demo test slow lint docs wheel results page clean
 
 demo: $(INSTALLED)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/train.py
 
 # Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
 test: $(INSTALLED) $(NODE_MODULES)
