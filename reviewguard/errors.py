@@ -10,6 +10,7 @@ ReviewGuardError
 │   ├── IntegrityError                its bytes are not the ones that were written
 │   └── FormatVersionError            written in a format that this version does not know
 ├── ExportError (RuntimeError)        an export that was refused; nothing was written
+├── HubError (RuntimeError)           a model that could not be uploaded
 ├── CheckpointError (RuntimeError)    a run that cannot go on from its checkpoints
 ├── TrainingError (RuntimeError)      training that cannot go on: out of memory, or a loss that is no number
 ├── TrainingInterrupted (RuntimeError)  training stopped by a signal, after saving a checkpoint
