@@ -269,7 +269,8 @@ class Classifier(Decider):
             datasets: For the model card: Hub ids of the training data.
 
         Returns:
-            The commit, to be pinned with `from_pretrained(repo_id, revision=...)`.
+            The commit, to be pinned with `from_pretrained(repo_id, revision=...)`. Under torchrun only the first process uploads,
+            and the others get an empty string.
 
         Raises:
             ConfigError: If `repo_id` has another form.

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reviewguard import card, hub
+from reviewguard import card, files, hub
 from reviewguard.bundle import MANIFEST, Bundle, read_manifest, write_bundle
 from reviewguard.errors import BundleError, ConfigError, HubError
 from reviewguard.fitted import Fitted
@@ -27,6 +27,8 @@ def push(
     """Upload a model; see `reviewguard.Classifier.push_to_hub`."""
     if not hub.is_repo_id(repo):
         raise ConfigError(f"{repo!r} is no Hub id; it has the form owner/name")
+    if not files.is_main_process():
+        return ""
     about = card.published(fitted.read("README.md").decode(), repo, license, datasets).encode()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
