@@ -40,8 +40,6 @@ from reviewguard.tokens import Tokenizer
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
-
-
 #: Column that `fit` puts subclasses in.
 SUBCLASS: Final = "subclass"
 #: Share of training texts that are familiar; benchmarks/unfamiliar.py says what that comes to in other languages.

@@ -43,12 +43,17 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def enter(model: Path, name: str, size: int, sha256: str) -> None:
+    """List a file in the manifest."""
+    manifest = json.loads((model / MANIFEST).read_text())
+    manifest["files"][name] = {"size": size, "sha256": sha256}
+    (model / MANIFEST).write_text(json.dumps(manifest))
+
+
 def put(model: Path, name: str, data: bytes) -> None:
     """A file, listed with its hash: the stranger knows how."""
     (model / name).write_bytes(data)
-    manifest = json.loads((model / MANIFEST).read_text())
-    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (model / MANIFEST).write_text(json.dumps(manifest))
+    enter(model, name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def change(model: Path, name: str, **values: object) -> None:
@@ -149,9 +154,7 @@ def test_external_data_that_is_listed_is_read(exported: Path):
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "C:\\outside", "a\0b"])
 def test_a_manifest_lists_nothing_outside(model: Path, name: str):
-    manifest = json.loads((model / MANIFEST).read_text())
-    manifest["files"][name] = {"size": 1, "sha256": "0" * 64}
-    (model / MANIFEST).write_text(json.dumps(manifest))
+    enter(model, name, 1, "0" * 64)
     with pytest.raises(ReviewGuardError, match="not a plain path inside the folder"):
         use(model)
 

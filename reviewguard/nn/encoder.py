@@ -22,7 +22,7 @@ from reviewguard import files
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 from reviewguard.nn.device import best_device
-from reviewguard.nn.sources import locate, weights_sha256
+from reviewguard.nn.sources import WEIGHTS, locate, weights_sha256
 from reviewguard.tokens import Tokenizer
 
 Pooling: TypeAlias = Literal["mean", "last"]
@@ -175,7 +175,7 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
 def _require_plausible(model_config: PretrainedConfig, folder: Path) -> None:
     """See that a configuration asks for no more layers than there are tensors: they are built before weights are looked at."""
     tensors = 0
-    for file in folder.glob("model*.safetensors"):
+    for file in folder.glob(WEIGHTS):
         with safe_open(file, framework="np") as weights:
             tensors += len(list(weights.keys()))
     asked = {name: getattr(model_config, name, 0) or 0 for name in ("num_hidden_layers", "num_decoder_layers")}

@@ -11,7 +11,8 @@ from reviewguard import files, hub
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 
-_WEIGHTS: Final = "model*.safetensors"
+#: Files of an encoder's weights; there are several where they are large.
+WEIGHTS: Final = "model*.safetensors"
 _FETCHED: Final = (
     "config.json",
     "model*.safetensors*",
@@ -59,10 +60,10 @@ def weights_sha256(folder: Path, dense: str = "") -> str:
     Raises:
         EncoderError: If the folder has no safetensors weights (pickled ones are not read).
     """
-    weights = sorted(folder.glob(_WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
-    if not all(file.is_file() for file in weights) or not list(folder.glob(_WEIGHTS)):
+    weights = sorted(folder.glob(WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
+    if not all(file.is_file() for file in weights) or not list(folder.glob(WEIGHTS)):
         raise EncoderError(
-            f"{folder} lacks safetensors weights ({_WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
+            f"{folder} lacks safetensors weights ({WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
             "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
         )
     digests = [files.sha256(file) for file in weights]

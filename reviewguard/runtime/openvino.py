@@ -51,7 +51,7 @@ class OpenVinoScorer(CpuScorer):
         """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
 
         Raises:
-            BundleError: If the graph cannot be loaded or has other inputs or outputs than expected.
+            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
         """
         name, compiled = ("one", self._of_one) if alone else ("many", self._of_many)
         # A request serves one thread at a time.
@@ -59,5 +59,8 @@ class OpenVinoScorer(CpuScorer):
         if request is None:
             request = compiled.create_infer_request()
             setattr(self._requests, name, request)
-        request.infer(dict(batch))
+        try:
+            request.infer(dict(batch))
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot compute {self.path}: {error}") from error
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
