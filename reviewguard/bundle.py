@@ -5,9 +5,10 @@ reviewguard.json          the manifest, written last: what the model is and the 
 config.json               Hugging Face style: id2label, label2id, problem_type
 tokenizer.json  tokenizer_config.json
 head.safetensors          the head, for every backend
+ngrams.safetensors        scores of hashed n-grams, where a bag of them stands beside the encoder
 adapter/                  low-rank adapters, in PEFT's format
 encoder/                  encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
-onnx/model.onnx           an export: one graph from token ids to logits; then neither head, adapter nor encoder is there
+onnx/model.onnx           an export: one graph from token ids to logits; then the four above it are not there
 onnx/model.onnx_data      its weights, where they exceed the two gibibytes that one file may have
 onnx/model_quantized.onnx   the same graph in int8, if it was asked for
 export_report.json        how the graphs compare with torch
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         decision: How logits are read: temperature, operating point, abstention.
         merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
         max_fertility: Pieces a word (`reviewguard.tokens.Encoded`) above which a text is unfamiliar; None: none is.
+        min_tokens: Tokens, special ones included, below which it is unfamiliar.
         data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
         files: Every other file of the folder.
     """
@@ -80,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     training: dict[str, Any] | None
     data_sha256: str
     max_fertility: float | None = None
+    min_tokens: int = 0
     decision: Decision = Decision()
     merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}

@@ -115,4 +115,4 @@ def _on_original(fitted: Fitted) -> TextModel:
     weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
     lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)
     lora.merge(encoder)
-    return TextModel(encoder, copy.deepcopy(adapted.head)).eval().requires_grad_(False).to(best_device())
+    return TextModel(encoder, *copy.deepcopy((adapted.head, adapted.bag))).eval().requires_grad_(False).to(best_device())

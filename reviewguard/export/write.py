@@ -19,6 +19,7 @@ from reviewguard.export.onnx import export_onnx
 from reviewguard.export.quantize import quantize
 from reviewguard.export.report import ExportReport, Limits
 from reviewguard.fitted import Fitted
+from reviewguard.nn.model import NGRAMS
 from reviewguard.runtime.choose import GRAPHS
 
 REPORT: Final = "export_report.json"
@@ -45,7 +46,11 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
             quantize(graph, small)
             graphs["int8"] = judge(small, [small], "int8", plain, judges, limits)
         report = ExportReport(limits=limits, graphs=graphs)
-        kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/", "head."))}
+        kept = {
+            name: content
+            for name, content in fitted.files.items()
+            if not name.startswith(("adapter/", "encoder/", "head.", NGRAMS))
+        }
         kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
         kept["README.md"] = fitted.read("README.md") + b"\n" + report.to_markdown().encode()
         # Other runtimes know nothing of the model's normalisation: their tokenizer brings it along.

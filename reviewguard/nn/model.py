@@ -1,9 +1,9 @@
-"""The one model that every approach is: encoder, head, logits."""
+"""The one model that every approach is: encoder, perhaps n-grams beside it, head, logits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import torch
@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from reviewguard.bundle import Bundle, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
-from reviewguard.nn import lora
+from reviewguard.nn import lora, ngrams
 from reviewguard.nn.device import best_device, compute_dtype
 from reviewguard.nn.encoder import Encoder, load_encoder, transformer_files
 from reviewguard.nn.heads import Head, rebuild
+from reviewguard.nn.ngrams import NgramBag
 from reviewguard.nn.published import as_published
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch, Tokenizer
+
+#: Where a bundle keeps the bag of n-grams.
+NGRAMS: Final = "ngrams.safetensors"
 
 
 class TextModel(nn.Module):
@@ -31,11 +35,12 @@ class TextModel(nn.Module):
     token_budget = 4096
     workers = 1
 
-    def __init__(self, encoder: Encoder, head: Head) -> None:
-        """Join an encoder to a head of the same width."""
+    def __init__(self, encoder: Encoder, head: Head, bag: NgramBag | None = None) -> None:
+        """Join an encoder, and a bag of n-grams if there is one, to a head of their width together."""
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.bag = bag
         # By this name accelerate looks for the layers that FSDP shards each by itself.
         layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
         self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
@@ -47,7 +52,10 @@ class TextModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
-        logits: Tensor = self.head(self.encoder(input_ids, attention_mask))
+        features: Tensor = self.encoder(input_ids, attention_mask)
+        if self.bag is not None:
+            features = torch.cat([features, self.bag(input_ids, attention_mask)], dim=1)
+        logits: Tensor = self.head(features)
         return logits
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
@@ -73,6 +81,8 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
     """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
     contents = {"head.safetensors": save(head)}
+    if model.bag is not None:
+        contents[NGRAMS] = ngrams.to_bytes(model.bag)
     if lora.is_adapted(model.encoder):
         contents |= {f"adapter/{name}": content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
@@ -93,7 +103,7 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
         config: The encoder of its recipe.
 
     Raises:
-        BundleError: If head, adapter and encoder do not fit together or the head is malformed.
+        BundleError: If head, n-grams, adapter and encoder do not fit together or the head is malformed.
         EncoderError: If the encoder cannot be had.
     """
     folder = None
@@ -109,11 +119,12 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
     if adapted:
         lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(f"adapter/{lora.WEIGHTS}"))
     try:
+        bag = ngrams.from_bytes(bundle.read(NGRAMS)) if NGRAMS in bundle else None
         head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))
         with torch.inference_mode():
-            width = head(torch.zeros(1, encoder.width)).shape[1]
+            width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
     except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
         raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
     if width != len(bundle.manifest.classes):
         raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")
-    return TextModel(encoder, head).eval().requires_grad_(False).to(best_device())
+    return TextModel(encoder, head, bag).eval().requires_grad_(False).to(best_device())

@@ -31,7 +31,7 @@ def as_published(model: TextModel, classes: Sequence[str], pad_id: int) -> PreTr
     """
     encoder, head, config = model.encoder, model.head, copy.deepcopy(model.encoder.config)
     found: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    if found is None or encoder.pooling != "last" or config.is_encoder_decoder or encoder.normalize:
+    if found is None or model.bag is not None or encoder.pooling != "last" or config.is_encoder_decoder or encoder.normalize:
         return None
     if not isinstance(head, LinearHead) or bool(head.bias.any()):
         return None

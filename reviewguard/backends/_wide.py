@@ -1,0 +1,69 @@
+"""A bag of n-grams put beside a trained encoder: fitted by scikit-learn, and copied into the one model."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from reviewguard.backends._embed import tensor
+from reviewguard.errors import DataError
+from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.model import TextModel
+from reviewguard.nn.ngrams import NgramBag, hashed
+from reviewguard.nn.rows import Rows
+from reviewguard.scoring import Floats
+
+
+def widen(model: TextModel, train: Rows, validation: Rows, logits: Floats, buckets: int, seed: int) -> None:
+    """Fit a bag of n-grams, weigh its scores against the model's logits, and fold both into one head.
+
+    The bag is a linear support vector machine, one class against the rest. The model's logits on training rows are too good, so
+    the weights between both, a small multinomial logistic regression, are fitted on validation rows.
+
+    Args:
+        model: With a linear head; changed in place.
+        train: To fit the bag on.
+        validation: To fit the weights on.
+        logits: Of the model, on the validation rows, float32 (n, classes).
+        buckets: That n-grams are hashed into.
+        seed: Of the machine's solver.
+
+    Raises:
+        DataError: If a class has no validation row.
+    """
+    assert isinstance(model.head, LinearHead)
+    classes = logits.shape[1]
+    if missing := classes - len(np.unique(validation.y)):
+        raise DataError(f"{missing} of {classes} classes or subclasses have no validation row, by which n-grams are weighed")
+    with warnings.catch_warnings():
+        # Where rows are hard to part its solver crawls at the end; what it has by then does as well.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine = LinearSVC(class_weight="balanced", random_state=seed).fit(_counts(train, buckets), train.y)
+    scores = _counts(validation, buckets) @ machine.coef_.T
+    weights = LogisticRegression(max_iter=2000).fit(np.column_stack([logits, scores]), validation.y)
+    of_both, bias = weights.coef_, weights.intercept_
+    if classes == 2:
+        of_both, bias = np.vstack([np.zeros_like(of_both), of_both]), np.concatenate([[0.0], bias])
+    of_logits, of_bag = of_both[:, :classes], of_both[:, classes:]
+    before, device = model.head, model.head.weight.device
+    folded = np.column_stack([of_logits @ before.weight.detach().cpu().numpy(), of_bag])
+    bias = bias + of_logits @ before.bias.detach().cpu().numpy()
+    model.head = LinearHead(tensor(folded), tensor(bias)).to(device)
+    model.bag = NgramBag(tensor(machine.coef_.T)).to(device)
+
+
+def _counts(rows: Rows, buckets: int) -> sparse.csr_matrix:
+    """How often each bucket occurs in a text, divided by the root of the text's n-grams: (n, buckets)."""
+    found = [hashed(ids := torch.tensor([item.ids]), torch.ones_like(ids), buckets)[0][0].numpy() for item in rows.encoded]
+    lengths = np.array([len(grams) for grams in found])
+    values = np.repeat(1 / np.sqrt(lengths), lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    counts = sparse.csr_matrix((values, np.concatenate(found), ends), shape=(len(found), buckets))
+    counts.sum_duplicates()
+    return counts

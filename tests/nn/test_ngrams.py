@@ -1,0 +1,62 @@
+"""The bag of n-grams: what it counts, that neighbours and padding do not matter, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reviewguard.nn.ngrams import MOST, NgramBag, from_bytes, hashed, to_bytes
+
+
+def _bag(buckets: int = 4096) -> NgramBag:
+    return NgramBag(torch.randn(buckets, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def _scores(bag: NgramBag, *rows: list[int]) -> torch.Tensor:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return bag(ids, mask)
+
+
+def test_it_sums_ones_twos_and_threes() -> None:
+    bag, ids = _bag(), torch.tensor([[5, 9, 7]])
+    grams, there = hashed(ids, torch.ones_like(ids), 4096)
+    assert grams.shape == there.shape == (1, 6)
+    assert grams[0, :3].tolist() == [5, 9, 7]
+    torch.testing.assert_close(bag(ids, torch.ones_like(ids)), bag.weight[grams[0]].sum(0, keepdim=True) / 6**0.5)
+    assert len({tuple(row) for row in _scores(bag, [5, 9, 7], [7, 9, 5], [9, 5, 7]).tolist()}) == 3
+
+
+def test_padding_and_neighbours_do_not_matter() -> None:
+    bag, rows = _bag(), [[3], [3, 4], [3, 4, 5], [8, 1, 8, 1, 8, 1, 8]]
+    together = _scores(bag, *rows)
+    for row, scores in zip(rows, together, strict=True):
+        torch.testing.assert_close(_scores(bag, row)[0], scores)
+
+
+def test_n_grams_rarely_share_a_bucket() -> None:
+    ids = torch.randint(0, 13_000, (1, 20_000), generator=torch.Generator().manual_seed(0))
+    for buckets in (2**16, 2**17, MOST):
+        grams = hashed(ids, torch.ones_like(ids), buckets)[0][0]
+        for these in (grams[20_000:39_999], grams[39_999:]):
+            # What as many balls thrown into as many bins at random would fill.
+            expected = buckets * (1 - (1 - 1 / buckets) ** len(these))
+            assert len(these.unique()) > 0.97 * expected
+
+
+def test_hashing_stays_within_31_bits() -> None:
+    ids = torch.tensor([[2**18 - 1] * 4])
+    wide, _ = hashed(ids, torch.ones_like(ids), MOST)
+    narrow, _ = hashed(ids.int(), torch.ones_like(ids), MOST)
+    assert narrow.tolist() == wide.tolist()
+
+
+def test_it_reads_what_it_wrote_and_refuses_the_rest() -> None:
+    bag = _bag(8)
+    torch.testing.assert_close(from_bytes(to_bytes(bag)).weight, bag.weight)
+    with pytest.raises(ValueError, match=r"cannot be read"):
+        from_bytes(b"no tensors")
+    for shape in ((3,), (0, 3), (3, 0), (MOST + 1, 1)):
+        with pytest.raises(ValueError, match="262144 buckets at most"):
+            NgramBag(torch.zeros(shape))
