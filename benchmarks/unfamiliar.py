@@ -17,7 +17,7 @@ from reviewguard import Classifier
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import iter_rows
 from reviewguard.nn.encoder import load_encoder
-from reviewguard.training import FAMILIAR, max_fertility
+from reviewguard.tokens import FAMILIAR, Familiar
 
 TRAINED_ON, SCORED = "reviews_gpt2.csv", "reviews_multilingual.csv"
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Learn the limit, count, write."""
     tokenizer = load_encoder(Classifier("minilm-logreg")._recipe().encoder).tokenizer
     own = list(rows(TRAINED_ON))
-    limit = max_fertility(tokenizer, [row["text"] for row in own if row["split"] == "train"])
+    limit = Familiar.of(tokenizer, [row["text"] for row in own if row["split"] == "train"]).max_fertility
     assert limit is not None
     texts: dict[str, list[str]] = {f"validation rows of {TRAINED_ON}": [row["text"] for row in own if row["split"] != "train"]}
     for row in rows(SCORED):

@@ -79,8 +79,8 @@ class Fitted:
         classes, decision = self.manifest.classes, self.manifest.decision
         called = decision.scores(logits, self.positive).argmax(axis=1) if texts else np.empty(0, dtype=np.int64)
         certain = decision.certain(logits) if decision.triage else called
-        most = self.manifest.max_fertility
-        unfamiliar = [most is not None and item.fertility > most for item in encoded]
+        most, least = self.manifest.max_fertility, self.manifest.min_tokens
+        unfamiliar = [len(item.ids) < least or (most is not None and item.fertility > most) for item in encoded]
         return [
             Prediction(classes[best], float(row[best]), REVIEW if odd or sure < 0 else classes[sure], item.truncated, odd)
             for row, best, sure, item, odd in zip(

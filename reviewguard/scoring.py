@@ -47,7 +47,8 @@ class Prediction(msgspec.Struct, frozen=True):
         decision: The label that is left where the model was set to abstain, or "needs_review"; else `label`. For an unfamiliar
             text it is always "needs_review".
         truncated: The text was longer than the model reads; its end had no influence.
-        unfamiliar: The text is hardly in a language or script of the training texts, or empty: the label is a guess.
+        unfamiliar: The text is hardly in a language or script of the training texts, or shorter than nearly all of them. Its
+            label is a guess then.
     """
 
     label: str

@@ -34,7 +34,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         resumed: Of them, rows that an earlier, interrupted run had written.
         errors: Rows without a usable text; their `error` column says why.
         truncated: Rows longer than the model reads.
-        unfamiliar: Rows hardly in a language or script of the training texts.
+        unfamiliar: Rows hardly in a language or script of the training texts, or shorter than nearly all of them.
         out: The output file; None: standard output.
     """
 

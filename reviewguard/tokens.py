@@ -1,4 +1,4 @@
-"""Texts to token ids: the only tokenisation path, in training and at prediction."""
+"""Texts to token ids: the only tokenisation path, in training and at prediction; and which texts it says are familiar."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -19,6 +19,10 @@ from reviewguard.errors import BundleError
 #: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
 #: 195 characters for each of 512 tokens.
 MAX_CHARS: Final = 100_000
+#: Share of training texts that are familiar in language, and in length; benchmarks/unfamiliar.py says what comes of it.
+FAMILIAR: Final = 0.995
+#: With so many tokens, about ten words, a text is never too short, however long the training texts are.
+ENOUGH: Final = 16
 
 _COUNTED_AT_ONCE: Final = 4096
 #: Not counted among the pieces of words.
@@ -164,3 +168,23 @@ class Tokenizer:
             elif token["content"] not in vocabulary:
                 settled.append({**token, "content": f"\0{token['id']}", "normalized": False})
         return settled
+
+
+class Familiar(NamedTuple):
+    """Limits that a share of `FAMILIAR` of the training texts keeps, each.
+
+    Attributes:
+        max_fertility: Pieces a word; None: more texts have no word that is known.
+        min_tokens: Tokens read; `ENOUGH` at most.
+    """
+
+    max_fertility: float | None
+    min_tokens: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, texts: list[str]) -> Familiar:
+        """Learn them from training texts."""
+        encoded = tokenizer.encode(texts)
+        most = np.quantile([item.fertility for item in encoded], FAMILIAR, method="higher")
+        least = np.quantile([len(item.ids) for item in encoded], 1 - FAMILIAR, method="lower")
+        return cls(float(most) if np.isfinite(most) else None, min(int(least), ENOUGH))

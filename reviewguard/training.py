@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 import torch
 
 from reviewguard import card
@@ -36,14 +35,12 @@ from reviewguard.nn.heads import SubclassHead, kind_of
 from reviewguard.nn.history import History
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
-from reviewguard.tokens import Tokenizer
+from reviewguard.tokens import Familiar
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
 #: Column that `fit` puts subclasses in.
 SUBCLASS: Final = "subclass"
-#: Share of training texts that are familiar; benchmarks/unfamiliar.py says what that comes to in other languages.
-FAMILIAR: Final = 0.995
 #: Where runs keep their checkpoints unless told otherwise.
 RUNS: Final = Path("reviewguard-runs")
 
@@ -235,6 +232,7 @@ def _fitted(
     model, loaded, classes = learned.model, learned.encoder, learned.classes
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
+    familiar = Familiar.of(loaded.tokenizer, learned.labelled["train"].texts)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         reviewguard_version=version("reviewguard"),
@@ -245,7 +243,8 @@ def _fitted(
         head=kind_of(model.head),
         recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
         training=None if report is None else msgspec.to_builtins(report),
-        max_fertility=max_fertility(loaded.tokenizer, learned.labelled["train"].texts),
+        max_fertility=familiar.max_fertility,
+        min_tokens=familiar.min_tokens,
         data_sha256=_data_sha256(rows),
     )
     labels = dict(enumerate(classes))
@@ -265,12 +264,6 @@ def _fitted(
         files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
     files |= model_files(model, loaded.tokenizer, manifest)
     return Fitted(manifest, loaded.tokenizer, model.eval(), files)
-
-
-def max_fertility(tokenizer: Tokenizer, texts: list[str]) -> float | None:
-    """Pieces a word that a share of `FAMILIAR` of the texts does not exceed; None: more of them have no word that is known."""
-    found = np.quantile([item.fertility for item in tokenizer.encode(texts)], FAMILIAR, method="higher")
-    return float(found) if np.isfinite(found) else None
 
 
 def _data_sha256(rows: tuple[list[str], list[str]]) -> str:

@@ -79,7 +79,8 @@ def test_other_formats_hold_the_same(classifier: Classifier, source: Path, tmp_p
 
 
 def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tmp_path: Path) -> None:
-    texts = ["fine", None, 7, {"nested": 1}, "", "x" * 200_000, "half of a pair: \ud800"]
+    usual = "It boils fast and the lid stays shut."
+    texts = [usual, None, 7, {"nested": 1}, "", "x" * 200_000, f"half of a pair: \ud800. {usual}"]
     source = tmp_path / "in.jsonl"
     lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts)] + ['{"id": 7}']
     source.write_text("\n".join(lines) + "\n\n")

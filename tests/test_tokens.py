@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.errors import BundleError
-from reviewguard.tokens import MAX_CHARS, Encoded, Tokenizer
+from reviewguard.tokens import ENOUGH, MAX_CHARS, Encoded, Familiar, Tokenizer
 
 LENGTH = 16
 
@@ -265,3 +265,14 @@ def test_malformed_tokenizer(files, bad):
 def test_malformed_tokenizer_config(files, bad):
     with pytest.raises(BundleError, match="malformed"):
         Tokenizer(files[0], bad, LENGTH)
+
+
+def test_what_is_familiar(tokenizer):
+    usual, short, odd = ["the kettle boils fast"], ["kettle"], ["\u8fd9\u662f\u4e00\u5bb6\u9152\u5e97"]
+    (one,), (few,) = tokenizer.encode(usual), tokenizer.encode(short)
+    # A few oddities among a thousand texts move no limit; ten do.
+    assert Familiar.of(tokenizer, usual * 1000 + short * 2 + odd * 2) == (one.fertility, len(one.ids))
+    assert Familiar.of(tokenizer, usual * 1000 + short * 10).min_tokens == len(few.ids)
+    assert Familiar.of(tokenizer, usual * 1000 + odd * 10).max_fertility != one.fertility
+    assert Familiar.of(tokenizer, [""] * 3).max_fertility is None
+    assert Familiar.of(tokenizer, usual * 10).min_tokens < Familiar.of(tokenizer, [usual[0] * 9]).min_tokens == ENOUGH

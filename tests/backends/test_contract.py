@@ -138,6 +138,17 @@ def test_subclasses_are_learned_and_summed_up(
         assert fitted.manifest.head == "linear-subclasses"
 
 
+def test_n_grams_go_along_everywhere(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
+    settings = {**settings_of("minilm-qlora", tiny_settings), "data__subclass": "category", "data__validation": 0.3}
+    classifier = Classifier("minilm-qlora", **settings, ngrams=4096)
+    classifier.train(sample, run_dir=tmp_path / "run")
+    agree_everywhere(classifier, tmp_path, sample)
+    assert load_file(tmp_path / "saved" / "ngrams.safetensors")["weight"].shape == (4096, 16)
+    assert not (tmp_path / "exported" / "ngrams.safetensors").exists()
+    merged = classifier.merge(TEXTS)
+    np.testing.assert_allclose(merged.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-3)
+
+
 def test_nothing_saved_is_a_pickle(trained: Classifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "saved")
     trained.export(tmp_path / "exported")
@@ -200,9 +211,10 @@ def test_a_huge_text_is_cut_and_flagged(trained: Classifier) -> None:
 
 
 def test_what_it_cannot_read_is_left_to_people(trained: Classifier, sample: Path) -> None:
-    chinese, empty, usual = trained.stream(["\u8fd9\u662f\u4e00\u5bb6\u975e\u5e38\u597d\u7684\u9152\u5e97", "", TEXTS[0]])
-    assert [prediction.unfamiliar for prediction in (chinese, empty, usual)] == [True, True, False]
-    assert [prediction.decision for prediction in (chinese, empty, usual)] == ["needs_review", "needs_review", usual.label]
+    chinese = "\u8fd9\u662f\u4e00\u5bb6\u975e\u5e38\u597d\u7684\u9152\u5e97" * 4
+    *odd, usual = trained.stream([chinese, "", "ok", "The kettle boils fast, and the lid stays shut while it pours."])
+    assert [prediction.unfamiliar for prediction in (*odd, usual)] == [True, True, True, False]
+    assert [prediction.decision for prediction in (*odd, usual)] == ["needs_review"] * 3 + [usual.label]
     seen = list(trained.stream([text for text in read(sample).texts if text]))
     assert np.mean([prediction.unfamiliar for prediction in seen]) <= 0.02
 
