@@ -1,15 +1,21 @@
-# Two commands do all of their own set-up: `make demo` runs the main job end to end, `make test` runs the tests.
+# Each command does all of its own set-up: `make demo` predicts with the model in the box, `make train` goes from a CSV to an export of
+# one's own, `make test` runs the tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What `pip install reviewguard` gives: no torch.
+BASE := $(VENV)-base
 # Node comes from PyPI; with it, the libraries that load exports elsewhere, and a browser.
 PORTABILITY := tests/portability
 NODE_MODULES := $(PORTABILITY)/node_modules/.installed
 
-.PHONY: demo test slow lint docs wheel results page clean
+.PHONY: demo train test slow lint docs wheel results page clean
 
-demo: $(INSTALLED)
+demo: $(BASE)/.installed
+	$(BASE)/bin/python examples/predict.py
+
+train: $(INSTALLED)
 	$(BIN)/python examples/train.py
 
 # Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
@@ -34,8 +40,11 @@ wheel: $(INSTALLED)
 
 # Needs the review data beside the project, and days on two cores. Run by themselves: benchmarks/gpu_qlora.py, which needs a GPU, and
 # benchmarks/cpu_inference.py, which needs the libraries that it compares with.
-results: wheel
+results: $(INSTALLED)
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
+	$(BIN)/python benchmarks/default_trials.py
+	$(BIN)/python benchmarks/train_default.py
+	$(MAKE) wheel
 	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
 	$(BIN)/python benchmarks/unfamiliar.py
 	$(BIN)/python benchmarks/true_size_cpu.py
@@ -53,6 +62,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora,experiments]' --group dev
 	touch $@
 
+$(BASE)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(BASE)
+	$(BASE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
 # Packages run no scripts when they are installed: none here needs to. The browser is unpacked once, before tests could race for it.
 $(NODE_MODULES): $(PORTABILITY)/package-lock.json $(PORTABILITY)/chromium.mjs | $(INSTALLED)
 	$(BIN)/npm --prefix $(PORTABILITY) ci --ignore-scripts --no-audit --no-fund
@@ -60,4 +74,4 @@ $(NODE_MODULES): $(PORTABILITY)/package-lock.json $(PORTABILITY)/chromium.mjs | 
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-output $(PORTABILITY)/node_modules examples/browser/vendor
+	rm -rf $(VENV) $(BASE) build demo-output $(PORTABILITY)/node_modules examples/browser/vendor

@@ -1,4 +1,4 @@
-"""The pooled reviews that the model in the box is made from and measured on: people's, and those of four generators."""
+"""The pooled reviews that the model in the box is made from and measured on: people's, and those of five generators."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ FILES: Final = {
     "deepseek": ("reviews_deepseek.csv", "adc7ca9f5f5250f4069d3178e968455dcba839794680cb858ce638f0100613c6"),
     "glm": ("reviews_glm.csv", "1934a0993f2fe161b3e66a2b1e84f07508f347a233cab62a6cac60431f4ea4ad"),
     "lfm": ("reviews_lfm.csv", "642019893a6456de9620b57fd2eb33c4500d19d64df8d0ec89ec4dda3da0ec75"),
+    "gpt4": ("reviews_multilingual.csv", "9c1bc5ec0bfad061b7a1a3c0ac5d23f9b273a9c0cdd2b6aa75b277a201fcd492"),
 }
-MODERN: Final = ("deepseek", "glm", "lfm")
+#: Sources whose people write about products; the others' write about hotels.
+PRODUCTS: Final = ("gpt2", "deepseek", "glm", "lfm")
+MODERN: Final = ("deepseek", "glm", "lfm", "gpt4")
 NORMALIZATION: Final = "typography"
 
 
@@ -34,7 +37,7 @@ class Row(NamedTuple):
 
 
 def load() -> list[Row]:
-    """Every row of the four files.
+    """Every row of the files that is in English. The hotel reviews, which bring no split, are divided by their texts.
 
     Raises:
         SystemExit: If a file is not the pinned one.
@@ -44,7 +47,12 @@ def load() -> list[Row]:
         path = SHARED / name
         if (found := files.sha256(path)) != sha256:
             raise SystemExit(f"{path} has sha256 {found}, and {sha256} is pinned")
-        rows += [Row(source, row["split"], row["label"], normalize(row["text"])) for row in iter_rows(path)]
+        english = [row for row in iter_rows(path) if row.get("language", "English") == "English"]
+        texts = [normalize(row["text"]) for row in english]
+        sides = [
+            row.get("split") or ("train", "validation")[_digest(text)[1] % 2] for row, text in zip(english, texts, strict=True)
+        ]
+        rows += [Row(source, side, row["label"], text) for row, side, text in zip(english, sides, texts, strict=True)]
     return rows
 
 
@@ -57,7 +65,7 @@ def for_training(rows: Sequence[Row], without: str = "") -> list[Row]:
     """
     found: dict[str, Row] = {}
     for row in rows:
-        if row.split == "train" and not (row.source == without and row.label == "fake"):
+        if row.split == "train" and not is_left_out(row, without):
             found.setdefault(fold(row.text), row)
     return list(found.values())
 
@@ -67,5 +75,14 @@ def for_validation(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     halves: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
         if row.split == "validation":
-            halves[hashlib.sha256(fold(row.text).encode()).digest()[0] % 2].append(row)
+            halves[_digest(row.text)[0] % 2].append(row)
     return halves
+
+
+def is_left_out(row: Row, generator: str) -> bool:
+    """Whether it is a fake of the generator that a trial leaves out: neither its training nor its choices may see one."""
+    return row.source == generator and row.label == "fake"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(fold(text).encode()).digest()

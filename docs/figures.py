@@ -17,6 +17,18 @@ def define_env(env: Any) -> None:
         """A metric in percent, mean over seeds, of a model in docs/results/EXPERIMENT.jsonl."""
         return f"{100 * mean(experiment, model, metric, trained, scored, point):.1f} %"
 
+    @env.macro
+    def table(name: str, number: int) -> str:
+        """A table of docs/results/NAME.md, counted from 0."""
+        blocks = (RESULTS / f"{name}.md").read_text(encoding="utf-8").split("\n\n")
+        return [block for block in blocks if block.startswith("| ")][number]
+
+    @env.macro
+    def default(name: str) -> str:
+        """A figure of the model in the box in percent."""
+        found = json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8"))["shares"]
+        return f"{100 * found[name]:.1f} %"
+
 
 def mean(experiment: str, model: str, metric: str, trained: str, scored: str, point: bool) -> float:
     """Mean over seeds.

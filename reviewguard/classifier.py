@@ -48,7 +48,7 @@ class Classifier(Saver):
     @classmethod
     def from_pretrained(
         cls,
-        name: str | os.PathLike[str],
+        name: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
         token: str | None = None,
@@ -60,7 +60,8 @@ class Classifier(Saver):
         """Load a trained model from a folder or the Hub, or make an untrained one from a preset.
 
         Args:
-            name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`.
+            name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`. None: the
+                model in the box, which needs neither torch nor network; `manifest.files` names its card, README.md.
             revision: Commit, branch or tag on the Hub; pin a commit in production.
             token: For a private repository; None: HF_TOKEN, or that of `hf auth login`. The latter two hold for its encoder too.
             runtime: What computes an export: "onnxruntime", "openvino", or "auto": OpenVINO where it is installed and the CPU

@@ -6,7 +6,7 @@ import logging
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import typer
@@ -17,6 +17,7 @@ from reviewguard.cli_experiments import DataArgument
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted
 
 if TYPE_CHECKING:
+    from reviewguard.classifier import Classifier
     from reviewguard.decision import OperatingPoint, Triage
     from reviewguard.evaluation.operating import Calibration
 
@@ -26,7 +27,14 @@ app = typer.Typer(
     add_completion=False,
 )
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Folder of a trained model, or its Hub id.")]
+#: What everybody should know who takes it without asking.
+IN_THE_BOX: Final = (
+    "The model in the box reads English reviews and tells those that language models wrote, not lies that people wrote; it "
+    "misses some and accuses some, so let people decide."
+)
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="Folder of a trained model, or its Hub id; default: the model in the box.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -87,16 +95,14 @@ def train(
 @app.command()
 def evaluate(
     data: DataArgument,
-    model: ModelOption,
+    model: ModelOption = None,
     split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Score a trained model on labelled rows."""
-    from reviewguard.classifier import Classifier
-
-    report = Classifier.from_pretrained(model).evaluate(data, split=split, text=text, label=label)
+    report = _loaded(model).evaluate(data, split=split, text=text, label=label)
     typer.echo(report.to_json() if as_json else report.to_text())
 
 
@@ -206,16 +212,15 @@ def push(
 @app.command()
 def predict(
     data: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL with a column of texts; of any length.")],
-    model: ModelOption,
+    model: ModelOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, TSV or JSONL; default: standard output.")] = None,
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Add a predicted label and its probability to every row; run again after a kill, it goes on where it was."""
     from reviewguard import streaming
-    from reviewguard.classifier import Classifier
 
-    classifier = Classifier.from_pretrained(model)
+    classifier = _loaded(model)
     if out is None:
         streaming.predict_to_stdout(classifier, data, text=text, as_json=as_json)
         return
@@ -223,7 +228,7 @@ def predict(
     more = f", {summary.resumed} of them by an earlier run" if summary.resumed else ""
     more += f"; {summary.errors} without a usable text" if summary.errors else ""
     more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
-    more += f"; {summary.unfamiliar} hardly in a language that the model was trained on" if summary.unfamiliar else ""
+    more += f"; {summary.unfamiliar} unlike its training texts in language or length" if summary.unfamiliar else ""
     _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {out}{more}", as_json)
 
 
@@ -236,6 +241,15 @@ def presets(as_json: JsonOption = False) -> None:
     described = {name: str(config.load_preset(name)["description"]) for name in config.preset_names()}
     width = max(map(len, described))
     _show(described, "\n".join(f"{name:<{width}}  {about}" for name, about in described.items()), as_json)
+
+
+def _loaded(model: str | None) -> Classifier:
+    from reviewguard.classifier import Classifier
+    from reviewguard.loading import DEFAULT_MODEL
+
+    if model is None:
+        typer.echo(f"{IN_THE_BOX} Its card: {DEFAULT_MODEL / 'README.md'}", err=True)
+    return Classifier.from_pretrained(model)
 
 
 def _show(value: dict[str, Any], text: str, as_json: bool) -> None:

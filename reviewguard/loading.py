@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from reviewguard import config, hub
 from reviewguard.bundle import MANIFEST, Bundle, is_bundle, open_bundle, read_manifest
@@ -15,9 +15,13 @@ from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
 from reviewguard.scoring import Scorer
 from reviewguard.tokens import Tokenizer
 
+#: The model in the box: benchmarks/train_default.py made it.
+DEFAULT_MODEL: Final = Path(__file__).parent / "default_model"
 
-def find(name: str | os.PathLike[str], revision: str | None, token: str | None = None) -> Bundle | None:
+
+def find(name: str | os.PathLike[str] | None, revision: str | None, token: str | None = None) -> Bundle | None:
     """The bundle that a name stands for; None for a preset. See `reviewguard.Classifier.from_pretrained`."""
+    name = DEFAULT_MODEL if name is None else name
     local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
     if local and revision is not None:
         raise ConfigError(f"{str(name)!r} is a folder or a preset here, which has no revision; leave out revision={revision!r}")

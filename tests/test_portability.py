@@ -31,6 +31,7 @@ from transformers import AutoTokenizer
 
 from reviewguard import Classifier
 from reviewguard.data.normalize import NORMALIZERS, portable
+from reviewguard.loading import DEFAULT_MODEL
 from reviewguard.runtime.choose import Precision
 
 ROOT = Path(__file__).parent.parent
@@ -142,6 +143,13 @@ def test_transformers_js_in_int8(odd: Export) -> None:
     assert_same(odd, answers, odd.probabilities(SHORT, "int8"))
 
 
+def test_transformers_js_reads_the_model_in_the_box() -> None:
+    box = Export(DEFAULT_MODEL, ["fake", "real"])
+    answers = node("transformers.mjs", {"folder": str(box.folder), "texts": SHORT, "dtype": "q8"})
+    # Other runtimes know nothing of its calibration.
+    assert_same(box, answers, softmax(Classifier.from_pretrained()._trained().logits(SHORT)[0]), atol=1e-3)
+
+
 @pytest.mark.parametrize("scheme", ["typography", "study"])
 def test_javascript_normalises_every_character_alike(scheme: str) -> None:
     """tests/data/test_normalize.py holds this for the tokenizers library; here the same patterns are JavaScript's."""
@@ -249,11 +257,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def assert_same(export: Export, answers: list[list[dict[str, Any]]], expected: NDArray[np.float32]) -> None:
+def assert_same(
+    export: Export, answers: list[list[dict[str, Any]]], expected: NDArray[np.float32], atol: float = TOLERANCE
+) -> None:
     """Compare the lists of labels and scores that Hugging Face pipelines give."""
     scores = [{item["label"]: item["score"] for item in answer} for answer in answers]
     assert all(set(score) == set(export.labels) for score in scores)
-    np.testing.assert_allclose([[score[label] for label in export.labels] for score in scores], expected, atol=TOLERANCE)
+    np.testing.assert_allclose([[score[label] for label in export.labels] for score in scores], expected, atol=atol)
 
 
 def node(script: str, job: object) -> Any:

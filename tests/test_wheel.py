@@ -12,6 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXPORT = ROOT / "tests" / "golden" / "format-1" / "exported"
+#: Python reads it first: from then on the process has no network.
+NO_NETWORK = """
+import socket
+
+
+def refused(*_, **__):
+    raise AssertionError("the network was asked for")
+
+
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refused
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +40,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"reviewguard"}
     for needed in ("reviewguard/py.typed", "reviewguard/presets/minilm-logreg.toml"):
         assert needed in names
+    box = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard" / "default_model").rglob("*") if path.is_file()}
+    assert box <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard").rglob("*.py")}
     assert sources <= set(names)
@@ -42,6 +55,12 @@ def test_the_base_install_predicts_and_has_no_torch(wheel: Path, tmp_path: Path,
     subprocess.run(pip, check=True)
     for heavy in ("torch", "transformers", "sklearn", "scipy", "pandas"):
         assert subprocess.run([binaries / "python", "-c", f"import {heavy}"], capture_output=True).returncode, heavy
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (packages / "sitecustomize.py").write_text(NO_NETWORK)
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([binaries / "python", "-c", "import socket; socket.create_connection(('localhost', 9))"], check=True)
+    subprocess.run([binaries / "reviewguard", "predict", sample, "--out", tmp_path / "boxed.csv"], check=True, cwd=tmp_path)
+    assert (tmp_path / "boxed.csv").read_text(encoding="utf-8").startswith("text,label,category,rating,predicted_label,")
     command = [binaries / "reviewguard", "predict", sample, "--model", EXPORT, "--out", tmp_path / "out.csv"]
     subprocess.run(command, check=True, cwd=tmp_path)
     assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("text,label,category,rating,predicted_label,")

@@ -47,7 +47,10 @@ def locate(config: EncoderConfig) -> Path:
     if config.weights_sha256 and (folder := _package_folder(_PACKAGED.get(config.repo, ""))) is not None:
         return folder
     if not hub.is_repo_id(config.repo):
-        raise EncoderError(f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name")
+        raise EncoderError(
+            f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name. An export has no encoder "
+            "to train: begin with a preset (run: reviewguard presets)"
+        )
     if not config.revision:
         raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
     only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
