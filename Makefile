@@ -45,7 +45,7 @@ results: $(INSTALLED)
 	$(BIN)/python benchmarks/default_trials.py
 	$(BIN)/python benchmarks/train_default.py
 	$(MAKE) wheel
-	$(BIN)/python benchmarks/base_install.py --model build/models/minilm-logreg
+	$(BIN)/python benchmarks/base_install.py
 	$(BIN)/python benchmarks/unfamiliar.py
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
