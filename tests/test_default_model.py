@@ -10,6 +10,7 @@ from commands import call
 
 from reviewguard import Classifier
 from reviewguard.bundle import open_bundle
+from reviewguard.data.reviews import read
 from reviewguard.errors import EncoderError
 from reviewguard.loading import DEFAULT_MODEL
 
@@ -80,13 +81,13 @@ def test_what_is_too_short_to_tell_is_left_to_people(box: Classifier) -> None:
     assert [answer.decision for answer in box.stream(["ok", "Five stars", "Great product!"])] == ["needs_review"] * 3
 
 
-def test_it_abstains_where_it_is_not_sure(box: Classifier) -> None:
-    assert box.manifest.decision.triage is not None
-    assert {answer.decision for answer in box.triage(["Good.", "ok", "Great product, works as described."])} <= {
-        "fake",
-        "real",
-        "needs_review",
-    }
+def test_it_abstains_where_it_is_not_sure(box: Classifier, sample: Path) -> None:
+    answers = [answer for answer in box.triage([text for text in read(sample).texts if text]) if not answer.unfamiliar]
+    assert {answer.decision for answer in answers} == {"fake", "real", "needs_review"}
+    left, decided = (
+        [answer.score for answer in answers if (answer.decision == "needs_review") is is_left] for is_left in (True, False)
+    )
+    assert max(left) < max(decided)
 
 
 def test_it_is_not_the_start_of_another(box: Classifier, sample: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from reviewguard.backends import Labelled, Trained
@@ -48,6 +49,13 @@ def train_head(
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
     """Logits, float32 (n, classes), from cached vectors."""
     return run(model.head, {"x": features(encoder, texts)})
+
+
+def coefficients(fitted: LogisticRegression) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Weights (classes, width) and intercepts (classes,); with two classes the first one's logit is 0."""
+    if len(fitted.classes_) > 2:
+        return fitted.coef_, fitted.intercept_
+    return np.vstack([np.zeros_like(fitted.coef_), fitted.coef_]), np.concatenate([[0.0], fitted.intercept_])
 
 
 def tensor(values: NDArray[np.floating]) -> Tensor:

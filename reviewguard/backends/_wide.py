@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from reviewguard.backends._embed import tensor
+from reviewguard.backends._embed import coefficients, tensor
 from reviewguard.errors import DataError
 from reviewguard.nn.heads import LinearHead
 from reviewguard.nn.model import TextModel
@@ -46,10 +46,8 @@ def widen(model: TextModel, train: Rows, validation: Rows, logits: Floats, bucke
         warnings.simplefilter("ignore", ConvergenceWarning)
         machine = LinearSVC(class_weight="balanced", random_state=seed).fit(_counts(train, buckets), train.y)
     scores = _counts(validation, buckets) @ machine.coef_.T
-    weights = LogisticRegression(max_iter=2000).fit(np.column_stack([logits, scores]), validation.y)
-    of_both, bias = weights.coef_, weights.intercept_
-    if classes == 2:
-        of_both, bias = np.vstack([np.zeros_like(of_both), of_both]), np.concatenate([[0.0], bias])
+    weigher = LogisticRegression(max_iter=2000).fit(np.column_stack([logits, scores]), validation.y)
+    of_both, bias = coefficients(weigher)
     of_logits, of_bag = of_both[:, :classes], of_both[:, classes:]
     before, device = model.head, model.head.weight.device
     folded = np.column_stack([of_logits @ before.weight.detach().cpu().numpy(), of_bag])

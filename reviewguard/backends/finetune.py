@@ -101,8 +101,9 @@ def train(
     if state.is_sharded(model):
         weights, model = state.weights(model), untrained(classes, load(config), config)
         state.load_weights(model, weights, "the sharded model")
-    if config.ngrams and validation is not None and held_out is not None:
-        widen(model, rows, held_out, logits(model, validation.texts, encoder=encoder), config.ngrams, config.seed)
+    if config.ngrams and held_out is not None:
+        found = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
+        widen(model, rows, held_out, found, config.ngrams, config.seed)
     return Trained(model.eval().requires_grad_(False), history)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from reviewguard.backends import Labelled, Trained
-from reviewguard.backends._embed import Vectors, load, logits, tensor, train_head
+from reviewguard.backends._embed import Vectors, coefficients, load, logits, tensor, train_head
 from reviewguard.config import Recipe
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
@@ -43,8 +42,5 @@ def fit_head(train: Vectors, config: Config) -> LinearHead:
     """Fit on vectors float32 (n, width); with two classes the first one's logit is 0."""
     weight = None if config.class_weight == "none" else config.class_weight
     fitted = LogisticRegression(C=config.C, class_weight=weight, max_iter=config.max_iter).fit(*train)
-    coefficients, intercept = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:
-        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-        intercept = np.concatenate([[0.0], intercept])
-    return LinearHead(tensor(coefficients), tensor(intercept))
+    coef, intercept = coefficients(fitted)
+    return LinearHead(tensor(coef), tensor(intercept))
