@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -33,10 +34,16 @@ class CpuScorer(ABC):
         """
         self.path, self.classes, self.workers, self.precision = path, classes, threads, precision
         self.name = f"{self.engine} in {precision}, threads: {threads}"
+        self._loading = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str], int, str]]:
         # A session cannot be copied to another process; its file can be read there.
         return type(self), (self.path, self.classes, self.workers, self.precision)
+
+    def _session(self, alone: bool) -> Any:
+        """The session for one batch, or that for many; loaded once, whichever thread comes first."""
+        with self._loading:
+            return self._of_one if alone else self._of_many
 
     @cached_property
     def _of_many(self) -> Any:

@@ -42,7 +42,7 @@ class OnnxScorer(CpuScorer):
         Raises:
             BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
         """
-        session = self._of_one if alone else self._of_many
+        session = self._session(alone)
         try:
             return np.asarray(session.run(["logits"], dict(batch))[0], dtype=np.float32)
         except Exception as error:  # as above

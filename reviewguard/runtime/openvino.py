@@ -14,6 +14,9 @@ from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch
 
+# OpenVINO's bridge to numpy sets itself up at its first use, and hangs for ever where two threads come to it at once.
+openvino.Tensor(np.zeros(1, dtype=np.float32))
+
 
 def computes_in_bf16() -> bool:
     """Whether this CPU has instructions for products in bf16 (AMX or AVX512-BF16)."""
@@ -53,7 +56,7 @@ class OpenVinoScorer(CpuScorer):
         Raises:
             BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
         """
-        name, compiled = ("one", self._of_one) if alone else ("many", self._of_many)
+        compiled, name = self._session(alone), "one" if alone else "many"
         # A request serves one thread at a time.
         request = getattr(self._requests, name, None)
         if request is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +75,26 @@ def test_a_graph_of_another_shape_is_refused(scorer: type, export: Path, tmp_pat
     (tmp_path / "noise.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match="cannot load"):
         scorer(tmp_path / "noise.onnx", ["a", "b"], 1, "fp32").logits(batch)
+
+
+RACE = """
+import os, signal, sys
+from reviewguard import Classifier
+
+classifier = Classifier.from_pretrained(sys.argv[1], runtime="openvino", threads=2)
+texts = [f"Kettle {i} boils" + " well" * (i % 30) for i in range(200)]
+hung = 0
+for _ in range(20):
+    if not (pid := os.fork()):
+        signal.alarm(20)  # ends a child that waits for ever
+        os._exit(len(classifier.predict(texts)) != len(texts))
+    hung += os.waitpid(pid, 0)[1] != 0
+sys.exit(hung)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_threads_may_be_the_first_to_compute_all_at_once(export: Path) -> None:
+    """The engines are set up in processes that have computed nothing yet; OpenVINO's bridge to numpy hung in a third of them."""
+    done = subprocess.run([sys.executable, "-c", RACE, str(export)], capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.returncode} of 20 processes hung\n{done.stderr}"
