@@ -3,7 +3,8 @@
     python benchmarks/default_trials.py [NAME ...]
 
 Needs ../shared/data. A trial is one training of a slimmed MiniLM on pooled reviews, scored on validation rows of each generator;
-those that are in build/default/trials already are not run again. Two side by side, with OMP_NUM_THREADS=1, take the least time.
+one whose result is in docs/results/default-trials.json, for the same settings, is not run again. Two side by side, with
+OMP_NUM_THREADS=1, take the least time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, Final
 import msgspec
 from _judge import judge, threshold
 from _pool import FILES, PRODUCTS, Row, for_validation, load
-from _results import describe, machine, write
-from _trial import WORK, Trial, drawn, odds, trained
+from _results import RESULTS, describe, machine, save
+from _trial import Trial, drawn, odds, trained
 from msgspec.structs import replace
 
 #: Of each source's people, called fakes at most.
@@ -31,13 +32,20 @@ TRIALS: Final = {
 
 
 def result(name: str, rows: list[Row]) -> dict[str, Any]:
-    """What a trial came to; kept in build/default."""
-    path = WORK / "trials" / f"{name}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_run(name, rows), indent=1))
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    """What a trial came to, now or when it was run with these settings before."""
+    tried = earlier()
+    if name not in tried:
+        tried[name] = _run(name, rows)
+        save("default-trials", {"trials": tried}, page(tried))
+    return tried[name]
+
+
+def earlier() -> dict[str, dict[str, Any]]:
+    """Trials of today's settings that have been run, in today's order."""
+    path = RESULTS / "default-trials.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["trials"] if path.exists() else {}
+    there = [name for name in TRIALS if name in found]
+    return {name: found[name] for name in there if msgspec.convert(found[name]["trial"], Trial) == TRIALS[name]}
 
 
 def _run(name: str, rows: list[Row]) -> dict[str, Any]:
@@ -48,7 +56,7 @@ def _run(name: str, rows: list[Row]) -> dict[str, Any]:
     setting, scored = for_validation(rows)
     products = [row for row in setting if row.source in PRODUCTS and row.source != trial.without]
     limit = threshold(products, odds(classifier, products), MAX_FPR)
-    about = {"trial": msgspec.to_builtins(trial), "rows": len(drawn(trial, rows)), "seconds": seconds}
+    about = {"trial": msgspec.to_builtins(trial), "machine": machine(), "rows": len(drawn(trial, rows)), "seconds": seconds}
     return {**about, "sources": judge(scored, odds(classifier, scored), limit)}
 
 
@@ -56,18 +64,12 @@ def main() -> None:
     """Run what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--table", action="store_true", help="write the table of what was tried, and try nothing")
-    arguments = parser.parse_args()
-    names = [] if arguments.table else arguments.names or list(TRIALS)
     rows = load()
-    for name in names:
+    for name in parser.parse_args().names or TRIALS:
         show(name, result(name, rows))
-    tried = {name: result(name, rows) for name in TRIALS if (WORK / "trials" / f"{name}.json").exists()}
-    about = machine()
-    write("default-trials", {"machine": about, "trials": tried}, page(tried, describe(about)))
 
 
-def page(tried: dict[str, dict[str, Any]], about: str) -> str:
+def page(tried: dict[str, dict[str, Any]]) -> str:
     """The trials as Markdown."""
     heads = ["trial", "layers", "vocabulary", "tokens", "subclasses", "n-grams", "left out", "other rows", "epochs"]
     lines = [f"| {' | '.join([*heads, *FILES])} |", "| --- " * (len(heads) + len(FILES)) + "|"]
@@ -96,7 +98,7 @@ def page(tried: dict[str, dict[str, Any]], about: str) -> str:
             "",
             *lines,
             "",
-            about,
+            " ".join(dict.fromkeys(describe(found["machine"]) for found in tried.values())),
             "",
             "Made by `python benchmarks/default_trials.py`; figures in [default-trials.json](default-trials.json).",
         ]

@@ -1,14 +1,17 @@
 """Make the model in the box, measure it, and write reviewguard/default_model and docs/results/default-model.
 
-    python benchmarks/train_default.py
+    python benchmarks/train_default.py [--page]
 
 Needs ../shared/data, and hours on two cores: trainings that were killed go on where they were, and those that are in
 build/default/models are not done again. To do two side by side, first run `python benchmarks/default_trials.py NAME` for the
-trials that are named here, with OMP_NUM_THREADS=1.
+trials that are named here, with OMP_NUM_THREADS=1. With --page, nothing is trained but what has never been left out: the card and
+the page are written anew, about the model that is there.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +37,7 @@ from reviewguard.runtime.choose import GRAPHS
 
 #: The trial whose model ships, and those that leave a generator out.
 BOX: Final = "box"
-HELD: Final = {source: f"{BOX}-without-{source}" for source in ("deepseek", "glm")}
+HELD: Final = {source: f"{BOX}-without-{source}" for source in ("deepseek", "glm", "lfm")}
 #: Of people's reviews and of fakes, given the other label where the model does not abstain.
 ERROR_RATE: Final = 0.01
 #: What the box holds of an export: one graph, and nothing that the training rows left behind.
@@ -96,8 +99,13 @@ def measure(box: Classifier, rows: list[Row]) -> dict[str, Any]:
             "left of fakes": triage["fake"]["left"]["value"],
         },
         "curves": curves(scored, logits),
-        "unseen": {source: result(name, rows)["sources"][source] for source, name in HELD.items()},
+        "unseen": unseen(rows),
     }
+
+
+def unseen(rows: list[Row]) -> dict[str, Any]:
+    """Of each generator, what the model finds that was trained without it."""
+    return {source: result(name, rows)["sources"][source] for source, name in HELD.items()}
 
 
 def curves(scored: list[Row], logits: NDArray[np.float64]) -> dict[str, dict[str, list[float]]]:
@@ -190,17 +198,22 @@ Made by `python benchmarks/train_default.py`; figures in [default-model.json](de
 
 def main() -> None:
     """Make, measure, write."""
-    rows = load()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", action="store_true", help="write card and page anew, about the model that is there")
+    is_there, rows = parser.parse_args().page, load()
     with tempfile.TemporaryDirectory() as scratch:
-        box = make(rows, Path(scratch) / "export")
-        found = measure(box, rows)
+        if is_there:
+            found = {**json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8")), "unseen": unseen(rows)}
+            box = Classifier.from_pretrained()
+        else:
+            box = make(rows, Path(scratch) / "export")
+            found = {"machine": machine(), **measure(box, rows)}
         manifest = msgspec.structs.replace(box.manifest, training=None, files={})
         contents = {name: box._trained().read(name) for name in KEPT}
         about = card(by_source(found), of_unseen(found), manifest)
         write_bundle(DEFAULT_MODEL, manifest, {**contents, "README.md": about.encode()})
     draw(found)
-    where = machine()
-    write("default-model", {"machine": where, **found}, page(found, describe(where)))
+    write("default-model", found, page(found, describe(found["machine"])))
 
 
 if __name__ == "__main__":
