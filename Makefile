@@ -46,6 +46,7 @@ results: $(INSTALLED)
 	$(BIN)/python benchmarks/train_default.py
 	$(MAKE) wheel
 	$(BIN)/python benchmarks/base_install.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/unfamiliar.py
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
@@ -59,7 +60,7 @@ page: $(NODE_MODULES)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora,experiments]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora,experiments,scale]' --group dev
 	touch $@
 
 $(BASE)/.installed: pyproject.toml constraints.txt

@@ -40,6 +40,7 @@ from reviewguard.tokens import Tokenizer
 ELSEWHERE = ("sentence-transformers, onnx", "sentence-transformers, openvino")
 PRESETS = {"minilm": "minilm-logreg", "stella": "stella-logreg"}
 TITLES = {"minilm": "all-MiniLM-L6-v2", "stella": "Stella-400M"}
+KINDS = {"": "", "bf16": " that computes in bf16", "amx": " that computes in bf16 with AMX"}
 MAX_LENGTH = 256
 #: Products of this size keep any CPU busy, and fit its cache.
 PRODUCT = 1024
@@ -186,7 +187,7 @@ def main() -> None:
     about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
     result = {
         "size": size,
-        "bf16": computes_in_bf16(),
+        "kind": kind(),
         "load": os.getloadavg()[1],
         "machine": about,
         "source": source,
@@ -197,18 +198,25 @@ def main() -> None:
     }
     result["contenders"] = found
     draw(result)
-    write(name_of(size, result["bf16"]), result, page(result))
+    write(name_of(size, result["kind"]), result, page(result))
 
 
-def name_of(size: str, bf16: bool) -> str:
-    """Of the files of results; CPUs that compute in bf16 have their own, for it changes what is fastest."""
-    return f"cpu-inference-{size}{'-bf16' if bf16 else ''}"
+def kind() -> str:
+    """Of CPU: "amx" or "bf16" where it computes in bf16, with tiles or without; else empty."""
+    if not computes_in_bf16():
+        return ""
+    return "amx" if "amx_bf16" in machine()["cpu"] else "bf16"
+
+
+def name_of(size: str, kind: str) -> str:
+    """Of the files of results; kinds of CPU have their own, for it changes what is fastest."""
+    return f"cpu-inference-{size}{f'-{kind}' if kind else ''}"
 
 
 def page(of: dict[str, Any]) -> str:
     """The results as Markdown."""
     size, rates = of["size"], of["limits"]
-    saved = name_of(size, of["bf16"])
+    saved = name_of(size, of["kind"])
     random = " At this size the weights are random, so labels mean nothing." if size == "stella" else ""
     base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
     rows = [
@@ -232,7 +240,7 @@ def page(of: dict[str, Any]) -> str:
             f"{agreement} |"
         )
     parts = [
-        f"# Prediction on a CPU{' that computes in bf16' if of['bf16'] else ''}, at the size of {TITLES[size]}",
+        f"# Prediction on a CPU{KINDS[of['kind']]}, at the size of {TITLES[size]}",
         f"{of['reviews']} reviews of `{of['source']}`, {of['tokens']:.0f} tokens on average and at most {MAX_LENGTH}; all contenders on "
         f"the same ones, one after the other. Cold start is from the start of the process to the first answer.{random}",
         f"![Reviews per second]({saved}.png)",
@@ -266,7 +274,7 @@ def draw(of: dict[str, Any]) -> None:
     axis.bar_label(bars, fmt="%.1f", padding=3)
     axis.set(title=TITLES[of["size"]], xlabel="reviews per second")
     axis.margins(x=0.12)
-    figure.savefig(RESULTS / f"{name_of(of['size'], of['bf16'])}.png", dpi=120)
+    figure.savefig(RESULTS / f"{name_of(of['size'], of['kind'])}.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import typer
+from typer.cli import get_docs_for_click
+
+from reviewguard.cli import app
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -22,6 +27,13 @@ def define_env(env: Any) -> None:
         """A table of docs/results/NAME.md, counted from 0."""
         blocks = (RESULTS / f"{name}.md").read_text(encoding="utf-8").split("\n\n")
         return [block for block in blocks if block.startswith("| ")][number]
+
+    @env.macro
+    def command_line() -> str:
+        """All commands with their options, as they say themselves."""
+        command = typer.main.get_command(app)
+        text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="reviewguard", indent=1)
+        return text.replace("**Usage**:\n\n", "")
 
     @env.macro
     def default(name: str) -> str:

@@ -21,6 +21,7 @@ from reviewguard.scoring import Floats, Prediction
 
 if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
+    from reviewguard.rehearsal import Rehearsal
 
 #: Texts scored at once where there may be any number of them.
 CHUNK_TEXTS: Final = 1024
@@ -142,6 +143,27 @@ class Classifier(Saver):
         recipe, run = self._recipe(), Run(folder=None if run_dir is None else Path(run_dir), resume=resume)
         self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation, run)
         return report
+
+    def rehearse(self, data: Data, validation: Data | None = None, *, processes: int = 1) -> Rehearsal:
+        """Do what `train` does up to the training, and say what it would do: what a cluster should not be held to find out.
+
+        Settings are checked, the encoder is loaded, rows are read, cleaned and split. Nothing is written.
+
+        Args:
+            data: As for `train`.
+            validation: The same.
+            processes: That a launcher will start, on all machines together.
+
+        Raises:
+            ConfigError: As `train` would, and if a batch cannot be dealt out to so many processes.
+            DataError: The same.
+            EncoderError: The same.
+            MissingExtra: The same.
+        """
+        with requires("train"):
+            from reviewguard import backends, rehearsal
+        recipe = self._recipe()
+        return rehearsal.rehearse(recipe, backends.get_backend(recipe.backend), data, validation, processes)
 
     def fit(self, X: Iterable[str], y: Iterable[Any], subclasses: Iterable[Any] | None = None) -> Classifier:
         """Train on exactly these rows, as scikit-learn does: nothing is dropped, split off or reported.

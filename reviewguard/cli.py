@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reviewguard.classifier import Classifier
     from reviewguard.decision import OperatingPoint, Triage
     from reviewguard.evaluation.operating import Calibration
+    from reviewguard.streaming import Summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,12 +76,20 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")] = False,
     resume_if_possible: Annotated[bool, typer.Option("--resume-if-possible", help="The same, or begin anew.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read, clean and check everything; train and write nothing.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="For --dry-run: how many the launcher will start in all.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Train a classifier and report how it does beside a bag of words."""
     from reviewguard.classifier import Classifier
 
     check_target(out)  # before the work, not after it
+    if dry_run:
+        found = Classifier(preset, **config.parse_assignments(assignments or [])).rehearse(data, validation, processes=processes)
+        _show(msgspec.to_builtins(found), found.to_text(), as_json)
+        return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("reviewguard").setLevel(logging.INFO)
     classifier = Classifier(preset, **config.parse_assignments(assignments or []))
@@ -211,25 +220,49 @@ def push(
 
 @app.command()
 def predict(
-    data: Annotated[Path, typer.Argument(help="CSV, TSV or JSONL with a column of texts; of any length.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="CSV, TSV or JSONL with a column of texts, of any length. With --engine ray: Parquet, a folder of it, or its URL"
+        ),
+    ],
     model: ModelOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV, TSV or JSONL; default: standard output.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="CSV, TSV or JSONL; default: standard output. With --engine ray: a folder or its URL."),
+    ] = None,
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="This process, or all cores of the Ray cluster that RAY_ADDRESS names."),
+    ] = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Add a predicted label and its probability to every row; run again after a kill, it goes on where it was."""
     from reviewguard import streaming
 
+    if engine == "ray":
+        if out is None:
+            raise ConfigError("many actors cannot write to standard output; name a folder with --out")
+        from reviewguard import scale
+
+        _say_what_it_is(model)
+        _predicted(scale.predict_parquet(data, out, model, text=text), as_json)
+        return
     classifier = _loaded(model)
     if out is None:
-        streaming.predict_to_stdout(classifier, data, text=text, as_json=as_json)
-        return
-    summary = streaming.predict_file(classifier, data, out, text=text)
+        streaming.predict_to_stdout(classifier, Path(data), text=text, as_json=as_json)
+    else:
+        _predicted(streaming.predict_file(classifier, Path(data), Path(out), text=text), as_json)
+
+
+def _predicted(summary: Summary, as_json: bool) -> None:
     more = f", {summary.resumed} of them by an earlier run" if summary.resumed else ""
     more += f"; {summary.errors} without a usable text" if summary.errors else ""
     more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
     more += f"; {summary.unfamiliar} unlike its training texts in language or length" if summary.unfamiliar else ""
-    _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {out}{more}", as_json)
+    new = (summary.rows - summary.resumed) / summary.seconds
+    _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {summary.out}{more}; {new:.0f} rows a second", as_json)
 
 
 cli_experiments.register(app)
@@ -245,11 +278,16 @@ def presets(as_json: JsonOption = False) -> None:
 
 def _loaded(model: str | None) -> Classifier:
     from reviewguard.classifier import Classifier
+
+    _say_what_it_is(model)
+    return Classifier.from_pretrained(model)
+
+
+def _say_what_it_is(model: str | None) -> None:
     from reviewguard.loading import DEFAULT_MODEL
 
     if model is None:
         typer.echo(f"{IN_THE_BOX} Its card: {DEFAULT_MODEL / 'README.md'}", err=True)
-    return Classifier.from_pretrained(model)
 
 
 def _show(value: dict[str, Any], text: str, as_json: bool) -> None:

@@ -18,6 +18,16 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def cache_folder() -> Path:
+    """Where to keep what can be made again: `$REVIEWGUARD_CACHE`, else the user's cache folder."""
+    if folder := os.environ.get("REVIEWGUARD_CACHE"):
+        return Path(folder)
+    # The base install keeps nothing, and has no platformdirs.
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("reviewguard"))
+
+
 def sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

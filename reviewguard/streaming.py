@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -35,7 +36,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         errors: Rows without a usable text; their `error` column says why.
         truncated: Rows longer than the model reads.
         unfamiliar: Rows hardly in a language or script of the training texts, or shorter than nearly all of them.
-        out: The output file; None: standard output.
+        out: The output file, or folder of Parquet; None: standard output.
+        seconds: Wall time of this run.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     truncated: int
     unfamiliar: int
     out: str | None
+    seconds: float
 
 
 class _Progress(msgspec.Struct, kw_only=True):
@@ -74,6 +77,7 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
     Raises:
         DataError: If a file, column or row cannot be used, or what an earlier run left belongs to other input or another model.
     """
+    started = time.perf_counter()
     if out.suffix.casefold() not in STREAMED:
         raise DataError(f"{out} ends in {out.suffix!r}; predictions are written as {', '.join(STREAMED)}")
     if out.resolve() == source.resolve():
@@ -81,7 +85,7 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
     try:
         with files.exclusive(out, timeout=0), open_text(source) as file:
-            text = text or _trained_on(classifier)
+            text = text or trained_on(classifier)
             job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text])).hexdigest()
             progress = _left_over(partial, record, job)
             resumed = progress.rows
@@ -106,24 +110,24 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
         raise DataError(f"another process is writing {out}; wait for it, or choose another file") from error
     except OSError as error:
         raise DataError(f"cannot predict {source} into {out}: {error.strerror or error}") from error
-    return _summary(progress, resumed, str(out))
+    return _summary(progress, resumed, str(out), started)
 
 
 def predict_to_stdout(classifier: Classifier, source: Path, *, text: str = "", as_json: bool = False) -> Summary:
     """Write rows with predictions to standard output, as CSV or JSONL like the source (`as_json`: always JSONL)."""
-    progress, text = _Progress(job=""), text or _trained_on(classifier)
+    started, progress, text = time.perf_counter(), _Progress(job=""), text or trained_on(classifier)
     with open_text(source) as file:
         for block in _blocks(classifier, source, file, Path("-.jsonl") if as_json else source, text, progress):
             sys.stdout.write(block)
-    return _summary(progress, 0, None)
+    return _summary(progress, 0, None, started)
 
 
-def _trained_on(classifier: Classifier) -> str:
+def trained_on(classifier: Classifier) -> str:
     """The column of texts that the model was trained on by name; empty: it was detected, and is detected again."""
     return str(classifier.manifest.recipe.get("data", {}).get("text", ""))
 
 
-def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
+def _summary(progress: _Progress, resumed: int, out: str | None, started: float) -> Summary:
     return Summary(
         rows=progress.rows,
         resumed=resumed,
@@ -131,6 +135,7 @@ def _summary(progress: _Progress, resumed: int, out: str | None) -> Summary:
         truncated=progress.truncated,
         unfamiliar=progress.unfamiliar,
         out=out,
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -172,19 +177,20 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
     write = _jsonl if out.suffix.casefold() in (".jsonl", ".ndjson") else _csv
     while chunk := list(islice(rows, CHUNK_TEXTS)):
         answers = classifier.stream([row[column] for row in chunk if isinstance(row.get(column), str)])
-        added = [_added(row.get(column), answers) for row in chunk]
+        gained = [added(row.get(column), answers) for row in chunk]
         header = progress.rows == 0
         for row in chunk:
             digest.update(_canonical(row))
         progress.input_sha256 = digest.hexdigest()
         progress.rows += len(chunk)
-        progress.errors += sum(new["error"] is not None for new in added)
-        progress.truncated += sum(new["truncated"] is True for new in added)
-        progress.unfamiliar += sum(new["unfamiliar"] is True for new in added)
-        yield write(list(first), chunk, added, header, out)
+        progress.errors += sum(new["error"] is not None for new in gained)
+        progress.truncated += sum(new["truncated"] is True for new in gained)
+        progress.unfamiliar += sum(new["unfamiliar"] is True for new in gained)
+        yield write(list(first), chunk, gained, header, out)
 
 
-def _added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
+def added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
+    """What a row gains: the columns of `ADDED`. The next answer is taken if the text can have one."""
     if not isinstance(text, str):
         what = "missing or null" if text is None else f"a {type(text).__name__}, not a string"
         return {**dict.fromkeys(ADDED), "error": f"the text is {what}"}
@@ -203,18 +209,18 @@ def _canonical(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=True).encode() + b"\n"
 
 
-def _jsonl(names: list[str], rows: list[dict[str, Any]], added: list[dict[str, Any]], header: bool, out: Path) -> str:
-    return "".join(json.dumps({**row, **new}) + "\n" for row, new in zip(rows, added, strict=True))
+def _jsonl(names: list[str], rows: list[dict[str, Any]], gained: list[dict[str, Any]], header: bool, out: Path) -> str:
+    return "".join(json.dumps({**row, **new}) + "\n" for row, new in zip(rows, gained, strict=True))
 
 
-def _csv(names: list[str], rows: list[dict[str, Any]], added: list[dict[str, Any]], header: bool, out: Path) -> str:
+def _csv(names: list[str], rows: list[dict[str, Any]], gained: list[dict[str, Any]], header: bool, out: Path) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [*names, *ADDED], delimiter="\t" if out.suffix.casefold() == ".tsv" else ",", lineterminator="\n"
     )
     if header:
         writer.writeheader()
-    for row, new in zip(rows, added, strict=True):
+    for row, new in zip(rows, gained, strict=True):
         if more := row.keys() - set(names):
             raise DataError(f"a row has the field {min(more)!r}, the first row has not; write .jsonl instead of {out.suffix}")
         nested = {name: json.dumps(value) for name, value in row.items() if isinstance(value, (dict, list))}

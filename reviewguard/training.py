@@ -49,7 +49,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     """Clean, split, train and report; see `reviewguard.Classifier.train`."""
     reviews = read(data, text=recipe.data.text, label=recipe.data.label)
     loaded = backend.load(recipe)
-    parts, cleaning = _parts(reviews, validation, recipe, loaded)
+    parts, cleaning = parts_of(reviews, validation, recipe, loaded)
     complete = {name: part.require_complete() for name, part in parts.items()}
     if run.folder is None:
         run = replace(run, folder=RUNS / _run_name(recipe, complete["train"]))
@@ -159,7 +159,7 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
     return Learned(model, encoder, classes, positive, labelled, history, time.perf_counter() - started)
 
 
-def _parts(
+def parts_of(
     reviews: Reviews, validation: Data | None, recipe: Recipe, loaded: LoadedEncoder
 ) -> tuple[dict[str, Reviews], CleaningReport]:
     """Rows for train, validation and test, training rows cleaned; a part without rows is left out."""

@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from reviewguard import Classifier
@@ -103,3 +105,38 @@ def _require_same(one: list[dict[str, float]], two: list[dict[str, float]]) -> N
         values = [[entry[name] for entry in curve if name in entry] for curve in (one, two)]
         assert len(values[0]) >= 2
         np.testing.assert_allclose(values[0], values[1], rtol=2e-4, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    settings = {**SETTINGS, "encoder__max_length": 64, "loop__epochs": 2, "loop__save_steps": 4}
+
+    def launch(name: str, *more: str) -> subprocess.Popen[str]:
+        command = [*LAUNCHER, *more, str(tmp_path / "script.py"), "minilm-finetune", json.dumps(settings), str(sample)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        with open(tmp_path / f"{name}.log", "w") as log:
+            return subprocess.Popen([*command, str(tmp_path / name)], env=environment, stdout=log, stderr=log)
+
+    assert launch("whole").wait() == 0, (tmp_path / "whole.log").read_text()
+    run = tmp_path / "killed" / "run"
+    launched = launch("killed", "--max-restarts=1")
+    while not list(run.glob("checkpoint-*/manifest.json")):
+        assert launched.poll() is None, (tmp_path / "killed.log").read_text()
+        time.sleep(0.1)
+    worker = next(child for child in psutil.Process(launched.pid).children() if child.environ().get("RANK") == "1")
+    worker.kill()
+    assert launched.wait() == 0, (tmp_path / "killed.log").read_text()
+
+    histories = {}
+    for name in ("whole", "killed"):
+        manifest = Classifier.from_pretrained(tmp_path / name / "model").manifest
+        assert manifest.training is not None
+        histories[name] = manifest.training["history"]
+    assert [one["rung"] for one in histories["whole"]["resumed"]] == ["from the start"]
+    begun, resumed = histories["killed"]["resumed"]
+    assert (begun["rung"], resumed["rung"]) == ("from the start", "full state")
+    assert resumed["step"] >= 4
+    losses = [[epoch["loss"] for epoch in history["epochs"]] for history in histories.values()]
+    np.testing.assert_allclose(losses[0][-1], losses[1][-1], rtol=1e-4)

@@ -19,11 +19,16 @@ ROOT = Path(__file__).parent.parent
 #: tests/test_publish.py runs it, against a Hub of its own.
 HUB = ROOT / "docs" / "how-to" / "hub.md"
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - {HUB})]
+#: Ray calls others by their old names.
+RAY = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "FutureWarning")]
 PROMPT = "$ "
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=RAY if page.stem == "scale" else (), id=page.relative_to(ROOT).as_posix()) for page in PAGES],
+)
 def test_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("vendor", "model"))
     monkeypatch.chdir(tmp_path)
@@ -31,6 +36,8 @@ def test_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
     for example in Document.parse(str(page), PythonCodeBlockParser(), CodeBlockParser("console", run_console)):
         example.evaluate()
+    if "ray" in sys.modules:  # what a page has started
+        sys.modules["ray"].shutdown()
 
 
 def run_console(example: Example) -> None:

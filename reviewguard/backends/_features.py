@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import platformdirs
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -30,11 +28,6 @@ SHARD_ROWS: Final = 2048
 _DAY_SECONDS: Final = 86_400
 
 
-def cache_folder() -> Path:
-    """The folder of the feature cache: `$REVIEWGUARD_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("REVIEWGUARD_CACHE") or platformdirs.user_cache_dir("reviewguard")) / "features"
-
-
 def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
     """Encode texts, taking from the cache what it has and adding to it what it lacks.
 
@@ -48,7 +41,7 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
     Raises:
         DataError: If the encoder gives a vector that is not finite.
     """
-    store = FeatureStore(cache_folder() / _key(loaded), loaded.encoder.width)
+    store = FeatureStore(files.cache_folder() / "features" / _key(loaded), loaded.encoder.width)
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     text_of = dict(zip(keys, texts, strict=True))
     vectors: dict[bytes, Floats] = dict(store.find(text_of.keys()))
@@ -115,8 +108,8 @@ class FeatureStore:
         for shard in sorted(self._folder.glob("*.safetensors")):
             if not remaining:
                 return
-            tensors = self._read(shard)
-            if tensors is None:
+            # Vectors are many times as large as their keys, and of all shards of a large cache few are wanted.
+            if remaining.isdisjoint(self._keys(shard)) or (tensors := self._read(shard)) is None:
                 continue
             for key, vector in zip(map(bytes, tensors["keys"]), tensors["vectors"], strict=True):
                 if key in remaining:
@@ -128,6 +121,15 @@ class FeatureStore:
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
         content = safetensors.numpy.save({"keys": table, "vectors": np.ascontiguousarray(vectors)})
         files.replace(self._folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
+
+    def _keys(self, shard: Path) -> set[bytes]:
+        """What a shard says that it holds; of a damaged one nothing, and it is removed."""
+        try:
+            with safetensors.safe_open(shard, framework="numpy") as file:
+                return set(map(bytes, file.get_tensor("keys")))
+        except (OSError, ValueError, safetensors.SafetensorError):
+            self._read(shard)
+            return set()
 
     def _read(self, shard: Path) -> dict[str, NDArray[np.generic]] | None:
         try:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from reviewguard.config import LoopConfig
+from reviewguard.errors import ConfigError
 from reviewguard.tokens import Encoded, Tokenizer
 
 _BATCHES_SORTED_TOGETHER: Final = 50
@@ -36,6 +38,21 @@ def digest(rows: Rows) -> str:
     for item in rows.encoded:
         sha256.update(np.array(item.ids, dtype=np.int64).tobytes() + b"|")
     return sha256.hexdigest()
+
+
+def micro_batch(loop: LoopConfig, processes: int) -> int:
+    """Rows that each of so many processes computes at once.
+
+    Raises:
+        ConfigError: If the rows of a step cannot be dealt out evenly.
+    """
+    rows = min(loop.micro_batch_size, max(loop.batch_size // processes, 1))
+    if loop.batch_size % (rows * processes):
+        raise ConfigError(
+            f"loop.batch_size {loop.batch_size} is no multiple of loop.micro_batch_size {rows} times {processes} process(es); "
+            "change one of them"
+        )
+    return rows
 
 
 class Order(Sampler[int]):

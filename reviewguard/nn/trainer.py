@@ -28,7 +28,7 @@ from reviewguard.nn.device import compute_dtype
 from reviewguard.nn.encoder import quiet
 from reviewguard.nn.history import Resumption
 from reviewguard.nn.model import TextModel
-from reviewguard.nn.rows import Collator, Order, Rows, TokenDataset, sorted_by_length
+from reviewguard.nn.rows import Collator, Order, Rows, TokenDataset, micro_batch, sorted_by_length
 from reviewguard.tokens import Tokenizer
 
 
@@ -87,12 +87,7 @@ class TextTrainer(Trainer):
             )
             # Without torchrun, Trainer would spread each batch over all GPUs in one process, which 4-bit weights do not survive.
             args._n_gpu = min(args.n_gpu, 1)
-            self.micro_batch = min(loop.micro_batch_size, max(loop.batch_size // args.world_size, 1))
-            if loop.batch_size % (self.micro_batch * args.world_size):
-                raise ConfigError(
-                    f"loop.batch_size {loop.batch_size} is no multiple of loop.micro_batch_size {self.micro_batch} times "
-                    f"{args.world_size} process(es); change one of them"
-                )
+            self.micro_batch = micro_batch(loop, args.world_size)
             args.per_device_train_batch_size = self.micro_batch
             args.per_device_eval_batch_size = max(16, self.micro_batch)
             args.gradient_accumulation_steps = loop.batch_size // (self.micro_batch * args.world_size)

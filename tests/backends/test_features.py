@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reviewguard import files
 from reviewguard.backends import _features
-from reviewguard.backends._features import FeatureStore, cache_folder, features
+from reviewguard.backends._features import FeatureStore, features
 from reviewguard.config import EncoderConfig
 from reviewguard.nn.encoder import LoadedEncoder, load_encoder
 from reviewguard.nn.model import run
@@ -112,7 +113,7 @@ def test_writers_at_the_same_time(tmp_path: Path) -> None:
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "features"
+    assert files.cache_folder() == tmp_path
     monkeypatch.delenv("REVIEWGUARD_CACHE")
-    assert cache_folder().name == "features"
-    assert "reviewguard" in cache_folder().parts
+    assert files.cache_folder().is_absolute()
+    assert "reviewguard" in files.cache_folder().parts

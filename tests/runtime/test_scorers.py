@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -78,23 +77,16 @@ def test_a_graph_of_another_shape_is_refused(scorer: type, export: Path, tmp_pat
 
 
 RACE = """
-import os, signal, sys
+import sys
 from reviewguard import Classifier
 
-classifier = Classifier.from_pretrained(sys.argv[1], runtime="openvino", threads=2)
-texts = [f"Kettle {i} boils" + " well" * (i % 30) for i in range(200)]
-hung = 0
-for _ in range(20):
-    if not (pid := os.fork()):
-        signal.alarm(20)  # ends a child that waits for ever
-        os._exit(len(classifier.predict(texts)) != len(texts))
-    hung += os.waitpid(pid, 0)[1] != 0
-sys.exit(hung)
+sys.setswitchinterval(1e-6)
+classifier = Classifier.from_pretrained(sys.argv[1], runtime="openvino", threads=8)
+classifier.predict([f"Kettle {i} boils" + " well" * (i % 30) for i in range(400)])
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_threads_may_be_the_first_to_compute_all_at_once(export: Path) -> None:
-    """The engines are set up in processes that have computed nothing yet; OpenVINO's bridge to numpy hung in a third of them."""
-    done = subprocess.run([sys.executable, "-c", RACE, str(export)], capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.returncode} of 20 processes hung\n{done.stderr}"
+    """In processes that have computed nothing yet: OpenVINO's bridge to numpy hung in three of four of these."""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", RACE, str(export)], check=True, timeout=60)
