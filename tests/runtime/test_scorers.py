@@ -16,7 +16,7 @@ from reviewguard import Classifier
 from reviewguard.data.reviews import read
 from reviewguard.errors import BundleError
 from reviewguard.runtime.onnx import OnnxScorer
-from reviewguard.runtime.openvino import OpenVinoScorer
+from reviewguard.runtime.openvino import OpenVinoScorer, computes_in_bf16
 
 TEXTS = ["a kettle", "", "Great pan, highly recommend it to everyone! " * 9, "no"] * 60
 
@@ -74,6 +74,14 @@ def test_a_graph_of_another_shape_is_refused(scorer: type, export: Path, tmp_pat
     (tmp_path / "noise.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match="cannot load"):
         scorer(tmp_path / "noise.onnx", ["a", "b"], 1, "fp32").logits(batch)
+
+
+def test_bf16_says_what_torch_says_or_nearly(classifier: Classifier, export: Path) -> None:
+    if not computes_in_bf16():
+        pytest.skip("this CPU does not compute in bf16")
+    loaded = Classifier.from_pretrained(export, precision="bf16", threads=2)
+    assert loaded.runtime == "openvino in bf16, threads: 2"
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=0.01)
 
 
 RACE = """

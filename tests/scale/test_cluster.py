@@ -67,7 +67,7 @@ SCRIPT = """
 import json, sys
 from reviewguard.scale import predict_parquet
 import msgspec
-print(json.dumps(msgspec.to_builtins(predict_parquet(*sys.argv[1:4], part_rows=2500))), flush=True)
+print(json.dumps(msgspec.to_builtins(predict_parquet(*sys.argv[1:4], part_rows=2500, runtime="onnxruntime"))), flush=True)
 """
 
 
@@ -89,7 +89,7 @@ def finished(out: Path) -> list[Path]:
 
 def require_local(out: Path, csv_file: Path, exported: Path, tmp_path: Path) -> None:
     """All rows, once, in order, with the answers of the local engine."""
-    predict_file(Classifier.from_pretrained(exported, threads=2), csv_file, tmp_path / "local.jsonl")
+    predict_file(Classifier.from_pretrained(exported, runtime="onnxruntime", threads=2), csv_file, tmp_path / "local.jsonl")
     local = [json.loads(line) for line in (tmp_path / "local.jsonl").read_text().splitlines()]
     found = pa.concat_tables(parquet.read_table(path) for path in finished(out))
     assert found["id"].to_pylist() == list(range(ROWS))

@@ -23,6 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
     pytest.mark.usefixtures("cluster"),
 ]
+#: Actors are processes of their own, and would choose bf16 where the CPU has it.
+FP32 = {"runtime": "onnxruntime", "precision": "fp32"}
 TEXTS = [f"Kettle number {i} is really {'good' if i % 3 else 'bad'}. I recommend it to everyone." for i in range(300)]
 
 
@@ -43,7 +45,7 @@ def load(folder: Path) -> pa.Table:
 
 def require_local(found: pa.Table, exported: Path) -> None:
     """What the classifier says of each text here."""
-    here = list(Classifier.from_pretrained(exported).stream(found["text"].to_pylist()))
+    here = list(Classifier.from_pretrained(exported, **FP32).stream(found["text"].to_pylist()))
     for name, field in (("predicted_label", "label"), *((name, name) for name in ("decision", "truncated", "unfamiliar"))):
         assert found[name].to_pylist() == [getattr(one, field) for one in here]
     np.testing.assert_allclose(found["predicted_score"].to_numpy(), [one.score for one in here], atol=1e-5)
@@ -51,7 +53,7 @@ def require_local(found: pa.Table, exported: Path) -> None:
 
 
 def test_parquet_as_in_this_process(source: Path, exported: Path, tmp_path: Path) -> None:
-    summary = predict_parquet(source, tmp_path / "out", exported, part_rows=80)
+    summary = predict_parquet(source, tmp_path / "out", exported, part_rows=80, **FP32)
     assert (summary.rows, summary.resumed, summary.errors, summary.out) == (300, 0, 0, str(tmp_path / "out"))
     found, before = load(tmp_path / "out"), load(source)
     assert found.column_names == [*before.column_names, *ADDED]
@@ -64,7 +66,7 @@ def test_parquet_as_in_this_process(source: Path, exported: Path, tmp_path: Path
 
 def test_a_dataset_as_in_this_process(exported: Path) -> None:
     dataset = ray.data.from_arrow(pa.table({"id": list(range(300)), "text": TEXTS}))
-    found = pa.concat_tables(ray.get(predict_dataset(dataset, exported, actors=2).to_arrow_refs())).sort_by("id")
+    found = pa.concat_tables(ray.get(predict_dataset(dataset, exported, actors=2, **FP32).to_arrow_refs())).sort_by("id")
     assert found.column_names == ["id", "text", *ADDED]
     assert found["text"].to_pylist() == TEXTS
     require_local(found, exported)
@@ -72,20 +74,20 @@ def test_a_dataset_as_in_this_process(exported: Path) -> None:
 
 def test_only_what_is_missing_or_has_changed_is_computed(source: Path, exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    predict_parquet(source, out, exported, part_rows=80)
+    predict_parquet(source, out, exported, part_rows=80, **FP32)
     whole = {path.name: path.read_bytes() for path in out.glob("*.parquet")}
     made = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     (out / "0-00002.parquet").unlink()
     (out / "1-00000.parquet").write_bytes(whole["1-00000.parquet"][:100])
     (out / ".1-00002.parquet.x.tmp").write_bytes(b"of a worker that was killed")
-    summary = predict_parquet(source, out, exported, part_rows=80)
+    summary = predict_parquet(source, out, exported, part_rows=80, **FP32)
     assert (summary.rows, summary.resumed) == (300, 150)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != RECORD} == whole
     same = [name for name, when in made.items() if (out / name).stat().st_mtime_ns == when]
     assert sorted(same) == ["0-00000.parquet", "1-00002.parquet"]
     changed = parquet.read_table(source / "1.parquet").set_column(1, "text", pa.array(TEXTS[:150]))
     parquet.write_table(changed, source / "1.parquet", row_group_size=40)
-    assert predict_parquet(source, out, exported, part_rows=80).resumed == 150
+    assert predict_parquet(source, out, exported, part_rows=80, **FP32).resumed == 150
     require_local(load(out), exported)
 
 
@@ -159,7 +161,7 @@ def test_a_node_keeps_a_model_and_mends_it(source: Path, exported: Path, tmp_pat
     from reviewguard.scale import cluster
 
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
-    _, shipped = cluster.ship(exported, None, None, "auto", "auto")
+    _, shipped = cluster.ship(exported, None, None, "onnxruntime", "fp32")
     here = Classifier.from_pretrained(exported).predict_proba(TEXTS)
     np.testing.assert_allclose(shipped.load().predict_proba(TEXTS), here, atol=1e-6)
     [folder] = (tmp_path / "cache" / "bundles").iterdir()
