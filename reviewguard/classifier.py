@@ -155,7 +155,7 @@ class Classifier(Saver):
             processes: That a launcher will start, on all machines together.
 
         Raises:
-            ConfigError: As `train` would, and if a batch cannot be dealt out to so many processes.
+            ConfigError: If a setting is wrong, or a batch cannot be dealt out to so many processes.
             DataError: The same.
             EncoderError: The same.
             MissingExtra: The same.

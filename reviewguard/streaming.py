@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Final
@@ -127,6 +127,18 @@ def trained_on(classifier: Classifier) -> str:
     return str(classifier.manifest.recipe.get("data", {}).get("text", ""))
 
 
+def text_column(names: Sequence[str], wanted: str, source: str) -> str:
+    """The column of texts.
+
+    Raises:
+        DataError: If it is not there, or a column has the name of one that is added.
+    """
+    column = pick_column(names, wanted, TEXT_COLUMNS, "text", source)
+    if taken := [name for name in ADDED if name in names]:
+        raise DataError(f"{source} has columns that predictions would overwrite: {', '.join(taken)}; rename or remove them")
+    return column
+
+
 def _summary(progress: _Progress, resumed: int, out: str | None, started: float) -> Summary:
     return Summary(
         rows=progress.rows,
@@ -163,9 +175,7 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source} has no rows")
-    column = pick_column(first, text, TEXT_COLUMNS, "text", str(source))
-    if taken := [name for name in ADDED if name in first]:
-        raise DataError(f"{source} has columns that predictions would overwrite: {', '.join(taken)}; rename or remove them")
+    column = text_column(list(first), text, str(source))
     rows, digest = chain([first], rows), hashlib.sha256()
     for row in islice(rows, progress.rows):
         digest.update(_canonical(row))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -102,6 +103,10 @@ def plan(source: Place, rows: int) -> list[Part]:
         parts = [part for of in shown for part in of]
     if not parts:
         raise DataError(f"{source.path} has no rows")
+    if repeated := sorted(name for name, times in Counter(part.target for part in parts).items() if times > 1):
+        raise DataError(
+            f"two files of {source.path} differ in their ending alone, and would both become {repeated[0]}; rename one"
+        )
     return parts
 
 

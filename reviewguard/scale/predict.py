@@ -74,9 +74,7 @@ class _Rows:
         self._text = text
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return rows.predicted(
-            self._classifier, table, rows.text_column(self._classifier, table.column_names, self._text, "the dataset")
-        )
+        return rows.predicted(self._classifier, table, self._text, "the dataset")
 
 
 def predict_parquet(
@@ -165,12 +163,9 @@ class _Parts(jobs.Worker):
     def done(self, part: Part) -> dict[str, int]:
         if (counts := parts.written(self._out, part)) is not None:
             return {**counts, "resumed": part.rows}
-        tables = (self._predicted(part, table) for table in parts.read(self._source.fs, part))
+        read = parts.read(self._source.fs, part)
+        tables = (rows.predicted(self._classifier, table, self._text, part.source) for table in read)
         return parts.write(self._out, part, tables, _counted)
-
-    def _predicted(self, part: Part, table: pa.Table) -> pa.Table:
-        column = rows.text_column(self._classifier, table.column_names, self._text, part.source)
-        return rows.predicted(self._classifier, table, column)
 
 
 def _counted(table: pa.Table) -> dict[str, int]:

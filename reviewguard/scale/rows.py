@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
 from reviewguard.classifier import Classifier
-from reviewguard.data.reviews import TEXT_COLUMNS, pick_column
-from reviewguard.errors import DataError
-from reviewguard.streaming import ADDED, added, trained_on
+from reviewguard.streaming import added, text_column, trained_on
 
 #: Of the columns that are added; the local engine's, with types.
 TYPES: Final = {
@@ -23,20 +20,19 @@ TYPES: Final = {
 }
 
 
-def text_column(classifier: Classifier, names: Sequence[str], wanted: str, source: str) -> str:
-    """The column of texts.
+def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -> pa.Table:
+    """The table with the columns of `TYPES`. A row without a usable text says so in `error`, and has nulls in the others.
+
+    Args:
+        classifier: Trained.
+        table: Any rows and columns.
+        text: Column of the texts; empty: as in training.
+        source: Where the table came from, for messages.
 
     Raises:
-        DataError: If it is not there, or a column of that table has the name of one that is added.
+        DataError: See `reviewguard.streaming.text_column`.
     """
-    if taken := [name for name in ADDED if name in names]:
-        raise DataError(f"{source} has columns that predictions would overwrite: {', '.join(taken)}; rename or remove them")
-    return pick_column(names, wanted or trained_on(classifier), TEXT_COLUMNS, "text", source)
-
-
-def predicted(classifier: Classifier, table: pa.Table, column: str) -> pa.Table:
-    """The table with the columns of `TYPES`. A row without a usable text says so in `error`, and has nulls in the others."""
-    texts = values(table[column])
+    texts = values(table[text_column(table.column_names, text or trained_on(classifier), source)])
     answers = classifier.stream(text for text in texts if isinstance(text, str))
     rows = [added(text, answers) for text in texts]
     for name, kind in TYPES.items():

@@ -79,6 +79,13 @@ def test_input_that_is_none(tmp_path: Path) -> None:
         Place.of("nowhere://x", None)
 
 
+def test_two_files_that_would_become_one(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.parquet", 0, 10, 10)
+    put(tmp_path / "in" / "a.pq", 10, 10, 10)
+    with pytest.raises(DataError, match=r"differ in their ending alone, and would both become a-00000\.parquet; rename one"):
+        plan(Place.of(tmp_path / "in", None), 8)
+
+
 def test_a_part_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.parquet", 0, 10, 10)
     source, out = Place.of(tmp_path / "in", None), Place.of(tmp_path / "out", None)
