@@ -149,7 +149,7 @@ def reporting(path, content):
 files.replace = reporting
 
 def task(trial):
-    streaming.predict_file(Classifier.from_pretrained(root / "model"), root / "in.csv", root / "out.csv")
+    streaming.predict_file(Classifier.from_pretrained(root / "model", precision="fp32"), root / "in.csv", root / "out.csv")
 """
 
 

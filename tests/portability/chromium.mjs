@@ -6,11 +6,13 @@ import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 
 // The package unpacks into the folder for temporary files under fixed names, where another user's files may lie; so it is
-// given a folder of its own. Believing that it runs on Lambda, it also brings what a bare Linux lacks: nss, expat and a font.
+// given a folder of its own. Believing that it runs on Lambda, it also brings what a bare Linux lacks: nss, expat and a font,
+// which it would look for in /tmp. Without any font, Chromium takes no edits of a text box, and ends where it draws one.
 const home = fileURLToPath(new URL("node_modules/.chromium", import.meta.url));
+const fonts = fileURLToPath(new URL("fonts.conf", import.meta.url));
 const temporary = tmpdir();
 mkdirSync(home, { recursive: true });
-Object.assign(process.env, { TMPDIR: home, AWS_LAMBDA_JS_RUNTIME: "nodejs24.x" });
+Object.assign(process.env, { TMPDIR: home, FONTCONFIG_FILE: fonts, AWS_LAMBDA_JS_RUNTIME: "nodejs24.x" });
 const { default: chromium } = await import("@sparticuz/chromium");
 const executablePath = await chromium.executablePath();
 process.env.TMPDIR = temporary;
