@@ -25,6 +25,8 @@ from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
 ADDED: Final = ("predicted_label", "predicted_score", "decision", "truncated", "unfamiliar", "error")
+#: Characters. What is longer is no review but some other document, or several that lost their separators.
+MAX_TEXT: Final = 1_000_000
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,8 +188,7 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
         )
     write = _jsonl if out.suffix.casefold() in (".jsonl", ".ndjson") else _csv
     while chunk := list(islice(rows, CHUNK_TEXTS)):
-        answers = classifier.stream([row[column] for row in chunk if isinstance(row.get(column), str)])
-        gained = [added(row.get(column), answers) for row in chunk]
+        gained = added(classifier, [row.get(column) for row in chunk])
         header = progress.rows == 0
         for row in chunk:
             digest.update(_canonical(row))
@@ -199,12 +200,23 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
         yield write(list(first), chunk, gained, header, out)
 
 
-def added(text: object, answers: Iterator[Prediction]) -> dict[str, Any]:
-    """What a row gains: the columns of `ADDED`. The next answer is taken if the text can have one."""
+def added(classifier: Classifier, texts: Sequence[object]) -> list[dict[str, Any]]:
+    """What rows with these texts gain: the columns of `ADDED`."""
+    errors = [_error(text) for text in texts]
+    answers = classifier.stream(str(text) for text, error in zip(texts, errors, strict=True) if not error)
+    return [{**dict.fromkeys(ADDED), "error": error} if error else _columns(next(answers)) for error in errors]
+
+
+def _error(text: object) -> str | None:
+    """Why a text cannot have an answer; None: it can."""
+    if text is None:
+        return "the text is missing or null"
     if not isinstance(text, str):
-        what = "missing or null" if text is None else f"a {type(text).__name__}, not a string"
-        return {**dict.fromkeys(ADDED), "error": f"the text is {what}"}
-    answer = next(answers)
+        return f"the text is a {type(text).__name__}, not a string"
+    return f"the text has {len(text):,} characters, more than {MAX_TEXT:,}" if len(text) > MAX_TEXT else None
+
+
+def _columns(answer: Prediction) -> dict[str, Any]:
     return {
         "predicted_label": answer.label,
         "predicted_score": round(answer.score, 6),

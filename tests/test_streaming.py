@@ -80,14 +80,14 @@ def test_other_formats_hold_the_same(classifier: Classifier, source: Path, tmp_p
 
 def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tmp_path: Path) -> None:
     usual = "It boils fast and the lid stays shut."
-    texts = [usual, None, 7, {"nested": 1}, "", "x" * 200_000, f"half of a pair: \ud800. {usual}"]
+    texts = [usual, None, 7, {"nested": 1}, "", "x" * 200_000, f"half of a pair: \ud800. {usual}", "x" * 2**20]
     source = tmp_path / "in.jsonl"
-    lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts)] + ['{"id": 7}']
+    lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts)] + ['{"id": 8}']
     source.write_text("\n".join(lines) + "\n\n")
     summary = predict_file(classifier, source, tmp_path / "out.jsonl")
-    assert (summary.rows, summary.errors, summary.truncated, summary.unfamiliar) == (8, 4, 1, 2)
+    assert (summary.rows, summary.errors, summary.truncated, summary.unfamiliar) == (9, 5, 1, 2)
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [row["id"] for row in out] == list(range(8))
+    assert [row["id"] for row in out] == list(range(9))
     assert [row["error"] for row in out] == [
         None,
         "the text is missing or null",
@@ -96,6 +96,7 @@ def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tm
         None,
         None,
         None,
+        "the text has 1,048,576 characters, more than 1,000,000",
         "the text is missing or null",
     ]
     assert [row["predicted_label"] is None for row in out] == [bool(row["error"]) for row in out]

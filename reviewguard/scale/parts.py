@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -17,7 +18,7 @@ import pyarrow as pa
 from pyarrow import parquet
 from tqdm import tqdm
 
-from reviewguard.errors import DataError
+from reviewguard.errors import DataError, ReviewGuardError
 
 #: Rows that are held in memory at a time.
 BATCH_ROWS: Final = 1024
@@ -25,6 +26,21 @@ BATCH_ROWS: Final = 1024
 _READERS: Final = 16
 #: Under which a file of the output says what it was made from, and what was counted.
 _NOTE: Final = b"reviewguard"
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn whatever a file system raises into an error of ours: each has classes of its own.
+
+    Raises:
+        DataError: Where anything is raised.
+    """
+    try:
+        yield
+    except ReviewGuardError:
+        raise
+    except Exception as error:
+        raise DataError(f"cannot {doing}: {error}") from error
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -40,10 +56,10 @@ class Place(msgspec.Struct, frozen=True):
         Raises:
             DataError: If nothing is installed that reads it.
         """
-        try:
-            return cls(*fsspec.core.url_to_fs(os.fspath(url), **(options or {})))
-        except (ImportError, ValueError, OSError) as error:
-            raise DataError(f"cannot use {os.fspath(url)!r}: {error}") from error
+        with translated(f"use {os.fspath(url)!r}"):
+            fs, path = fsspec.core.url_to_fs(os.fspath(url), **(options or {}))
+            fs.invalidate_cache()  # it remembers listings, even those of an earlier job
+            return cls(fs, path)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -75,12 +91,9 @@ def plan(source: Place, rows: int) -> list[Part]:
     paths, root = _files(source)
 
     def of_file(path: str) -> list[Part]:
-        try:
-            with source.fs.open(path, "rb") as file:
-                footer = parquet.read_metadata(file)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"cannot read {path} as Parquet: {error}") from error
-        version, name = source.fs.ukey(path), PurePosixPath(path).relative_to(root).with_suffix("")
+        with translated(f"read {path} as Parquet"), source.fs.open(path, "rb") as file:
+            footer, version = parquet.read_metadata(file), source.fs.ukey(path)
+        name = PurePosixPath(path).relative_to(root).with_suffix("")
         together: list[list[int]] = []
         room = 0
         sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
@@ -113,14 +126,12 @@ def plan(source: Place, rows: int) -> list[Part]:
 def _files(source: Place) -> tuple[list[str], PurePosixPath]:
     """Parquet files in a place, sorted, and the folder that their names are relative to."""
     fs, path = source.fs, source.path
-    try:
+    with translated(f"read {path}"):
         if fs.isdir(path):
             paths, root = fs.find(path), PurePosixPath(path)
         else:
             paths = fs.glob(path) if "*" in path else [path] if fs.exists(path) else []
             root = PurePosixPath(path.split("*", 1)[0] + "-").parent
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
     found = []
     for name in sorted(paths):
         short = PurePosixPath(name).relative_to(root)

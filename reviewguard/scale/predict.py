@@ -134,7 +134,7 @@ def predict_parquet(
 def _begin(out: Place, job: str, targets: set[str]) -> None:
     """Put the record of a job into its folder, or find it there."""
     record = f"{out.path}/{RECORD}"
-    try:
+    with parts.translated(f"use {out.path} for the output"):
         out.fs.makedirs(out.path, exist_ok=True)
         there = [name.removeprefix(f"{out.path}/") for name in out.fs.find(out.path)]
         found = msgspec.json.decode(out.fs.cat_file(record), type=dict[str, str]) if RECORD in there else None
@@ -149,8 +149,6 @@ def _begin(out: Place, job: str, targets: set[str]) -> None:
                 out.fs.rm_file(f"{out.path}/{name}")
         if found is None:
             out.fs.pipe_file(record, msgspec.json.encode({"job": job}))
-    except (OSError, msgspec.MsgspecError) as error:
-        raise DataError(f"cannot use {out.path} for the output: {error}") from error
 
 
 class _Parts(jobs.Worker):

@@ -33,8 +33,7 @@ def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -
         DataError: See `reviewguard.streaming.text_column`.
     """
     texts = values(table[text_column(table.column_names, text or trained_on(classifier), source)])
-    answers = classifier.stream(text for text in texts if isinstance(text, str))
-    rows = [added(text, answers) for text in texts]
+    rows = added(classifier, texts)
     for name, kind in TYPES.items():
         table = table.append_column(name, pa.array([row[name] for row in rows], kind))
     return table
