@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -140,3 +141,44 @@ def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Pa
     assert resumed["step"] >= 4
     losses = [[epoch["loss"] for epoch in history["epochs"]] for history in histories.values()]
     np.testing.assert_allclose(losses[0][-1], losses[1][-1], rtol=1e-4)
+
+
+ON_TWO_MACHINES = {
+    "torchrun": "-m torch.distributed.run --nnodes=2 --nproc_per_node=1 --rdzv_backend=c10d --rdzv_endpoint=localhost:{port} --rdzv_id=two"
+    " --local-addr=localhost --max-restarts=1",
+    "accelerate": "-m accelerate.commands.launch --multi_gpu --num_machines=2 --machine_rank={machine} --num_processes=2"
+    " --main_process_ip=127.0.0.1 --main_process_port={port}",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("launcher", ON_TWO_MACHINES)
+def test_launchers_of_two_machines_train_one_model(launcher: str, sample: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    options = "--preset minilm-finetune --set loop.epochs=1 --set encoder.max_length=32 --set loop.precision=fp32 --set loop.save_steps=4"
+    trained = f"train {sample} {options} --out {tmp_path / 'model'} --run-dir {tmp_path / 'run'} --resume-if-possible".split()
+
+    def launch(machine: int) -> subprocess.Popen[str]:
+        command = ON_TWO_MACHINES[launcher].format(machine=machine, port=port).split()
+        with open(tmp_path / f"{machine}.log", "w") as log:
+            return subprocess.Popen(
+                [sys.executable, *command, "-m", "reviewguard", *trained], env=environment, stdout=log, stderr=log, text=True
+            )
+
+    machines = [launch(0), launch(1)]
+    if launcher == "torchrun":
+        while not list((tmp_path / "run").glob("checkpoint-*/manifest.json")):
+            assert [machine.poll() for machine in machines] == [None, None], (tmp_path / "0.log").read_text()
+            time.sleep(0.1)
+        psutil.Process(machines[1].pid).children()[0].kill()
+    for machine in machines:
+        assert machine.wait() == 0, (tmp_path / "0.log").read_text() + (tmp_path / "1.log").read_text()
+    manifest = Classifier.from_pretrained(tmp_path / "model").manifest
+    assert manifest.training is not None
+    history = manifest.training["history"]
+    assert history["processes"] == 2
+    assert [one["rung"] for one in history["resumed"]] == ["from the start", *["full state"] * (launcher == "torchrun")]

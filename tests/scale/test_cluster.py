@@ -129,6 +129,7 @@ def test_a_job_killed_as_a_whole_computes_only_what_was_missing(
     family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
     for process in family:
         process.kill()
+    job.communicate()
     psutil.wait_procs(family)
     made = {path.name: path.stat().st_mtime_ns for path in finished(out)}
     assert 8 <= len(made) < ROWS // 2500
