@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # What `pip install reviewguard` gives: no torch.
 BASE := $(VENV)-base
+# The oldest versions that pyproject.toml takes.
+FLOOR := $(VENV)-floor
 # Node comes from PyPI; with it, the libraries that load exports elsewhere, and a browser.
 PORTABILITY := tests/portability
 NODE_MODULES := $(PORTABILITY)/node_modules/.installed
 
-.PHONY: demo train test slow lint docs wheel results page clean
+.PHONY: demo train test floor slow lint docs wheel results page clean
 
 demo: $(BASE)/.installed
 	$(BASE)/bin/python examples/predict.py
@@ -21,6 +23,11 @@ train: $(INSTALLED)
 # Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
 test: $(INSTALLED) $(NODE_MODULES)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile
+
+# Warnings of old versions are no errors of ours.
+floor: $(FLOOR)/.installed
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/pytest --numprocesses=2 --dist=loadfile --override-ini=filterwarnings=default --disable-warnings \
+	    tests/backends tests/runtime tests/export tests/test_classifier.py tests/test_default_model.py
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
@@ -68,6 +75,12 @@ $(BASE)/.installed: pyproject.toml constraints.txt
 	$(BASE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
+$(FLOOR)/.installed: pyproject.toml tests/floor/all.txt
+	$(PYTHON) -m venv --clear $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip --constraint constraints.txt
+	$(FLOOR)/bin/python -m pip install --quiet --constraint tests/floor/all.txt --editable '.[export,openvino,qlora,experiments,scale]' --group test
+	touch $@
+
 # Packages run no scripts when they are installed: none here needs to. The browser is unpacked once, before tests could race for it.
 $(NODE_MODULES): $(PORTABILITY)/package-lock.json $(PORTABILITY)/chromium.mjs | $(INSTALLED)
 	$(BIN)/npm --prefix $(PORTABILITY) ci --ignore-scripts --no-audit --no-fund
@@ -75,4 +88,4 @@ $(NODE_MODULES): $(PORTABILITY)/package-lock.json $(PORTABILITY)/chromium.mjs | 
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BASE) build demo-output $(PORTABILITY)/node_modules examples/browser/vendor
+	rm -rf $(VENV) $(BASE) $(FLOOR) build demo-output $(PORTABILITY)/node_modules examples/browser/vendor

@@ -42,10 +42,17 @@ def fetch(
         ReviewGuardError: Of the given type, if it can be neither fetched nor found in the cache.
     """
     import huggingface_hub
+    from huggingface_hub import constants
 
     patterns = list(only) if only else None
+    # Some clients, such as 1.31, ask the network even so, where another version filled the cache.
+    offline = constants.HF_HUB_OFFLINE
     try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns, token=token))
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, revision=revision, allow_patterns=patterns, token=token, local_files_only=offline
+            )
+        )
     except Exception as cause:  # the client's errors and those of its HTTP library share no base class
         raise error(
             f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: {cause}. "
