@@ -144,8 +144,8 @@ def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Pa
 
 
 ON_TWO_MACHINES = {
-    "torchrun": "-m torch.distributed.run --nnodes=2 --nproc_per_node=1 --rdzv_backend=c10d --rdzv_endpoint=localhost:{port} --rdzv_id=two"
-    " --local-addr=localhost --max-restarts=1",
+    "torchrun": "-m torch.distributed.run --nnodes=2 --nproc_per_node=1 --max-restarts=1 --local-addr=localhost"
+    " --rdzv_backend=c10d --rdzv_endpoint=localhost:{port} --rdzv_id=two",
     "accelerate": "-m accelerate.commands.launch --multi_gpu --num_machines=2 --machine_rank={machine} --num_processes=2"
     " --main_process_ip=127.0.0.1 --main_process_port={port}",
 }
@@ -159,8 +159,9 @@ def test_launchers_of_two_machines_train_one_model(launcher: str, sample: Path, 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    options = "--preset minilm-finetune --set loop.epochs=1 --set encoder.max_length=32 --set loop.precision=fp32 --set loop.save_steps=4"
-    trained = f"train {sample} {options} --out {tmp_path / 'model'} --run-dir {tmp_path / 'run'} --resume-if-possible".split()
+    settings = "--set loop.epochs=1 --set encoder.max_length=32 --set loop.precision=fp32 --set loop.save_steps=4"
+    folders = f"--out {tmp_path / 'model'} --run-dir {tmp_path / 'run'}"
+    trained = f"train {sample} --preset minilm-finetune {settings} {folders} --resume-if-possible".split()
 
     def launch(machine: int) -> subprocess.Popen[str]:
         command = ON_TWO_MACHINES[launcher].format(machine=machine, port=port).split()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -48,10 +48,19 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_base_install_predicts_and_has_no_torch(wheel: Path, tmp_path: Path, sample: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
+@pytest.mark.parametrize(
+    ("version", "constraints"),
+    [("3.11", "tests/floor/base.txt"), *((version, "constraints.txt") for version in ("3.11", "3.12", "3.13", "3.14"))],
+)
+def test_the_base_install_predicts_and_has_no_torch(
+    version: str, constraints: str, wheel: Path, tmp_path: Path, sample: Path
+) -> None:
+    python = shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "--version"], capture_output=True).returncode:
+        pytest.skip(f"Python {version} is not here")
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
     binaries = tmp_path / "venv" / "bin"
-    pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
+    pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / constraints, wheel]
     subprocess.run(pip, check=True)
     for heavy in ("torch", "transformers", "sklearn", "scipy", "pandas"):
         assert subprocess.run([binaries / "python", "-c", f"import {heavy}"], capture_output=True).returncode, heavy
