@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := export,openvino,qlora,experiments,scale
 # What `pip install reviewguard` gives: no torch.
 BASE := $(VENV)-base
 # The oldest versions that pyproject.toml takes.
@@ -68,7 +69,7 @@ page: $(NODE_MODULES)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,openvino,qlora,experiments,scale]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
 	touch $@
 
 $(BASE)/.installed: pyproject.toml constraints.txt
@@ -79,7 +80,7 @@ $(BASE)/.installed: pyproject.toml constraints.txt
 $(FLOOR)/.installed: pyproject.toml tests/floor/all.txt
 	$(PYTHON) -m venv --clear $(FLOOR)
 	$(FLOOR)/bin/python -m pip install --quiet --upgrade pip --constraint constraints.txt
-	$(FLOOR)/bin/python -m pip install --quiet --constraint tests/floor/all.txt --editable '.[export,openvino,qlora,experiments,scale]' --group test
+	$(FLOOR)/bin/python -m pip install --quiet --constraint tests/floor/all.txt --editable '.[$(EXTRAS)]' --group test
 	touch $@
 
 # Packages run no scripts when they are installed: none here needs to. The browser is unpacked once, before tests could race for it.

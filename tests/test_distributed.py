@@ -108,24 +108,33 @@ def _require_same(one: list[dict[str, float]], two: list[dict[str, float]]) -> N
         np.testing.assert_allclose(values[0], values[1], rtol=2e-4, err_msg=name)
 
 
+def start(command: list[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **environment}
+    with open(log, "w") as file:
+        return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+
+
+def wait_for_checkpoint(run: Path, *launchers: subprocess.Popen[bytes]) -> None:
+    while not list(run.glob("checkpoint-*/manifest.json")):
+        assert [launcher.poll() for launcher in launchers] == [None] * len(launchers), (
+            f"it ended first; see the logs in {run.parent}"
+        )
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     settings = {**SETTINGS, "encoder__max_length": 64, "loop__epochs": 2, "loop__save_steps": 4}
 
-    def launch(name: str, *more: str) -> subprocess.Popen[str]:
+    def launch(name: str, *more: str) -> subprocess.Popen[bytes]:
         command = [*LAUNCHER, *more, str(tmp_path / "script.py"), "minilm-finetune", json.dumps(settings), str(sample)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-        with open(tmp_path / f"{name}.log", "w") as log:
-            return subprocess.Popen([*command, str(tmp_path / name)], env=environment, stdout=log, stderr=log)
+        return start([*command, str(tmp_path / name)], tmp_path / f"{name}.log")
 
     assert launch("whole").wait() == 0, (tmp_path / "whole.log").read_text()
-    run = tmp_path / "killed" / "run"
     launched = launch("killed", "--max-restarts=1")
-    while not list(run.glob("checkpoint-*/manifest.json")):
-        assert launched.poll() is None, (tmp_path / "killed.log").read_text()
-        time.sleep(0.1)
+    wait_for_checkpoint(tmp_path / "killed" / "run", launched)
     worker = next(child for child in psutil.Process(launched.pid).children() if child.environ().get("RANK") == "1")
     worker.kill()
     assert launched.wait() == 0, (tmp_path / "killed.log").read_text()
@@ -158,23 +167,18 @@ def test_launchers_of_two_machines_train_one_model(launcher: str, sample: Path, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     settings = "--set loop.epochs=1 --set encoder.max_length=32 --set loop.precision=fp32 --set loop.save_steps=4"
     folders = f"--out {tmp_path / 'model'} --run-dir {tmp_path / 'run'}"
     trained = f"train {sample} --preset minilm-finetune {settings} {folders} --resume-if-possible".split()
 
-    def launch(machine: int) -> subprocess.Popen[str]:
+    def launch(machine: int) -> subprocess.Popen[bytes]:
         command = ON_TWO_MACHINES[launcher].format(machine=machine, port=port).split()
-        with open(tmp_path / f"{machine}.log", "w") as log:
-            return subprocess.Popen(
-                [sys.executable, *command, "-m", "reviewguard", *trained], env=environment, stdout=log, stderr=log, text=True
-            )
+        command = [sys.executable, *command, "-m", "reviewguard", *trained]
+        return start(command, tmp_path / f"{machine}.log", ACCELERATE_USE_CPU="true")
 
     machines = [launch(0), launch(1)]
     if launcher == "torchrun":
-        while not list((tmp_path / "run").glob("checkpoint-*/manifest.json")):
-            assert [machine.poll() for machine in machines] == [None, None], (tmp_path / "0.log").read_text()
-            time.sleep(0.1)
+        wait_for_checkpoint(tmp_path / "run", *machines)
         psutil.Process(machines[1].pid).children()[0].kill()
     for machine in machines:
         assert machine.wait() == 0, (tmp_path / "0.log").read_text() + (tmp_path / "1.log").read_text()
