@@ -15,8 +15,7 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 
-#: Zero in unsigned eight bits. Signed weights would be natural, but on CPUs without VNNI instructions sums over them saturate, so
-#: that the same file would give other probabilities there.
+#: Zero of the activations, which are unsigned: their products with signed weights are what every CPU has instructions for.
 _ZERO: Final = np.uint8(128)
 #: A row of zeros has no scale.
 _SMALLEST: Final = np.float32(1e-12)
@@ -53,9 +52,9 @@ def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
     """A product with constant weights: of integers, scaled by row and by column."""
     values = _constant(weight)
     assert values is not None
-    scales = _scales(values, axis=0)
+    scales = _scales(_in_pairs(values), axis=0)
     integers = np.round(values / scales)
-    columns, stored, zero = _put(op, scales[0]), _put(op, (integers + _ZERO).astype(np.uint8)), _put(op, _ZERO)
+    columns, stored = _put(op, scales[0]), _put(op, integers.astype(np.int8))
     producer = x.producer()
     floor = _GELU_FLOOR if producer is not None and producer.op_type == "Gelu" else None
     # As a matrix, one row a token: so one operator of standard ONNX quantises by token.
@@ -65,7 +64,7 @@ def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
     point = _ZERO if floor is None else np.uint8(0)
     points = op.ConstantOfShape(op.Shape(rows), value=onnx_ir.tensor(np.array([point])))
     tokens = op.QuantizeLinear(flat if floor is None else op.Sub(flat, _put(op, floor)), rows, points, axis=0)
-    product = op.Cast(op.MatMulInteger(tokens, stored, _put(op, point), zero), to=onnx_ir.DataType.FLOAT)
+    product = op.Cast(op.MatMulInteger(tokens, stored, _put(op, point)), to=onnx_ir.DataType.FLOAT)
     product = op.Mul(op.Mul(product, columns), op.Unsqueeze(rows, _put(op, _LAST_AXIS)))
     shape = op.Concat(op.Shape(x, end=-1), _put(op, np.array([values.shape[1]])), axis=0)
     scaled: onnx_ir.Value = op.Reshape(product, shape)
@@ -98,6 +97,17 @@ def _constant(value: onnx_ir.Value) -> NDArray[np.float32] | None:
         return None
     values = value.const_value.numpy()
     return values if values.ndim == 2 else None
+
+
+def _in_pairs(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of the positive values, and of the negative ones, of every two rows: what they can come to in a product.
+
+    CPUs without VNNI instructions add the products of two neighbours in sixteen bits, and cut off what does not fit. With steps
+    that give the largest of these sums 127, rounding makes them 128 at most. Times 255 of an activation that fits, so a file
+    gives the same logits on every CPU. The usual remedy, weights of seven bits, would make every step twice as coarse.
+    """
+    pairs = np.pad(values, ((0, len(values) % 2), (0, 0))).reshape(-1, 2, values.shape[1])
+    return np.concatenate([pairs.clip(min=0).sum(axis=1), pairs.clip(max=0).sum(axis=1)])
 
 
 def _scales(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
