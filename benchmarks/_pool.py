@@ -11,7 +11,7 @@ from _results import SHARED
 from reviewguard import files
 from reviewguard.data.near import fold
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.reviews import iter_rows
+from reviewguard.data.rows import iter_rows
 
 #: Files by the generator of their fakes, with their sha256: other data would be another model.
 FILES: Final = {

@@ -15,7 +15,7 @@ from _results import SHARED, describe, machine, write
 
 from reviewguard import Classifier
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.reviews import iter_rows
+from reviewguard.data.rows import iter_rows
 from reviewguard.nn.encoder import load_encoder
 from reviewguard.tokens import FAMILIAR, Familiar
 

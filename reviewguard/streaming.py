@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from reviewguard import files
 from reviewguard.classifier import CHUNK_TEXTS, Classifier
-from reviewguard.data.reviews import STREAMED, TEXT_COLUMNS, iter_rows, open_text, pick_column
+from reviewguard.data.reviews import TEXT_COLUMNS, pick_column
+from reviewguard.data.rows import STREAMED, iter_rows, open_text
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from reviewguard.data.reviews import LABEL_COLUMNS, TEXT_COLUMNS, Reviews, iter_rows, open_text, pick_column, read
+from reviewguard.data.reviews import LABEL_COLUMNS, TEXT_COLUMNS, Reviews, pick_column, read
 from reviewguard.errors import DataError
 
 TEXTS = ["good, cheap", 'she said "no"\nand left', "caf\u00e9 \U0001f600", ""]
@@ -312,28 +312,6 @@ def test_columns_keep_the_order_of_the_file(tmp_path, ending):
     )
     with pytest.raises(DataError, match=", ".join(map(repr, names))):
         read(path)
-
-
-def test_rows_are_read_one_at_a_time(tmp_path):
-    path = tmp_path / "x.csv"
-    path.write_text("text,label\na,b\nc,d\nbroken\n")
-    rows = iter_rows(path)
-    assert [next(rows), next(rows)] == [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
-    with pytest.raises(DataError, match="line 4"):
-        next(rows)
-    with open_text(path) as file:
-        assert next(iter_rows(path, file)) == {"text": "a", "label": "b"}
-
-
-@pytest.mark.parametrize(("name", "content"), [("x.csv", 'text\na\n\n"b\n\nc"\n'), ("x.tsv", '\r\ntext\r\na\r\n\r\n"b\n\nc"')])
-def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content.encode())
-    assert list(iter_rows(tmp_path / name)) == [{"text": "a"}, {"text": ""}, {"text": "b\n\nc"}]
-
-
-def test_parquet_cannot_be_streamed(tmp_path):
-    with pytest.raises(DataError, match=r"ends in '\.parquet'; rows can be read one by one from \.csv"):
-        open_text(_parquet(tmp_path / "x.parquet"))
 
 
 def test_take_keeps_rows_aligned():
