@@ -186,7 +186,7 @@ def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str,
         f"Amazon reviews against GPT-2-era generated ones (Salminen et al. 2022, CC BY 4.0), column `split` respected: "
         f"{first['rows']['train']} rows trained on, all {validation['rows']} validation rows scored, none dropped. Metrics are of "
         f"the class `{positive}`, in percent, with 95 % bootstrap intervals. Fine-tuned models keep their best epoch by macro F1 on the "
-        "same validation rows, which flatters them a little; the rows above them are those of [Embedding heads](embedding-heads.md).",
+        "same validation rows, which flatters them a little.",
         "\n".join(table),
         "These figures are for the generator that the models were trained on. They say nothing about text of newer language models.",
     ]

@@ -1,54 +1,43 @@
-"""How many texts of other languages a model of English reviews flags as unfamiliar, and write docs/results/unfamiliar.
+"""How many texts of other languages the model in the box flags as unfamiliar, and write docs/results/unfamiliar.
 
     python benchmarks/unfamiliar.py
 
-Needs ../shared/data. The vocabulary is that of all-MiniLM-L6-v2; what is familiar is learned from the training rows of
-reviews_gpt2.csv, as `Classifier.train` does.
+Needs ../shared/data. What is familiar to the model it has learned from its training rows, as `Classifier.train` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
+from _pool import for_validation, load
 from _results import SHARED, describe, machine, write
 
 from reviewguard import Classifier
-from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.rows import iter_rows
-from reviewguard.nn.encoder import load_encoder
-from reviewguard.tokens import FAMILIAR, Familiar
+from reviewguard.tokens import FAMILIAR
 
-TRAINED_ON, SCORED = "reviews_gpt2.csv", "reviews_multilingual.csv"
-
-
-def rows(name: str) -> Iterator[dict[str, str]]:
-    """Of a file of reviews, with the texts normalised."""
-    for row in iter_rows(SHARED / name):
-        yield {**row, "text": NORMALIZERS["typography"](row["text"])}
+SCORED = "reviews_multilingual.csv"
 
 
 def main() -> None:
-    """Learn the limit, count, write."""
-    tokenizer = load_encoder(Classifier("minilm-logreg")._recipe().encoder).tokenizer
-    own = list(rows(TRAINED_ON))
-    limit = Familiar.of(tokenizer, [row["text"] for row in own if row["split"] == "train"]).max_fertility
+    """Count, write."""
+    box = Classifier.from_pretrained()
+    limit = box.manifest.max_fertility
     assert limit is not None
-    texts: dict[str, list[str]] = {f"validation rows of {TRAINED_ON}": [row["text"] for row in own if row["split"] != "train"]}
-    for row in rows(SCORED):
-        texts.setdefault(row["language"], []).append(row["text"])
-    shares = {
-        name: (len(of), float(np.mean([item.fertility > limit for item in tokenizer.encode(of)]))) for name, of in texts.items()
-    }
+    validation = [row.text for half in for_validation(load()) for row in half]
+    texts = {"English reviews, validation rows": list(dict.fromkeys(validation))}
+    for row in iter_rows(SHARED / SCORED):
+        if row["language"] != "English":
+            texts.setdefault(row["language"], []).append(row["text"])
+    shares = {name: (len(of), float(np.mean([one.unfamiliar for one in box.stream(of)]))) for name, of in texts.items()}
     lines = [f"| {name} | {count} | {100 * share:.1f} % |" for name, (count, share) in shares.items()]
     about = machine()
     markdown = "\n".join(
         [
             "# Texts in other languages",
             "",
-            f"A model of English reviews, with the vocabulary of all-MiniLM-L6-v2, flags a text as unfamiliar where its words fall into more "
-            f"than {limit:.2f} pieces on average, or none is known. Of the training rows of `{TRAINED_ON}` {100 * FAMILIAR:g} % do not. "
-            f"The other rows are hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
+            f"The model in the box flags a text as unfamiliar where its words fall into more than {limit:.2f} pieces on average, or none is "
+            f"known, or it has fewer than {box.manifest.min_tokens} tokens; {100 * FAMILIAR:g} % of its training rows keep each limit. The English "
+            f"reviews are of all its sources; the others are the hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
             "",
             "| texts | rows | flagged |",
             "| --- | --- | --- |",

@@ -1,6 +1,7 @@
 """Predict a CSV with the model in the box: nothing to train, no torch, no network.
 
-The reviews are a demonstration written for this project. What the model says of them is no evidence of anything.
+The reviews are a demonstration written for this project, some of them in the manner of language models. What the model says of
+them is no evidence of anything.
 """
 
 from __future__ import annotations
@@ -11,23 +12,22 @@ import sys
 import time
 from pathlib import Path
 
-SAMPLE = Path(__file__).with_name("sample_reviews.csv")
+REVIEWS = Path(__file__).with_name("incoming_reviews.csv")
 OUT = Path("demo-output") / "predictions.csv"
-SHOWN = 8
 
 
 def main() -> None:
     """Run the command line, and show some rows of what it wrote."""
     OUT.parent.mkdir(exist_ok=True)
     started = time.perf_counter()
-    print(f"reviewguard predict {SAMPLE.name} --out {OUT}", flush=True)
-    subprocess.run([sys.executable, "-m", "reviewguard", "predict", str(SAMPLE), "--out", str(OUT)], check=True)
+    print(f"reviewguard predict {REVIEWS.name} --out {OUT}", flush=True)
+    subprocess.run([sys.executable, "-m", "reviewguard", "predict", str(REVIEWS), "--out", str(OUT)], check=True)
     seconds = time.perf_counter() - started
     with open(OUT, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    print(f"\n{len(rows)} reviews in {seconds:.1f} s, start to end. The first of them:\n")
-    for row in rows[:SHOWN]:
-        print(f"  {row['predicted_label']} {float(row['predicted_score']):.2f}, {row['decision']}: {row['text'][:80]}")
+    print(f"\n{len(rows)} reviews in {seconds:.1f} s, start to end:\n")
+    for row in rows:
+        print(f"  {row['predicted_label']} {float(row['predicted_score']):.2f}  {row['decision']:12}  {row['text'][:80]}")
 
 
 if __name__ == "__main__":

@@ -165,8 +165,10 @@ def export(
 
 @app.command()
 def decide(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model or an export, or its Hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model with its decisions.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Folder of a trained model or an export, or its Hub id; default: the model in the box.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
     ] = None,
@@ -177,12 +179,10 @@ def decide(
     as_json: JsonOption = False,
 ) -> None:
     """Set a model's calibration, operating point and abstention on held-out rows."""
-    from reviewguard.classifier import Classifier
-
     if not calibrate and max_fpr is None and error_rate is None:
         raise ConfigError("there is nothing to decide; give at least one of --calibrate, --max-fpr, --error-rate")
     check_target(out)
-    classifier = Classifier.from_pretrained(model)
+    classifier = _loaded(model)
     found: dict[str, Calibration | OperatingPoint | Triage] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

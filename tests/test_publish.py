@@ -182,7 +182,8 @@ def test_an_adapter_fetches_its_base_at_the_pinned_commit(hub: Hub, machine: Mac
 
 def test_the_page_about_it_holds(hub: Hub, machine: Machine, tmp_path: Path):
     """Its Python in one process, then its commands."""
-    shutil.copytree(EXPORT, tmp_path / "model")
+    for folder in ("model", "exported"):
+        shutil.copytree(EXPORT, tmp_path / folder)
     text = (ROOT / "docs" / "how-to" / "hub.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL)
     code = "\n".join(block for kind, block in blocks if kind == "python")
