@@ -16,7 +16,7 @@ from reviewguard.estimate import Estimate
 with requires("experiments"):
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogFormatter, PercentFormatter, StrMethodFormatter
 with requires("train"):
     from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -76,6 +76,7 @@ def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.fl
             xlabel="false-positive rate",
             ylabel=f"recall of {positive}",
         )
+        _plain(roc)
         pr.set(xlim=(0, 1.005), ylim=(0, 1.01), xlabel=f"recall of {positive}", ylabel="precision")
         figure.legend(*roc.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return _svg(figure)
@@ -98,7 +99,7 @@ def confusions(matrices: Mapping[str, NDArray[np.floating]], classes: Sequence[s
             axis.set_yticks(range(len(classes)), classes)
             axis.set_title(name, fontsize=8, wrap=True)
         figure.supxlabel("called", fontsize=9)
-        figure.supylabel("is", fontsize=9)
+        figure.supylabel("true class", fontsize=9)
     return _svg(figure)
 
 
@@ -111,8 +112,13 @@ def pareto(points: Mapping[str, tuple[float, float]], front: Sequence[str], qual
         axis.plot(*line.T, color=_INK, alpha=0.4, linewidth=1.5, drawstyle="steps-pre")
         for name, (speed, value) in points.items():
             axis.plot(speed, value, "o", color=_INK if name in front else "#999")
-            axis.annotate(name, (speed, value), xytext=(4, 4), textcoords="offset points", fontsize=7)
+            # Names at one height point away from each other.
+            others = [(abs(other - value), at) for one, (at, other) in points.items() if one != name]
+            left = bool(others) and min(others)[1] > speed
+            where, side = ((-4, 4), "right") if left else ((4, 4), "left")
+            axis.annotate(name, (speed, value), xytext=where, ha=side, textcoords="offset points", fontsize=7)
         axis.set(xscale="log", xlabel="reviews a second", ylabel=quality)
+        _plain(axis)
         axis.margins(x=0.25, y=0.15)
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     return _svg(figure)
@@ -155,6 +161,12 @@ def _cells(axis: Axes, shares: NDArray[np.floating], texts: Sequence[Sequence[st
         for column, text in enumerate(line):
             dark = shares[row, column] > 0.6
             axis.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+
+
+def _plain(axis: Axes) -> None:
+    """Write the numbers of a logarithmic axis as they are: what it begins with is a formula, and formulas are not read."""
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(LogFormatter())
 
 
 def _svg(figure: Figure) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,28 @@ def test_names_of_any_kind_can_be_drawn(label: str) -> None:
     """Classes, sources and recipes are named by users; a dollar sign begins no formula."""
     for picture in _pictures([label, "real"]):
         ET.fromstring(picture)
+
+
+@pytest.mark.parametrize("rows", [3, 4000])
+def test_numbers_of_logarithmic_axes_can_be_read(rows: int, tmp_path: Path) -> None:
+    """Formulas are not drawn, and the axes would be numbered with the source of one."""
+    curves = charts.ranking_curves(np.arange(rows) % 2 == 0, {"a": np.arange(float(rows))}, "fake")
+    pareto = charts.pareto({"a": (700.0, 0.5), "b": (700.0 + rows, 0.6)}, ["a"], "accuracy")
+    Page("t", [], [Section("s", [Figure("curves", "", curves), Figure("pareto", "", pareto)])]).save(tmp_path)
+    pictures = [path.read_bytes() for path in tmp_path.glob("*.svg")]
+    pictures += [b64decode(image["src"].partition(",")[2]) for image in Parsed((tmp_path / "report.html").read_text()).images]
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert "mathdefault" not in (words := "".join(ET.fromstring(picture).itertext()))
+        assert not {"$", "\\"} & set(words)
+
+
+def test_names_at_one_height_do_not_overlap() -> None:
+    names = ["minilm-qlora+adapter=lora", "minilm-qlora", "minilm-finetune", "tfidf"]
+    points = dict(zip(names, [(1000.0, 0.968), (1048.0, 0.965), (1753.0, 0.972), (1325.0, 0.956)], strict=True))
+    texts = ET.fromstring(charts.pareto(points, names[:1], "accuracy")).iter("{http://www.w3.org/2000/svg}text")
+    anchors = {text.text: re.findall("text-anchor: (\\w+)", text.get("style", "")) for text in texts}
+    assert [anchors[name][0] for name in names] == ["end", "start", "start", "start"]
 
 
 def test_names_of_any_script_can_be_read() -> None:
