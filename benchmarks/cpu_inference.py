@@ -230,8 +230,6 @@ def page(of: dict[str, Any]) -> str:
     for name, result in of["contenders"].items():
         speed = result.get("reviews_per_second")
         if speed is None:
-            reason = result.get("error", result["outcome"])
-            rows.append(f"| {name} | did not run: {reason[:160]} |" + " |" * 8)
             continue
         kind = next((kind for kind in ("int8", "bf16") if kind in name), "fp32")
         single = result["single_milliseconds"]
@@ -248,6 +246,7 @@ def page(of: dict[str, Any]) -> str:
         f"the same ones, one after the other. Cold start is from the start of the process to the first answer.{random}",
         f"![Reviews per second]({saved}.png)",
         "\n".join(rows),
+        *absent(of),
         f"Matrix products of {PRODUCT} x {PRODUCT} reach "
         + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
         + " on this machine; the share is that of the linear layers at a contender's speed in the product's own type.",
@@ -262,6 +261,16 @@ def page(of: dict[str, Any]) -> str:
         parts.append(f"Other work ran on other cores of the machine meanwhile (load {of['load']:.0f}).")
     made = f"Made by `python benchmarks/cpu_inference.py {size}`; figures in [{saved}.json]({saved}.json)."
     return "\n\n".join([*parts, describe(of["machine"]), made]) + "\n"
+
+
+def absent(of: dict[str, Any]) -> list[str]:
+    """Paragraphs about the contenders that did not run, if there are any."""
+    lines = []
+    for name, result in of["contenders"].items():
+        if "reviews_per_second" not in result:
+            # Two backticks, for the message of an error may hold single ones.
+            lines.append(f"- {name}: " + (f"`` {result['error']} ``" if "error" in result else result["outcome"]))
+    return ["Did not run:", "\n".join(lines)] if lines else []
 
 
 def draw(of: dict[str, Any]) -> None:

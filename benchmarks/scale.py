@@ -92,7 +92,7 @@ def page(found: dict[str, Any], about: str) -> str:
     for rows in PLANS:
         hours = rows / (rate["ray"] / cores) / 3600
         lines.append(
-            f"| 10^{len(str(rows)) - 1} | {hours:,.0f} | {hours / 24 / DAYS:,.0f} | "
+            f"| 10<sup>{len(str(rows)) - 1}</sup> | {hours:,.0f} | {hours / 24 / DAYS:,.0f} | "
             f"{hours / 24 / DAYS * ray['peak_memory_mib'] / 1024:,.0f} GiB | {rows / found['rows'] * found['mib_out'] / 1024:,.0f} GiB | "
             f"{PRICE * hours / (rows / 1e6):.2f} |"
         )
