@@ -1,22 +1,20 @@
 """The folder that a trained model is: layout, manifest, hashes, and writes that a crash cannot tear.
 
-```
-reviewguard.json          the manifest, written last: what the model is and the sha256 of every other file
-config.json               Hugging Face style: id2label, label2id, problem_type
-tokenizer.json  tokenizer_config.json
-head.safetensors          the head, for every backend
-ngrams.safetensors        scores of hashed n-grams, where a bag of them stands beside the encoder
-adapter/                  low-rank adapters, in PEFT's format
-encoder/                  encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
-onnx/model.onnx           an export: one graph from token ids to logits; then the four above it are not there
-onnx/model.onnx_data      its weights, where they exceed the two gibibytes that one file may have
-onnx/model_quantized.onnx   the same graph in int8, if it was asked for
-export_report.json        how the graphs compare with torch
-baseline.json  baseline.safetensors    the bag of words that every result is shown beside
-validation.safetensors    logits and class indices of the validation rows, which decisions can be set on
-split.csv                 which text was in train, validation and test, by sha256
-README.md                 the model card
-```
+- `reviewguard.json`: the manifest, written last: what the model is and the sha256 of every other file
+- `config.json`: Hugging Face style: id2label, label2id, problem_type
+- `tokenizer.json`, `tokenizer_config.json`
+- `head.safetensors`: the head, for every backend
+- `ngrams.safetensors`: scores of hashed n-grams, where a bag of them stands beside the encoder
+- `adapter/`: low-rank adapters, in PEFT's format
+- `encoder/`: encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
+- `onnx/model.onnx`: an export: one graph from token ids to logits; then the four above it are not there
+- `onnx/model.onnx_data`: its weights, where they exceed the two gibibytes that one file may have
+- `onnx/model_quantized.onnx`: the same graph in int8, if it was asked for
+- `export_report.json`: how the graphs compare with torch
+- `baseline.json`, `baseline.safetensors`: the bag of words that every result is shown beside
+- `validation.safetensors`: logits and class indices of the validation rows, which decisions can be set on
+- `split.csv`: which text was in train, validation and test, by sha256
+- `README.md`: the model card
 
 No file is a pickle, and none is executed.
 """

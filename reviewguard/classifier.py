@@ -154,6 +154,9 @@ class Classifier(Saver):
             validation: The same.
             processes: That a launcher will start, on all machines together.
 
+        Returns:
+            What would be dropped, the rows and classes, and for fine-tuning the steps and batches.
+
         Raises:
             ConfigError: If a setting is wrong, or a batch cannot be dealt out to so many processes.
             DataError: The same.

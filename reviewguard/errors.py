@@ -2,19 +2,19 @@
 
 ```
 ReviewGuardError
-├── ConfigError (ValueError)          a preset, an option or its value
-├── DataError (ValueError)            texts, labels, files and columns
-├── NotTrainedError (ValueError, AttributeError)   predicting before training
-├── EncoderError (OSError)            encoder weights that cannot be had or are not the pinned ones
-├── BundleError (ValueError)          a saved model that cannot be read
-│   ├── IntegrityError                its bytes are not the ones that were written
-│   └── FormatVersionError            written in a format that this version does not know
-├── ExportError (RuntimeError)        an export that was refused; nothing was written
-├── HubError (RuntimeError)           a model that could not be uploaded
-├── CheckpointError (RuntimeError)    a run that cannot go on from its checkpoints
-├── TrainingError (RuntimeError)      training that cannot go on: out of memory, or a loss that is no number
-├── TrainingInterrupted (RuntimeError)  training stopped by a signal, after saving a checkpoint
-└── MissingExtra (ImportError)        an optional package that is not installed
+├── ConfigError (ValueError)
+├── DataError (ValueError)
+├── NotTrainedError (ValueError, AttributeError)
+├── EncoderError (OSError)
+├── BundleError (ValueError)
+│   ├── IntegrityError
+│   └── FormatVersionError
+├── ExportError (RuntimeError)
+├── HubError (RuntimeError)
+├── CheckpointError (RuntimeError)
+├── TrainingError (RuntimeError)
+├── TrainingInterrupted (RuntimeError)
+└── MissingExtra (ImportError)
 ```
 
 Every message says what was got, what is allowed, and what to do next.

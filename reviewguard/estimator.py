@@ -21,12 +21,26 @@ class Estimator:
         self._overrides = dict(overrides)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Settings as scikit-learn wants them: what the constructor was given; with `deep`, every setting there is."""
+        """Settings as scikit-learn wants them.
+
+        Args:
+            deep: Every setting there is, with its value; else what the constructor was given.
+
+        Raises:
+            ConfigError: With `deep`, if a setting is wrong.
+        """
         given = {"preset": self.preset, **self._overrides}
         return {**_flatten(msgspec.to_builtins(self._recipe())), **given} if deep else given
 
     def set_params(self, **params: Any) -> Self:
-        """Change settings; they are checked at once and take effect at the next training."""
+        """Change settings; they are checked at once and take effect at the next training.
+
+        Args:
+            **params: As for the constructor, and `preset`.
+
+        Raises:
+            ConfigError: If a setting is wrong; then none is changed.
+        """
         previous = self.preset, self._overrides
         self.preset = params.pop("preset", self.preset)
         self._overrides = {**self._overrides, **params}

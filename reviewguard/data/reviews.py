@@ -20,8 +20,8 @@ TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "
 LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
 FILE_TYPES: Final = (*STREAMED, ".parquet")
 
-#: What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, or (texts, labels).
 Data: TypeAlias = Any
+"""What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, columns by name, or (texts, labels)."""
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

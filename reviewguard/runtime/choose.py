@@ -12,7 +12,9 @@ from reviewguard.runtime.onnx import OnnxScorer
 from reviewguard.scoring import Scorer
 
 Engine: TypeAlias = Literal["auto", "onnxruntime", "openvino"]
+"""What computes an export."""
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
+"""In what it is computed."""
 
 #: Where the graphs of an export are, by precision.
 GRAPHS: Final = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
