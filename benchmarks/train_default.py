@@ -25,6 +25,7 @@ from _pool import FILES, PRODUCTS, Row, for_training, for_validation, load
 from _results import RESULTS, cell, describe, machine, write
 from _trial import columns, odds, trained
 from default_trials import MAX_FPR, TRIALS, result
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
@@ -126,8 +127,10 @@ def draw(found: dict[str, Any]) -> None:
         own = found["sources"][source]
         [line] = axes.plot(points["false_positive_rate"], points["recall"], label=_NAMES[source], drawstyle="steps-post")
         axes.plot(own["false_positive_rate"]["value"], own["recall"]["value"], "o", color=line.get_color())
-    axes.axvline(MAX_FPR, color="grey", linewidth=0.8, linestyle=":")
+    axes.axvline(MAX_FPR, color="grey", linewidth=0.8, linestyle=":", label=f"{100 * MAX_FPR:g} %, which it was set for")
     axes.set(xlim=(0, 0.1), ylim=(0.8, 1.002), xlabel="people's reviews called fakes", ylabel="fakes found")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower right", title="fakes of; o: as shipped")
     figure.savefig(RESULTS / "default-model.png", dpi=150)
     plt.close(figure)
