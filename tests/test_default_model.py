@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from reviewguard.data.reviews import read
 from reviewguard.errors import EncoderError
 from reviewguard.loading import DEFAULT_MODEL
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
 GRAPH = "onnx/model_quantized.onnx"
 MIB = 2**20
 
@@ -69,6 +71,21 @@ def test_it_tells_generated_reviews_from_peoples(box: Classifier) -> None:
         "my wife hates it, I like it. Fits the '09 Tacoma but you gotta bend the tab on the left side a little, took me 20 min.",
     ]
     assert box.predict(fakes + people).tolist() == ["fake", "fake", "real", "real"]
+
+
+def test_it_says_what_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
+    snippet = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n", 1)[1].split("```")[0]
+    exec(snippet, {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(label, decision) for label, _, decision in printed] == [("fake", "fake"), ("real", "real")]
+
+
+def test_the_demonstration_shows_all_three_decisions(box: Classifier) -> None:
+    with open(ROOT / "examples" / "incoming_reviews.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    decided = dict(zip((row["id"] for row in rows), box.stream([row["text"] for row in rows]), strict=True))
+    assert {one.decision for one in decided.values()} == {"fake", "real", "needs_review"}
+    assert [decided[short_or_german].unfamiliar for short_or_german in ("r-111", "r-112")] == [True, True]
 
 
 def test_other_languages_are_left_to_people(box: Classifier) -> None:
