@@ -49,6 +49,12 @@ TEXTS = [
     "It\u2019s \u201cgood\u201d \u2014 really\u2026 so\u00adft , cheap . \u00abok\u00bb",
     LONG,
 ]
+#: The first is seen in the picture of the page.
+IN_THE_BOX = [
+    "These headphones exceeded my expectations in every way. The sound quality is crisp and balanced, the ear cushions are "
+    "incredibly comfortable for long listening sessions, and the battery easily lasts all day. A fantastic value for the price.",
+    "Bought these for the gym. They kept falling out of my left ear so I went back to my old ones.",
+]
 SHORT = [text for text in TEXTS if text != LONG]
 #: Our tokenizer and the page read this as characters. transformers.js and optimum read the special token, so they are not asked.
 SPECIAL = "A kettle [SEP] that boils [CLS]."
@@ -192,7 +198,9 @@ def visits(site: Path, minilm: Export, odd: Export) -> dict[str, Any]:
     module.vendor(site / "vendor")
     shutil.copytree(odd.folder, site / "quantised")
     (site / "quantised" / "onnx" / "model.onnx").unlink()
+    shutil.copytree(DEFAULT_MODEL, site / "box")
     plans = {
+        "box": {"query": "?model=box&dtype=q8", "texts": IN_THE_BOX},
         "minilm": {"query": "", "texts": [*TEXTS, SPECIAL], "hurried": [LONG, LONG + "a", LONG + "b", TEXTS[0]]},
         "odd": {"query": "?model=odd", "texts": [*TEXTS, SPECIAL]},
         "q8": {"query": "?model=quantised&dtype=q8", "texts": TEXTS},
@@ -230,6 +238,15 @@ def test_the_page_says_what_we_say(
         np.testing.assert_allclose([score for _, score in answer["scores"]], row, atol=TOLERANCE)
         assert answer["verdict"] == f"{export.labels[row.argmax()]}: {100 * row.max():.1f} %"
         assert answer["cut"] is (text == LONG) or model == "odd"
+
+
+def test_the_page_runs_the_model_in_the_box(visits: dict[str, Any]) -> None:
+    assert visits["box"]["error"] is None
+    found = [[score for _, score in answer["scores"]] for answer in visits["box"]["answers"]]
+    # The page knows nothing of its calibration.
+    expected = softmax(Classifier.from_pretrained()._trained().logits(IN_THE_BOX)[0])
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert [answer["verdict"].split(":")[0] for answer in visits["box"]["answers"]] == ["fake", "real"]
 
 
 def test_what_is_typed_while_the_model_is_busy_is_not_lost(visits: dict[str, Any]) -> None:
