@@ -32,7 +32,6 @@ from sklearn.metrics import roc_curve
 from reviewguard import Classifier
 from reviewguard.bundle import write_bundle
 from reviewguard.evaluation.tables import markdown_table
-from reviewguard.export.report import Limits
 from reviewguard.loading import DEFAULT_MODEL
 from reviewguard.runtime.choose import GRAPHS
 
@@ -43,8 +42,6 @@ HELD: Final = {source: f"{BOX}-without-{source}" for source in ("deepseek", "glm
 ERROR_RATE: Final = 0.01
 #: What the box holds of an export: one graph, and nothing that the training rows left behind.
 KEPT: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", GRAPHS["int8"])
-#: Int8 may move labels near the threshold: that is set on int8 afterwards, and all figures are of int8.
-LIMITS: Final = Limits(flips=0.005, f1=0.005)
 #: What the pages call the sources.
 _NAMES: Final = {
     "gpt2": "GPT-2 (products)",
@@ -56,9 +53,9 @@ _NAMES: Final = {
 
 
 def make(rows: list[Row], folder: Path) -> Classifier:
-    """Train, export in int8, and set the decisions on rows that are not scored."""
+    """Train, export in int8, and set the decisions, on int8 too, on rows that are not scored."""
     setting, _ = for_validation(rows)
-    trained(TRIALS[BOX], rows, BOX).export(folder, columns(setting), int8=True, limits=LIMITS)
+    trained(TRIALS[BOX], rows, BOX).export(folder, columns(setting), int8=True)
     box = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     logits = odds(box, setting)
     limits = {}
