@@ -32,7 +32,9 @@ def machine(more: Sequence[str] = ()) -> dict[str, Any]:
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
         cpu = names[0] if names else cpu
-        cpu += "".join(f", {name}" for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name}" in flags)
+        cpu += "".join(
+            f", {name}" for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if f" {name}" in flags
+        )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = {}
     for name in (*PACKAGES, *more):
