@@ -219,8 +219,9 @@ def page(of: dict[str, Any]) -> str:
     """The results as Markdown."""
     size, rates = of["size"], of["limits"]
     saved = name_of(size, of["kind"])
-    fitted = f" Ours is fitted on {of['fitted_on']} training rows." if size == "minilm" else ""
-    random = " At this size the weights are random, so labels mean nothing." if size == "stella" else fitted
+    of_labels = f"Ours is fitted on {of['fitted_on']} training rows."
+    if size == "stella":
+        of_labels = "At this size the weights are random, so labels mean nothing."
     base = of["contenders"].get("transformers pipeline", {}).get("reviews_per_second")
     rows = [
         "| contender | reviews/s | tokens/s | against the pipeline | share of the machine | p50, p99 of one (ms) | cold start (s) | "
@@ -243,7 +244,7 @@ def page(of: dict[str, Any]) -> str:
     parts = [
         f"# Prediction on a CPU{KINDS[of['kind']]}, at the size of {TITLES[size]}",
         f"{of['reviews']} reviews of `{of['source']}`, {of['tokens']:.0f} tokens on average and at most {MAX_LENGTH}; all contenders on "
-        f"the same ones, one after the other. Cold start is from the start of the process to the first answer.{random}",
+        f"the same ones, one after the other. Cold start is from the start of the process to the first answer. {of_labels}",
         f"![Reviews per second]({saved}.png)",
         "\n".join(rows),
         *absent(of),
