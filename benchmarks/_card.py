@@ -50,8 +50,8 @@ UNSEEN
   figures say.
 - People whose writing is close to a language model's: polished, balanced, general. What it does to reviews by non-native speakers was not
   measured.
-- Reviews of other things than products. Of people's reviews of hotels it accuses several times as many, as the table says; set a threshold on
-  reviews of your own (`set_operating_point`).
+- Reviews of other things than products. Of people's reviews of hotels it accuses far more, as the table says; set a threshold on reviews of
+  your own (`set_operating_point`).
 - Short reviews, in which there is little to go by: most of those wrongly accused are short. The shortest, and texts in other languages or
   scripts, are flagged `unfamiliar` and left to people; a few slip through.
 - Only the first TOKENS tokens of a text are read.

@@ -52,8 +52,17 @@ def define_env(env: Any) -> None:
     @env.macro
     def default(name: str) -> str:
         """A figure of the model in the box in percent."""
-        found = json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8"))["shares"]
-        return f"{100 * found[name]:.1f} %"
+        return f"{100 * the_box()['shares'][name]:.1f} %"
+
+    @env.macro
+    def default_setting(name: str) -> str:
+        """A setting that the model in the box was made with."""
+        return f"{the_box()['trial'][name]:g}"
+
+
+def the_box() -> Any:
+    """What docs/results/default-model.json holds."""
+    return json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8"))
 
 
 def mean(experiment: str, model: str, metric: str, trained: str, scored: str, point: bool) -> float:

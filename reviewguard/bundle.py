@@ -4,7 +4,7 @@
 - `config.json`: Hugging Face style: id2label, label2id, problem_type
 - `tokenizer.json`, `tokenizer_config.json`
 - `head.safetensors`: the head, for every backend
-- `ngrams.safetensors`: scores of hashed n-grams, where a bag of them stands beside the encoder
+- `ngrams.safetensors`: scores of hashed n-grams and of their variety, where a bag of them stands beside the encoder
 - `adapter/`: low-rank adapters, in PEFT's format
 - `encoder/`: encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
 - `onnx/model.onnx`: an export: one graph from token ids to logits; then the four above it are not there

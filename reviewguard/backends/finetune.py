@@ -35,7 +35,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
         adapter: "none" trains every weight; "lora" adapters on the frozen encoder; "qlora" adapters on an encoder in NF4.
         lora: The adapters.
         loop: The training loop.
-        ngrams: Buckets for a bag of token n-grams (1 to 3) beside the encoder, such as 131072; 0: none. It is quick, and often
+        ngrams: Buckets for a bag of tokens and pairs of them beside the encoder, such as 131072; 0: none. It is quick, and often
             right where the encoder errs. Validation rows weigh the two against each other, so figures on them flatter a little.
     """
 
