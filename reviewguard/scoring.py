@@ -24,8 +24,10 @@ class Scorer(Protocol):
         """Engine, precision, and what it computes on."""
         ...
 
-    token_budget: int
-    """Padded tokens a batch may hold; small batches fit the cache of a CPU."""
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens that a batch may hold; small batches fit the cache of a CPU."""
+        ...
 
     workers: int
     """Batches that may be computed side by side."""

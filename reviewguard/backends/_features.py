@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from reviewguard import files
 from reviewguard.errors import DataError
-from reviewguard.nn.device import best_device
+from reviewguard.nn.device import best_device, token_budget
 from reviewguard.nn.encoder import LoadedEncoder
-from reviewguard.nn.model import TextModel, run
+from reviewguard.nn.model import run
 from reviewguard.scoring import Floats, compute
 
 #: Texts encoded between two writes: what a killed run may have to do again.
@@ -51,7 +51,7 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
         chunk = missing[start : start + SHARD_ROWS]
         encoded = loaded.tokenizer.encode([text_of[key] for key in chunk])
         title = f"encoding {start + len(chunk)} of {len(missing)}"
-        new = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, TextModel.token_budget, title)
+        new = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, token_budget(best_device()), title)
         if not np.isfinite(new).all():
             raise DataError(f"the encoder {loaded.config.repo} gave vectors that are not finite; it cannot be used")
         store.add(chunk, new)

@@ -14,6 +14,11 @@ def best_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def token_budget(device: torch.device) -> int:
+    """Padded tokens of a batch for prediction: what fits the cache of a CPU, and what keeps a GPU busy."""
+    return 1024 if device.type == "cpu" else 4096
+
+
 def compute_dtype(precision: str) -> torch.dtype:
     """What "auto", "bf16" or "fp32" means on this machine."""
     if precision != "auto":

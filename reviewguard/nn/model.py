@@ -16,7 +16,7 @@ from reviewguard.bundle import Bundle, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
 from reviewguard.nn import lora, ngrams
-from reviewguard.nn.device import best_device, compute_dtype
+from reviewguard.nn.device import best_device, compute_dtype, token_budget
 from reviewguard.nn.encoder import Encoder, load_encoder, transformer_files
 from reviewguard.nn.heads import Head, rebuild
 from reviewguard.nn.ngrams import NgramBag
@@ -31,9 +31,7 @@ NGRAMS: Final = "ngrams.safetensors"
 class TextModel(nn.Module):
     """An encoder under a head; a `reviewguard.scoring.Scorer` on torch."""
 
-    # Torch pays more for each call than onnxruntime does, so larger batches win, and it spreads each over all cores itself.
-    token_budget = 4096
-    workers = 1
+    workers = 1  # torch spreads each batch over all cores itself
 
     def __init__(self, encoder: Encoder, head: Head, bag: NgramBag | None = None) -> None:
         """Join an encoder, and a bag of n-grams if there is one, to a head of their width together."""
@@ -49,6 +47,11 @@ class TextModel(nn.Module):
     def name(self) -> str:
         """Engine and device."""
         return f"torch on {next(self.parameters()).device}"
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens that a batch may hold."""
+        return token_budget(next(self.parameters()).device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
