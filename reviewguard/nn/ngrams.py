@@ -74,7 +74,7 @@ def hashed(input_ids: Tensor, attention_mask: Tensor, buckets: int) -> tuple[Ten
 def variety(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """The type-token ratio of each row, and the logarithm of its tokens, on which the ratio depends: float32 (batch, 2).
 
-    Language models repeat words less than people do in texts of the same length, whichever model it is.
+    Among reviews of one length, GPT-2's repeat tokens more than people's do, and those of every later model measured here less.
     """
     same = (input_ids.unsqueeze(2) == input_ids.unsqueeze(1)) & attention_mask.bool().unsqueeze(1)
     # Of a token that is there n times, each is an nth of a type.
