@@ -1,4 +1,4 @@
-"""What this machine computes on, and in which type."""
+"""What this machine computes on, in which type, and how much at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def best_device() -> torch.device:
 
 
 def token_budget(device: torch.device) -> int:
-    """Padded tokens of a batch for prediction: what fits the cache of a CPU, and what keeps a GPU busy."""
+    """Padded tokens that a batch may hold in prediction.
+
+    A GPU is kept busy by large batches only. A CPU gains nothing from them, and few texts in large batches are mostly padding.
+    """
     return 1024 if device.type == "cpu" else 4096
 
 

@@ -36,8 +36,8 @@ def test_one_head_says_what_both_models_say(classes: int, tiny_settings: dict[st
     assert model.bag is not None
     assert model.bag.weight.shape == (2048, 1 if classes == 2 else 3)
     scores = np.asarray(_wide._counts(validation, 2048) @ model.bag.weight.detach().numpy())
-    ids = [torch.tensor([item.ids]) for item in validation.encoded]
-    scores += np.concatenate([variety(one, torch.ones_like(one)) for one in ids]) @ model.bag.variety.detach().numpy()
+    varieties = np.concatenate([variety(*text) for text in _wide._texts(validation)])
+    scores += varieties @ model.bag.variety.detach().numpy()
     in_parts = np.concatenate([logits, scores], axis=1)
     together = np.concatenate([model.logits(loaded.tokenizer.pad([item])) for item in validation.encoded])
     # The folded head is a linear function of both: least squares finds one that leaves nothing.
