@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _pool import Row
+from _pool import PRODUCTS, Row
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
@@ -33,9 +33,14 @@ def threshold(rows: Sequence[Row], odds: NDArray[np.float64], max_fpr: float) ->
     return max(found)
 
 
-def judge(rows: Sequence[Row], odds: NDArray[np.float64], limit: float) -> dict[str, dict[str, Any]]:
-    """By source: accuracy, recall, false positives, each with its 95 % interval, and the area under the ROC curve."""
+def judge(rows: Sequence[Row], odds: NDArray[np.float64], limit: float, max_fpr: float) -> dict[str, dict[str, Any]]:
+    """By source: accuracy, recall, false positives, each with its 95 % interval, and the area under the ROC curve.
+
+    `recall_at` is what would be found where just `max_fpr` of the people are called fakes who write about products, in these rows.
+    """
     found = {}
+    people = np.array([row.label == "real" and row.source in PRODUCTS for row in rows])
+    at = np.quantile(odds[people], 1 - max_fpr)
     for source in dict.fromkeys(row.source for row in rows):
         own = np.array([row.source == source for row in rows])
         fake = np.array([row.label == "fake" for row in rows])[own]
@@ -43,6 +48,7 @@ def judge(rows: Sequence[Row], odds: NDArray[np.float64], limit: float) -> dict[
         found[source] = {
             "accuracy": share(called == fake),
             "recall": share(called[fake]),
+            "recall_at": share(odds[own][fake] > at),
             "false_positive_rate": share(called[~fake]),
             "auc": float(roc_auc_score(fake, odds[own])),
         }

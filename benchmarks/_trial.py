@@ -34,33 +34,31 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         least: Times that a piece of the vocabulary occurs in the training texts at least; 0: the published vocabulary, uncased.
         kinds: Whether older and modern fakes are subclasses; the three kinds then weigh the same, however many rows they have.
         max_length: Tokens that are read of a text.
-        rows: Training rows, drawn, besides the fakes of modern generators; 0: all.
         without: Generator whose fakes are left out.
         epochs: Of training.
+        soup: Runs whose weights are averaged, of the seeds from 0 on.
         learning_rate: Its peak.
         ngrams: Buckets of the bag of n-grams beside the encoder; 0: none.
         modern: How much more likely a fake of a modern generator is taken to be than among the validation rows.
-        seed: Of everything.
     """
 
     layers: tuple[int, ...] = ALL
     least: int = 5
     kinds: bool = True
     max_length: int = 256
-    rows: int = 0
     without: str = ""
     epochs: int = 1
+    soup: int = 1
     learning_rate: float = 2e-4
     ngrams: int = 0
     modern: float = 1.0
-    seed: int = 0
 
 
 def trained(trial: Trial, rows: Sequence[Row], name: str) -> Classifier:
     """The model that a trial gives; kept in build/default, and gone on with there if it was killed.
 
-    Trials that differ in their n-grams only share one run, for n-grams are fitted after it; what is kept does not expect modern fakes yet.
-    The half of the validation rows that decisions are set on chooses the epoch too, and weighs the n-grams.
+    Trials that differ only in their n-grams, and in how many runs they average, share their runs; what is kept does not expect modern
+    fakes yet. The half of the validation rows that decisions are set on chooses the epoch too, and weighs the n-grams.
     """
     folder = WORK / "models" / name
     if not is_bundle(folder):
@@ -77,18 +75,23 @@ def _train(trial: Trial, rows: Sequence[Row], folder: Path) -> None:
         encoder__max_length=trial.max_length,
         loop__epochs=trial.epochs,
         loop__learning_rate=trial.learning_rate,
+        soup=trial.soup,
         ngrams=trial.ngrams,
         data__subclass="kind" if trial.kinds else "",
         # The rows are single already, and a short review is a review.
         data__near_duplicates=0,
         data__min_tokens=0,
         data__max_tokens=10**6,
-        seed=trial.seed,
+        seed=0,
     )
     setting = [row for row in for_validation(rows)[0] if not is_left_out(row, trial.without)]
-    settings = msgspec.json.encode(msgspec.structs.replace(trial, ngrams=0, modern=1.0))
-    run_dir = WORK / "runs" / hashlib.sha256(settings).hexdigest()[:10]
-    classifier.train(columns(drawn(trial, rows)), validation=columns(setting), run_dir=run_dir, resume="if-possible")
+    settings = msgspec.json.encode(msgspec.structs.replace(trial, soup=1, ngrams=0, modern=1.0))
+    run_dir = (
+        WORK / "runs" / hashlib.sha256(settings).hexdigest()[:10] / ("seed-0" if trial.soup == 1 else "")
+    )  # as a soup calls it
+    classifier.train(
+        columns(for_training(rows, trial.without)), validation=columns(setting), run_dir=run_dir, resume="if-possible"
+    )
     classifier.save(folder)
 
 
@@ -101,15 +104,6 @@ def _expect_modern(classifier: Classifier, times: float) -> None:
     assert isinstance(model.head, SubclassHead)
     assert isinstance(model.head.inner, LinearHead)
     model.head.inner.bias[0] += math.log(times)  # subclasses are in the order of their names: modern, older
-
-
-def drawn(trial: Trial, rows: Sequence[Row]) -> list[Row]:
-    """The training rows of a trial."""
-    chosen = for_training(rows, trial.without)
-    if trial.rows:
-        kept = set(np.random.default_rng(trial.seed).permutation(len(chosen))[: trial.rows].tolist())
-        chosen = [row for index, row in enumerate(chosen) if is_modern(row) or index in kept]
-    return chosen
 
 
 def encoder(trial: Trial, rows: Sequence[Row]) -> dict[str, str]:

@@ -64,17 +64,21 @@ def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def run(launcher: list[str], preset: str, settings: dict[str, object], sample: Path, out: Path, **environment: str) -> None:
+    """Train, in as many processes as the launcher starts, and save."""
+    (script := out.parent / "script.py").write_text(SCRIPT)
+    command = [*launcher, str(script), preset, json.dumps(settings), str(sample), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("preset", ["minilm-finetune", pytest.param("minilm-qlora", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns(
     preset: str, encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-
     def train(name: str, launcher: list[str], epochs: int = 2, **environment: str) -> list[dict[str, float]]:
         settings = {**tiny_settings, **SETTINGS, "encoder__repo": str(encoder), "loop__epochs": epochs}
-        command = [*launcher, str(tmp_path / "script.py"), preset, json.dumps(settings), str(sample), str(tmp_path / name)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
-        assert done.returncode == 0, done.stderr
+        run(launcher, preset, settings, sample, tmp_path / name, **environment)
         return [json.loads(line) for line in (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()]
 
     alone, replicated = train("alone", [sys.executable]), train("replicated", LAUNCHER)
@@ -98,6 +102,18 @@ def test_two_processes_learn_what_one_learns(
     for name in ("alone", "sharded"):
         assert [one["rung"] for one in histories[name]["resumed"]][-1] == "full state"
     np.testing.assert_allclose(models["alone"].predict_proba(texts), models["sharded"].predict_proba(texts), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_soup_of_sharded_runs_is_that_of_whole_ones(
+    encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
+) -> None:
+    settings = {**tiny_settings, **SETTINGS, "encoder__repo": str(encoder), "loop__epochs": 1, "soup": 2}
+    run([sys.executable], "minilm-finetune", settings, sample, tmp_path / "alone")
+    run(LAUNCHER, "minilm-finetune", settings, sample, tmp_path / "sharded", **FSDP)
+    texts = ["a kettle", "Great pan, highly recommend it to everyone!", ""]
+    alone, sharded = (Classifier.from_pretrained(tmp_path / name / "model").predict_proba(texts) for name in ("alone", "sharded"))
+    np.testing.assert_allclose(alone, sharded, atol=1e-4)
 
 
 def _require_same(one: list[dict[str, float]], two: list[dict[str, float]]) -> None:

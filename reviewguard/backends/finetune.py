@@ -22,6 +22,7 @@ from reviewguard.nn.ngrams import MOST
 from reviewguard.scoring import Floats, compute
 
 with requires("train"):
+    from reviewguard.nn import soup
     from reviewguard.nn.loop import fine_tune
     from reviewguard.nn.rows import Rows
 
@@ -35,6 +36,9 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
         adapter: "none" trains every weight; "lora" adapters on the frozen encoder; "qlora" adapters on an encoder in NF4.
         lora: The adapters.
         loop: The training loop.
+        soup: Runs whose weights are averaged in the end, of as many seeds from `seed` on: a model soup (Wortsman et al. 2022,
+            arXiv:2203.05482), as fast as one model and often better. Needs `adapter` "none": adapters that began at random do not
+            average.
         ngrams: Buckets for a bag of tokens and pairs of them beside the encoder, such as 131072; 0: none. It is quick, and often
             right where the encoder errs. Validation rows weigh the two against each other, so figures on them flatter a little.
     """
@@ -42,6 +46,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     adapter: Literal["none", "lora", "qlora"] = "none"
     lora: LoraConfig = LoraConfig()
     loop: LoopConfig = LoopConfig()
+    soup: Annotated[int, msgspec.Meta(ge=1)] = 1
     ngrams: Annotated[int, msgspec.Meta(ge=0, le=MOST)] = 0
 
 
@@ -49,8 +54,14 @@ def load(config: Config) -> LoadedEncoder:
     """Load the encoder, quantised to NF4 for QLoRA.
 
     Raises:
-        ConfigError: If the encoder has a Dense layer after pooling, which fine-tuning has no use for.
+        ConfigError: If the encoder has a Dense layer after pooling, which fine-tuning has no use for, or a soup is to be made of
+            adapters.
     """
+    if config.soup > 1 and config.adapter != "none":
+        raise ConfigError(
+            f"soup is {config.soup}, and adapter {config.adapter!r}: adapters of different seeds do not average; "
+            "set adapter=none, which trains every weight, or soup=1"
+        )
     if config.encoder.dense:
         raise ConfigError(
             f"encoder.dense is {config.encoder.dense!r}; fine-tuning puts its own head there: set encoder.dense= (empty)"
@@ -81,30 +92,38 @@ def train(
 ) -> Trained:
     """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1.
 
+    The history of a soup is that of its last run.
+
     Raises:
         ConfigError: If there are to be n-grams, and no validation rows.
     """
     if config.ngrams and validation is None:
         raise ConfigError("n-grams are weighed on validation rows, and there are none: use train() with some, or set ngrams=0")
-    model = untrained(classes, encoder, config)
     rows, held_out = _rows(train, encoder), None if validation is None else _rows(validation, encoder)
-    history = fine_tune(
-        model,
-        encoder.tokenizer,
-        rows,
-        held_out,
-        loop=config.loop,
-        seed=config.seed,
-        base=f"{encoder.config.weights_sha256} {'nf4' if config.adapter == 'qlora' else 'fp32'}",
-        run=run,
-    )
-    if state.is_sharded(model):
-        weights, model = state.weights(model), untrained(classes, load(config), config)
-        state.load_weights(model, weights, "the sharded model")
+    seeds, found = range(config.seed, config.seed + config.soup), []
+    for seed, own in zip(seeds, soup.runs_of(run, seeds), strict=True):
+        # A run changes the encoder that it was given.
+        begun = encoder if seed == config.seed else load(config)
+        model = untrained(classes, begun, msgspec.structs.replace(config, seed=seed))
+        history = fine_tune(
+            model,
+            encoder.tokenizer,
+            rows,
+            held_out,
+            loop=config.loop,
+            seed=seed,
+            base=f"{encoder.config.weights_sha256} {'nf4' if config.adapter == 'qlora' else 'fp32'}",
+            run=own,
+        )
+        if config.soup > 1 or state.is_sharded(model):
+            found.append(state.weights(model))
+    if found:
+        model = untrained(classes, load(config), config)
+        state.load_weights(model, soup.average(found), "what was trained")
     if config.ngrams and held_out is not None:
-        found = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
-        widen(model, rows, held_out, found, config.ngrams, config.seed)
-    return Trained(model.eval().requires_grad_(False), history)
+        logits = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
+        widen(model, rows, held_out, logits, config.ngrams, config.seed)
+    return Trained(model.eval().requires_grad_(False), msgspec.structs.replace(history, averaged=config.soup))
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:

@@ -66,6 +66,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         device: Type of the device.
         processes: Processes that trained together.
         run_dir: Folder of checkpoints and metrics; empty: none.
+        averaged: Runs whose weights the model averages, of which this is the last.
     """
 
     trainable: int
@@ -78,10 +79,12 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     processes: int
     run_dir: str
+    averaged: int = 1
 
     def to_text(self) -> str:
         """Lines for a terminal."""
-        lines = [
+        lines = [f"the average of {self.averaged} runs, of which this is the last:"] if self.averaged > 1 else []
+        lines += [
             f"fine-tuned {self.trainable:,} of {self.parameters:,} parameters in {self.precision} on {self.device}"
             + (f" x {self.processes}" if self.processes > 1 else ""),
             f"memory: {self.memory}",

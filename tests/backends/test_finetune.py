@@ -128,8 +128,23 @@ def test_a_seed_decides_everything_and_leaves_the_callers_generators_alone(tmp_p
     assert not np.allclose(one, other)
 
 
+def test_a_soup_is_the_mean_of_the_runs_of_its_seeds(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, make_bert(tmp_path), "none")
+    weights = [dict(_fit({**settings, "seed": seed})._fitted.scorer.named_parameters()) for seed in (42, 43)]
+    classifier = _fit({**settings, "soup": 2})
+    for name, parameter in classifier._fitted.scorer.named_parameters():
+        one, two = (each[name] for each in weights)
+        torch.testing.assert_close(parameter, (one + two) / 2)
+        assert name.startswith("encoder.transformer.embeddings.token_type") or not torch.equal(one, two)
+    classifier.save(tmp_path / "model")
+    loaded = Classifier.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-5)
+
+
 def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
     encoder = make_bert(tmp_path)
+    with pytest.raises(ConfigError, match="soup is 2, and adapter 'lora': adapters of different seeds do not average"):
+        _fit({**_settings(tmp_path, encoder, "lora"), "soup": 2})
     with pytest.raises(ConfigError, match=r"loop\.batch_size 8 is no multiple of loop\.micro_batch_size 3 times 1 process"):
         _fit(_settings(tmp_path, encoder, "none", micro_batch_size=3))
     with_dense = _settings(tmp_path, encoder, "none")

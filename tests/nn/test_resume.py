@@ -232,6 +232,23 @@ def test_a_run_may_be_stopped_again_and_again(straight: Straight, copied: Path, 
     assert [resumption.step for resumption in history.resumed] == [21, 31]
 
 
+def test_a_soup_goes_on_in_the_run_that_was_stopped(straight: Straight, tmp_path: Path, sample: Path) -> None:
+    run, settings = tmp_path / "run", {**straight.settings, "soup": 2}
+    shutil.copytree(straight.folder, run / "seed-42")
+    interrupt(Classifier(FINETUNE, **settings), sample, run, 20, resume=True)
+    assert whole(run / "seed-43")[0] == 21
+    before = contents(run)
+    with pytest.raises(CheckpointError, match="1 finished runs of 2; pass resume=True"):
+        Classifier(FINETUNE, **settings).train(sample, run_dir=run)
+    assert contents(run) == before
+    classifier, history = resume(settings, sample, run)
+    assert (history.averaged, history.resumed[-1].step, Path(history.run_dir)) == (2, 21, run / "seed-43")
+    own, kept = trained_weights(classifier), [(straight.folder, straight.history.kept), (run / "seed-43", history.kept)]
+    one, two = (load_file(checkpoint.path_of(folder, step) / checkpoint.WEIGHTS) for folder, step in kept)
+    for name in one:
+        torch.testing.assert_close(own[name], (one[name] + two[name]) / 2)
+
+
 def test_an_epoch_that_a_signal_ends_is_judged(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
     run, settings = tmp_path / "run", {**straight.settings, "loop__save_steps": STEPS - 1}
     interrupt(Classifier(FINETUNE, **settings), sample, run, STEPS - 1)
