@@ -35,11 +35,13 @@ TRIALS: Final = {
 
 def result(name: str, rows: list[Row]) -> dict[str, Any]:
     """What a trial came to, now or when it was run with these settings before."""
-    tried = earlier()
-    if name not in tried:
-        tried[name] = _run(name, rows)
-        save("default-trials", {"trials": tried}, page(tried))
-    return tried[name]
+    if name in (tried := earlier()):
+        return tried[name]
+    found = _run(name, rows)
+    tried = {**earlier(), name: found}  # another may have been written meanwhile, by a process beside this one
+    tried = {name: tried[name] for name in TRIALS if name in tried}
+    save("default-trials", {"trials": tried}, page(tried))
+    return found
 
 
 def earlier() -> dict[str, dict[str, Any]]:
