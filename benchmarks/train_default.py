@@ -192,7 +192,7 @@ Where the model abstains (`decision` is `needs_review`), set for {100 * ERROR_RA
 ## The model
 
 {len(found["trial"]["layers"])} of the six layers of all-MiniLM-L6-v2, with a vocabulary of what the reviews use, capitals included, and a bag of n-grams of
-it beside them; int8; {found["mib"]:.1f} MiB. It was trained on {found["rows"]["real"]:,} reviews by people and {found["rows"]["fake"]:,} fakes. Those of
+it beside them; the average of {TRIALS[BOX].soup} runs; int8; {found["mib"]:.1f} MiB. It was trained on {found["rows"]["real"]:,} reviews by people and {found["rows"]["fake"]:,} fakes. Those of
 modern generators are taken to be {TRIALS[BOX].modern:g} times as likely as among the validation rows: most that is to come is theirs, and what an unseen generator
 writes resembles them. It is a round number, chosen when several had been seen on both halves of the validation rows. Ways that were tried: [trials](default-trials.md).
 
