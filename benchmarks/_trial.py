@@ -86,9 +86,9 @@ def _train(trial: Trial, rows: Sequence[Row], folder: Path) -> None:
     )
     setting = [row for row in for_validation(rows)[0] if not is_left_out(row, trial.without)]
     settings = msgspec.json.encode(msgspec.structs.replace(trial, soup=1, ngrams=0, modern=1.0))
-    run_dir = (
-        WORK / "runs" / hashlib.sha256(settings).hexdigest()[:10] / ("seed-0" if trial.soup == 1 else "")
-    )  # as a soup calls it
+    run_dir = WORK / "runs" / hashlib.sha256(settings).hexdigest()[:10]
+    if trial.soup == 1:
+        run_dir /= "seed-0"  # where a soup has its first run
     classifier.train(
         columns(for_training(rows, trial.without)), validation=columns(setting), run_dir=run_dir, resume="if-possible"
     )

@@ -33,10 +33,9 @@ def runs_of(run: Run, seeds: Sequence[int]) -> list[Run]:
             "(command line: --resume), give another run_dir, or delete the folder"
         )
     meet()  # nobody begins before all have looked
+    first, *others = folders
     # Where the first goes on, a later one may not have begun.
-    return [
-        Run(folder=folder, resume=run.resume and (run.resume if not i else "if-possible")) for i, folder in enumerate(folders)
-    ]
+    return [Run(folder=first, resume=run.resume), *(Run(folder=one, resume=run.resume and "if-possible") for one in others)]
 
 
 def average(contents: Sequence[bytes]) -> bytes:
