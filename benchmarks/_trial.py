@@ -13,6 +13,7 @@ import numpy as np
 from _pool import MODERN, Row, for_training, for_validation, is_left_out
 from _results import ROOT
 from _slim import slim
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reviewguard import Classifier
@@ -54,13 +55,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     modern: float = 1.0
 
 
-def trained(trial: Trial, rows: Sequence[Row], name: str) -> Classifier:
+def trained(trial: Trial, rows: Sequence[Row]) -> Classifier:
     """The model that a trial gives; kept in build/default, and gone on with there if it was killed.
 
-    Trials that differ only in their n-grams, and in how many runs they average, share their runs; what is kept does not expect modern
-    fakes yet. The half of the validation rows that decisions are set on chooses the epoch too, and weighs the n-grams.
+    Trials that differ only in their n-grams, and in how many runs they average, share their runs; those that differ only in the odds
+    of modern fakes share the model, as what is kept does not expect these yet. The half of the validation rows that decisions are set
+    on chooses the epoch too, and weighs the n-grams.
     """
-    folder = WORK / "models" / name
+    folder = WORK / "models" / _key(replace(trial, modern=1.0))
     if not is_bundle(folder):
         _train(trial, rows, folder)
     classifier = Classifier.from_pretrained(folder)
@@ -85,14 +87,18 @@ def _train(trial: Trial, rows: Sequence[Row], folder: Path) -> None:
         seed=0,
     )
     setting = [row for row in for_validation(rows)[0] if not is_left_out(row, trial.without)]
-    settings = msgspec.json.encode(msgspec.structs.replace(trial, soup=1, ngrams=0, modern=1.0))
-    run_dir = WORK / "runs" / hashlib.sha256(settings).hexdigest()[:10]
+    run_dir = WORK / "runs" / _key(replace(trial, soup=1, ngrams=0, modern=1.0))
     if trial.soup == 1:
         run_dir /= "seed-0"  # where a soup has its first run
     classifier.train(
         columns(for_training(rows, trial.without)), validation=columns(setting), run_dir=run_dir, resume="if-possible"
     )
     classifier.save(folder)
+
+
+def _key(trial: Trial) -> str:
+    """Of settings: others have another."""
+    return hashlib.sha256(msgspec.json.encode(trial)).hexdigest()[:10]
 
 
 def _expect_modern(classifier: Classifier, times: float) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from typing import Any, Final
 
 import msgspec
@@ -60,9 +59,7 @@ def earlier() -> dict[str, dict[str, Any]]:
 
 def _run(name: str, rows: list[Row]) -> dict[str, Any]:
     trial = TRIALS[name]
-    started = time.perf_counter()
-    classifier = trained(trial, rows, name)
-    seconds = time.perf_counter() - started
+    classifier = trained(trial, rows)
     setting, scored = for_validation(rows)
     products = [row for row in setting if row.source in PRODUCTS and row.source != trial.without]
     limit = threshold(products, odds(classifier, products), MAX_FPR)
@@ -70,7 +67,6 @@ def _run(name: str, rows: list[Row]) -> dict[str, Any]:
         "trial": msgspec.to_builtins(trial),
         "machine": machine(),
         "rows": len(for_training(rows, trial.without)),
-        "seconds": seconds,
     }
     return {**about, "sources": judge(scored, odds(classifier, scored), limit, MAX_FPR)}
 
@@ -139,7 +135,7 @@ def summary(found: dict[str, Any]) -> str:
 
 def show(name: str, found: dict[str, Any]) -> None:
     """A few lines."""
-    print(f"{name}: {found['rows']} rows, {found['seconds']:.0f} s")
+    print(f"{name}: {found['rows']} rows")
     for source, one in found["sources"].items():
         print("  ", source, summary(one), flush=True)
 

@@ -55,7 +55,7 @@ _NAMES: Final = {
 def make(rows: list[Row], folder: Path) -> Classifier:
     """Train, export in int8, and set the decisions, on int8 too, on rows that are not scored."""
     setting, _ = for_validation(rows)
-    trained(TRIALS[BOX], rows, BOX).export(folder, columns(setting), int8=True)
+    trained(TRIALS[BOX], rows).export(folder, columns(setting), int8=True)
     box = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     logits = odds(box, setting)
     limits = {}
@@ -192,8 +192,8 @@ Where the model abstains (`decision` is `needs_review`), set for {100 * ERROR_RA
 ## The model
 
 {len(found["trial"]["layers"])} of the six layers of all-MiniLM-L6-v2, with a vocabulary of what the reviews use, capitals included, and a bag of n-grams of
-it beside them; the average of {TRIALS[BOX].soup} runs; int8; {found["mib"]:.1f} MiB. It was trained on {found["rows"]["real"]:,} reviews by people and {found["rows"]["fake"]:,} fakes. Those of
-modern generators are taken to be {TRIALS[BOX].modern:g} times as likely as among the validation rows: most that is to come is theirs, and what an unseen generator
+it beside them; the average of {found["trial"]["soup"]} runs; int8; {found["mib"]:.1f} MiB. It was trained on {found["rows"]["real"]:,} reviews by people and {found["rows"]["fake"]:,} fakes. Those of
+modern generators are taken to be {found["trial"]["modern"]:g} times as likely as among the validation rows: most that is to come is theirs, and what an unseen generator
 writes resembles them. It is a round number, chosen when several had been seen on both halves of the validation rows. Ways that were tried: [trials](default-trials.md).
 
 {about}
