@@ -1,11 +1,13 @@
 """Reviews per second on a CPU, of this project beside others, and write docs/results/cpu-inference-SIZE.
 
-    python benchmarks/cpu_inference.py {minilm,stella} [--other PYTHON] [--reviews N] [--only NAME ...]
+    python benchmarks/cpu_inference.py {minilm,stella} [--other PYTHON] [--reviews N] [--thousand NAME] [--only NAME ...] [--cores N]
 
 Needs `pip install sentence-transformers setfit fastembed matplotlib` besides the project's own packages; what is not installed, or
 cannot run, is listed with its reason. The ONNX and OpenVINO backends of sentence-transformers need optimum, which cannot stand beside
-transformers 5: `--other` names the Python of an environment of their own (`pip install 'sentence-transformers[onnx,openvino]'`). The reviews are validation rows of ../shared/data/reviews_gpt2.csv, else the sample. MiniLM is
-the real one; Stella has its real architecture and size with random weights, which decide nothing but labels.
+transformers 5: `--other` names the Python of an environment of their own (`pip install 'sentence-transformers[onnx,openvino]'`).
+`--cores` keeps what is measured, not what prepares it, to as many cores of a larger machine. The reviews are validation rows of
+../shared/data/reviews_gpt2.csv, else the sample. MiniLM is the real one; Stella has its real architecture and size with random
+weights, which decide nothing but labels.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ KINDS = {"": "", "bf16": " that computes in bf16", "amx": " that computes in bf1
 MAX_LENGTH = 256
 #: Products of this size keep any CPU busy, and fit its cache.
 PRODUCT = 1024
+#: What the study timed.
+THOUSAND = 1000
 
 
 def reviews(count: int, split: str) -> tuple[list[str], list[str], str]:
@@ -90,19 +94,35 @@ def prepare(size: str, work: Path) -> dict[str, str]:
     return {name: str(folder) for name, folder in folders.items()}
 
 
-def measure(size: str, only: list[str], texts: list[str], work: Path, other: str) -> dict[str, Any]:
+def keep_to(count: int) -> None:
+    """Let this process, and those it starts, have so many cores, each a whole one: two threads of a core share its units.
+
+    Raises:
+        SystemExit: If there are not so many.
+    """
+    cores = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="utf-8")
+        cores.setdefault(siblings, cpu)
+    if count > len(cores):
+        raise SystemExit(f"--cores asks for {count}, and this process may use {len(cores)}")
+    os.sched_setaffinity(0, list(cores.values())[:count])
+    torch.set_num_threads(count)
+
+
+def measure(size: str, folders: dict[str, str], texts: list[str], count: int, asked: argparse.Namespace) -> dict[str, Any]:
     """Every contender at one size."""
-    folders = prepare(size, work)
-    listed = work / "texts.json"
+    listed = Path(folders["saved"]).with_name("texts.json")
     listed.write_text(json.dumps(texts), encoding="utf-8")
-    spec = {**folders, "texts": str(listed), "count": len(texts), "max_length": MAX_LENGTH}
+    spec = {**folders, "texts": str(listed), "count": count, "max_length": MAX_LENGTH}
     found = {}
-    for name in only or CONTENDERS:
+    for name in asked.only or CONTENDERS:
         if reason := unfit(name, size):
             found[name] = {"outcome": reason}
             continue
-        python = other if name in ELSEWHERE else sys.executable
-        warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False}, 3600, python=python)
+        python = asked.other if name in ELSEWHERE else sys.executable
+        also = THOUSAND if name == asked.thousand else 0
+        warm = run_apart("_contenders.py", {**spec, "contender": name, "cold": False, "also": also}, 3600, python=python)
         cold = run_apart("_contenders.py", {**spec, "contender": name, "cold": True, "started": time.time()}, 600, python=python)
         found[name] = {**cold, **warm, "disk_mib": disk_mib(name, folders)}
         speed = found[name].get("reviews_per_second")
@@ -178,13 +198,22 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, help="default: 1000 at MiniLM's size, 100 at Stella's")
     parser.add_argument("--other", default=sys.executable, metavar="PYTHON", help="of the environment that optimum is in")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=[], metavar="NAME")
+    parser.add_argument(
+        "--thousand", choices=list(CONTENDERS), metavar="NAME", help=f"a contender to time on {THOUSAND} reviews too"
+    )
+    parser.add_argument("--cores", type=int, metavar="N", help="cores to measure on; default: those that this process may use")
     arguments = parser.parse_args()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a machine's GPU would compute for torch, here and in the contenders
     size = arguments.size
-    texts, _, source = reviews(arguments.reviews or {"minilm": 1000, "stella": 100}[size], "validation")
-    rates = limits(available_cores())
+    count = arguments.reviews or {"minilm": 1000, "stella": 100}[size]
+    texts, _, source = reviews(max(count, THOUSAND if arguments.thousand else 0), "validation")
     with tempfile.TemporaryDirectory() as scratch:
-        found = measure(size, arguments.only, texts, Path(scratch), arguments.other)
-        tokens, cost = operations(size, texts, Path(scratch) / "saved")
+        folders = prepare(size, Path(scratch))
+        if arguments.cores:
+            keep_to(arguments.cores)
+        rates = limits(available_cores())
+        found = measure(size, folders, texts, count, arguments)
+        tokens, cost = operations(size, texts[:count], Path(scratch) / "saved")
     about = machine(("openvino", "sentence-transformers", "setfit", "fastembed"))
     result = {
         "size": size,
@@ -193,7 +222,7 @@ def main() -> None:
         "machine": about,
         "source": source,
         "limits": rates,
-        "reviews": len(texts),
+        "reviews": count,
         "fitted_on": FITTED_ON[size],
         "tokens": tokens,
         "gigaoperations": cost,
@@ -248,6 +277,7 @@ def page(of: dict[str, Any]) -> str:
         f"![Reviews per second]({saved}.png)",
         "\n".join(rows),
         *absent(of),
+        *thousands(of),
         f"Matrix products of {PRODUCT} x {PRODUCT} reach "
         + ", ".join(f"{rate:.0f} billion operations a second in {name}" for name, rate in rates.items())
         + " on this machine; the share is that of the linear layers at a contender's speed in the product's own type.",
@@ -272,6 +302,12 @@ def absent(of: dict[str, Any]) -> list[str]:
             # Two backticks, for the message of an error may hold single ones.
             lines.append(f"- {name}: " + (f"`` {result['error']} ``" if "error" in result else result["outcome"]))
     return ["Did not run:", "\n".join(lines)] if lines else []
+
+
+def thousands(of: dict[str, Any]) -> list[str]:
+    """A paragraph about who was timed on more reviews, if somebody was."""
+    timed = {name: result["also_seconds"] for name, result in of["contenders"].items() if "also_seconds" in result}
+    return [f"{THOUSAND:,} reviews took {name} {seconds:.1f} s." for name, seconds in timed.items()]
 
 
 def draw(of: dict[str, Any]) -> None:
