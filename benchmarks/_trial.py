@@ -97,9 +97,8 @@ def _train(trial: Trial, rows: Sequence[Row], folder: Path) -> None:
 
 
 def _key(trial: Trial) -> str:
-    """Of settings: others have another. A setting to come, left at its default, will change none."""
-    set_here = {name: value for name, value in msgspec.structs.asdict(trial).items() if value != getattr(Trial(), name)}
-    return hashlib.sha256(msgspec.json.encode(set_here)).hexdigest()[:10]
+    """Of settings: others have another."""
+    return hashlib.sha256(msgspec.json.encode(trial)).hexdigest()[:10]
 
 
 def _expect_modern(classifier: Classifier, times: float) -> None:
