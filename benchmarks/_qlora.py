@@ -168,7 +168,7 @@ def measure(
     model = finetune.untrained(2, loaded, config)
     result["lora_parameters"] = sum(p.numel() for p in loaded.encoder.parameters() if p.requires_grad)
     rng = np.random.default_rng(SEED)
-    encoded = [Encoded(rng.integers(2, loaded.encoder.config.vocab_size, size=n).tolist(), False, 1.0) for n in lengths]
+    encoded = [Encoded(rng.integers(2, loaded.encoder.config.vocab_size, size=n).tolist(), False, 1.0, n) for n in lengths]
     rows = Rows(encoded, np.arange(len(lengths)) % 2)
     loop = config.loop
     planned = memory.plan(model, encoded, loop, loop.micro_batch_size, compute_dtype(loop.precision))

@@ -18,6 +18,7 @@ from reviewguard.errors import ConfigError, requires
 from reviewguard.runtime.choose import Engine, Precision
 from reviewguard.saver import Saver
 from reviewguard.scoring import Floats, Prediction
+from reviewguard.tokens import word_counts
 
 if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
@@ -237,7 +238,7 @@ class Classifier(Saver):
         return make_report(
             f"{reviews.source} ({split})" if split else reviews.source,
             labels,
-            manifest.decision.scores(logits, fitted.positive),
+            manifest.decision.scores(logits, fitted.positive, word_counts(encoded)),
             baseline.scores(fitted.normalized(texts)) if baseline else None,
             classes=manifest.classes,
             positive=manifest.positive,

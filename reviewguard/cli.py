@@ -175,12 +175,25 @@ def decide(
     split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Make probabilities mean what they say.")] = False,
     max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate of the positive class.")] = None,
+    by_length: Annotated[
+        str, typer.Option(help="With --max-fpr: shortest text of each band of lengths, in words, such as 8,20,40,80.")
+    ] = "",
+    group: Annotated[str, typer.Option(help="With --max-fpr: column of groups, in each of which the rate is held.")] = "",
     error_rate: Annotated[float | None, typer.Option(help="Highest share of each class that triage may give another.")] = None,
+    review_rate: Annotated[float | None, typer.Option(help="With --one-sided: share of negatives that may go to review.")] = None,
+    one_sided: Annotated[
+        bool, typer.Option("--one-sided", help="Decide on the positive class only; other texts need review or are not flagged.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Set a model's calibration, operating point and abstention on held-out rows."""
-    if not calibrate and max_fpr is None and error_rate is None:
-        raise ConfigError("there is nothing to decide; give at least one of --calibrate, --max-fpr, --error-rate")
+    triage = error_rate is not None or review_rate is not None
+    if not calibrate and max_fpr is None and not triage:
+        raise ConfigError("there is nothing to decide; give at least one of --calibrate, --max-fpr, --error-rate, --review-rate")
+    if (by_length or group) and max_fpr is None:
+        raise ConfigError("--by-length and --group are for thresholds; give --max-fpr too")
+    if one_sided and not triage:
+        raise ConfigError("--one-sided is about abstention; give --review-rate or --error-rate too")
     check_target(out)
     classifier = _loaded(model)
     found: dict[str, Calibration | OperatingPoint | Triage] = {}
@@ -189,14 +202,25 @@ def decide(
         if calibrate:
             found["calibration"] = classifier.calibrate(data, split=split)
         if max_fpr is not None:
-            found["operating_point"] = classifier.set_operating_point(data, max_fpr=max_fpr, split=split)
-        if error_rate is not None:
-            found["triage"] = classifier.set_triage(data, error_rate=error_rate, split=split)
+            found["operating_point"] = classifier.set_operating_point(
+                data, max_fpr=max_fpr, by_length=_bounds(by_length), group=group, split=split
+            )
+        if triage:
+            found["triage"] = classifier.set_triage(
+                data, error_rate=error_rate, review_rate=review_rate, one_sided=one_sided, split=split
+            )
     for warning in caught:
         typer.secho(f"warning: {warning.message}", err=True, fg="yellow")
     classifier.save(out)
     text = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
     _show(msgspec.to_builtins(found), f"{text}\n\nsaved to {out}", as_json)
+
+
+def _bounds(listed: str) -> list[int]:
+    try:
+        return [int(bound) for bound in config.split_list(listed)]
+    except ValueError:
+        raise ConfigError(f"--by-length is {listed!r}; it lists whole numbers of words, such as 8,20,40,80") from None
 
 
 @app.command()

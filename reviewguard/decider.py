@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from reviewguard import config
 from reviewguard.bundle import Manifest
 from reviewguard.data.reviews import Data, Reviews, class_indices, read
 from reviewguard.decision import OperatingPoint, Triage
-from reviewguard.errors import ConfigError, DataError, NotTrainedError, requires
+from reviewguard.errors import ConfigError, DataError, NotTrainedError, nearest, requires
 from reviewguard.estimator import Estimator
 from reviewguard.fitted import Fitted
-from reviewguard.scoring import Floats, Prediction
+from reviewguard.scoring import Prediction
+from reviewguard.tokens import word_counts
 
 if TYPE_CHECKING:
+    from reviewguard.evaluation.held_out import HeldOut
     from reviewguard.evaluation.operating import Calibration
 
 
@@ -54,25 +54,34 @@ class Decider(Estimator):
         """
         with requires("train"):
             from reviewguard.evaluation import operating
-        found = operating.calibrate(*self._held_out(data, split))
+        rows = self._held_out(data, split)
+        found = operating.calibrate(rows.logits, rows.y)
         self._decide(temperature=found.temperature)
         return found
 
-    def set_operating_point(self, data: Data | None = None, *, max_fpr: float, split: str = "") -> OperatingPoint:
+    def set_operating_point(
+        self, data: Data | None = None, *, max_fpr: float, by_length: Sequence[int] = (), group: str = "", split: str = ""
+    ) -> OperatingPoint:
         """Call a text positive only from where at most this share of the other texts is called so, by expectation on new ones.
 
-        It changes `predict`, `stream` and `evaluate`; probabilities stay.
+        It changes `predict`, `stream` and `evaluate`; probabilities stay. A review threshold that was set before
+        (`set_triage(review_rate=...)`) is removed: set it again.
 
         Args:
             data: As for `calibrate`.
             max_fpr: False-positive rate, between 0 and 1.
+            by_length: Lower bounds of bands of lengths, in words, such as `(8, 20, 40, 80)`. Each band gets a threshold of its
+                own, and texts that are shorter than the first need review. Empty: one threshold for every length.
+            group: Column of groups, such as a domain. The rate is held in each that has at least 150 negative rows, and in
+                the others together, by the one that needs the highest threshold. Empty: over all rows. It needs `data`.
             split: As for `calibrate`.
 
         Returns:
-            The threshold, with the rates to expect and their intervals; its `precision(prevalence)` is for your own mixture.
+            The threshold, with the rates to expect and their intervals, by band and group too; its `precision(prevalence)` is for
+            your own mixture.
 
         Raises:
-            ConfigError: If there are more than two classes, or the rate is not between 0 and 1.
+            ConfigError: If there are more than two classes, the rate is not between 0 and 1, or the bands do not ascend.
             DataError: As `calibrate`.
             NotTrainedError: Before training.
 
@@ -84,31 +93,78 @@ class Decider(Estimator):
         manifest, positive = self.manifest, self._trained().positive
         if manifest.positive is None or positive is None:
             raise ConfigError(f"an operating point is for two classes, and there are {len(manifest.classes)}; see set_triage")
-        point = operating.operating_point(*self._held_out(data, split), positive, max_fpr, name=manifest.positive)
-        self._decide(point=point)
+        rows = self._held_out(data, split, group)
+        if by_length and rows.words is None:
+            raise DataError("the validation rows that this model keeps have no lengths; pass labelled rows as data")
+        point = operating.operating_point(
+            rows.logits,
+            rows.y,
+            positive,
+            max_fpr,
+            name=manifest.positive,
+            words=rows.words,
+            by_length=by_length,
+            groups=rows.groups,
+        )
+        # A floor for review lies below the thresholds that it was set for; it would mean nothing below others.
+        triage = manifest.decision.triage
+        self._decide(point=point, triage=None if triage and triage.review_rate is not None else triage)
         return point
 
-    def set_triage(self, data: Data | None = None, *, error_rate: float, split: str = "") -> Triage:
-        """Let `triage` leave texts to people, so that of each class at most this share gets another, by expectation on new ones.
+    def set_triage(
+        self,
+        data: Data | None = None,
+        *,
+        error_rate: float | None = None,
+        review_rate: float | None = None,
+        one_sided: bool = False,
+        split: str = "",
+    ) -> Triage:
+        """Let the model abstain: decide on a text only where that is safe, and send the others to review.
+
+        Give one of the two rates. One-sided, a decision is the positive class, "needs_review" or "not_flagged", and never the
+        other class: that a detector has nothing against a text does not show that a person wrote it. The positive class is then
+        decided on from the operating point on, if one is set: set it first.
 
         Args:
             data: As for `calibrate`.
-            error_rate: Between 0 and 1.
+            error_rate: Of each class, at most this share gets another, by expectation on new texts; one-sided, at most this share
+                of the positive class is not flagged. Between 0 and 1.
+            review_rate: Share of the negatives that may go to review; one-sided only. Between 0 and 1.
+            one_sided: See above; for two classes.
             split: As for `calibrate`.
 
         Raises:
-            ConfigError: If the rate is not between 0 and 1.
+            ConfigError: If the rate is not between 0 and 1, not just one is given, or there are more than two classes for a
+                one-sided decision.
             DataError: As `calibrate`.
             NotTrainedError: Before training.
         """
         with requires("train"):
             from reviewguard.evaluation import operating
-        found = operating.triage(*self._held_out(data, split), error_rate)
+        manifest, positive = self.manifest, self._trained().positive
+        if (error_rate is None) == (review_rate is None):
+            raise ConfigError(f"give one of error_rate and review_rate; got {error_rate} and {review_rate}")
+        if review_rate is not None and not one_sided:
+            raise ConfigError("review_rate is for one-sided decisions; pass one_sided=True too, or an error_rate")
+        if one_sided and positive is None:
+            raise ConfigError(
+                f"one-sided decisions are for two classes, and there are {len(manifest.classes)}; leave one_sided out"
+            )
+        rows = self._held_out(data, split)
+        if review_rate is None:
+            assert error_rate is not None
+            found = operating.triage(rows.logits, rows.y, error_rate, one_sided=one_sided)
+        else:
+            assert positive is not None
+            if rows.words is None:
+                raise DataError("the validation rows that this model keeps have no lengths; pass labelled rows as data")
+            found = operating.review(rows.logits, rows.y, positive, review_rate, manifest.decision, rows.words)
         self._decide(triage=found)
         return found
 
     def triage(self, texts: Iterable[str]) -> list[Prediction]:
-        """What the model says of each text; `decision` is a class, or "needs_review".
+        """What the model says of each text; `decision` is a class, "needs_review" or, of a one-sided model, "not_flagged".
 
         Raises:
             ConfigError: If `set_triage` was never called.
@@ -118,14 +174,27 @@ class Decider(Estimator):
             raise ConfigError("this model was not set to abstain; call set_triage(error_rate=...) first, and save it")
         return self._trained().predictions(checked(texts))
 
-    def _held_out(self, data: Data | None, split: str) -> tuple[Floats, NDArray[np.int64]]:
+    def _held_out(self, data: Data | None, split: str, group: str = "") -> HeldOut:
+        from reviewguard.evaluation import held_out
+
         fitted = self._trained()
         if data is None:
-            from reviewguard.evaluation import held_out
-
+            if group:
+                raise DataError(
+                    f"group is {group!r}, a column of data, and none were passed: pass labelled rows with that column"
+                )
             return held_out.kept(fitted)
-        texts, labels = self._read(data, split).require_complete(fitted.manifest.classes)
-        return fitted.logits(texts, "scoring")[0], class_indices(labels, fitted.manifest.classes)
+        reviews = self._read(data, split)
+        if group and group not in reviews.columns:
+            raise DataError(f"{reviews.source} has no column {group!r} of groups; {nearest(group, reviews.columns)}")
+        texts, labels = reviews.require_complete(fitted.manifest.classes)
+        logits, encoded = fitted.logits(texts, "scoring")
+        return held_out.HeldOut(
+            logits,
+            class_indices(labels, fitted.manifest.classes),
+            word_counts(encoded),
+            [str(value) for value in reviews.columns[group]] if group else None,
+        )
 
     def _decide(self, **changes: Any) -> None:
         fitted = self._trained()

@@ -5,6 +5,7 @@ It is set on held-out rows (`reviewguard.evaluation.operating`), stored in the m
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Final
 
 import msgspec
@@ -14,16 +15,51 @@ from numpy.typing import NDArray
 from reviewguard.errors import ConfigError
 from reviewguard.estimate import Estimate
 
-#: What `triage` says where no class, or more than one, can be ruled in.
+#: The decision on a text that a person should look at.
 REVIEW: Final = "needs_review"
+#: The decision of a one-sided model on a text that it has nothing against. It does not say that a person wrote it.
+NOT_FLAGGED: Final = "not_flagged"
 _DRAWS: Final = 20_000
+
+
+class Band(msgspec.Struct, frozen=True, kw_only=True):
+    """Where texts of similar length are called positive.
+
+    Attributes:
+        words: Shortest text of the band; it ends where the next one begins.
+        threshold: As `OperatingPoint.threshold`, for this band.
+        negatives: Held-out rows of the other class.
+        positives: Held-out rows of the positive class.
+        false_positive_rate: Expected on new rows of this length, with its interval.
+        recall: The same; undefined without positive rows.
+    """
+
+    words: Annotated[int, msgspec.Meta(ge=0)]
+    threshold: float
+    negatives: int
+    positives: int
+    false_positive_rate: Estimate
+    recall: Estimate
+
+
+class GroupRate(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a group of held-out negatives, such as those of one domain, how many are called positive.
+
+    Attributes:
+        negatives: Rows.
+        false_positive_rate: Expected on new rows, with its interval.
+    """
+
+    negatives: int
+    false_positive_rate: Estimate
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
     """From which score on a text is called positive.
 
     Attributes:
-        threshold: Log-odds of the positive class, before calibration, from which a text is called positive.
+        threshold: Log-odds of the positive class, before calibration, from which a text is called positive. With bands, it is the
+            strictest of theirs, and holds for texts that are shorter than all of them.
         max_fpr: The false-positive rate asked for.
         negatives: Held-out rows of the other class.
         false_positives: Of them, those called positive.
@@ -31,6 +67,9 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
         hits: Of them, those called positive.
         false_positive_rate: Expected on new rows, with the interval that so many rows give.
         recall: The same.
+        bands: Thresholds by length, shortest first; empty: one for every length.
+        groups: False-positive rates of groups that the thresholds hold for.
+        set_by: The group for whose sake the thresholds were raised; empty: none needed it.
     """
 
     threshold: float
@@ -41,12 +80,26 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
     hits: int
     false_positive_rate: Estimate
     recall: Estimate
+    bands: list[Band] = []
+    groups: dict[str, GroupRate] = {}
+    set_by: str = ""
+
+    def thresholds(self, words: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The threshold for texts of so many words, float64 (n,), of int64 (n,)."""
+        found = np.array([self.threshold, *(band.threshold for band in self.bands)])
+        thresholds: NDArray[np.float64] = found[np.searchsorted([band.words for band in self.bands], words, side="right")]
+        return thresholds
+
+    def is_too_short(self, words: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether texts of so many words, int64 (n,), are shorter than every band; bool (n,)."""
+        return words < (self.bands[0].words if self.bands else 0)
 
     def precision(self, prevalence: float) -> Estimate:
         """Share of true positives among the texts called positive, where this share of all texts is positive.
 
-        Precision on held-out rows is that of their own mixture; yours is another. The interval joins those of both rates, by
-        draws from their distributions.
+        Precision on held-out rows is that of their own mixture; yours is another. It is computed from the recall and the
+        false-positive rate that were measured, over all lengths; the interval joins those of both, by draws from their
+        distributions.
 
         Raises:
             ConfigError: If the prevalence is not between 0 and 1.
@@ -72,28 +125,52 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_text(self) -> str:
         """Lines for a terminal."""
-        return (
+        lines = [
             f"at most {100 * self.max_fpr:g} % false positives were asked for, from {self.negatives} rows without the positive "
-            f"class and {self.positives} with it\nfalse-positive rate: {self.false_positive_rate}\nrecall: {self.recall}"
-        )
+            f"class and {self.positives} with it",
+            f"false-positive rate: {self.false_positive_rate}",
+            f"recall: {self.recall}",
+            *(
+                f"from {one.words} words: threshold {one.threshold:.3f}, false-positive rate "
+                f"{one.false_positive_rate} of {one.negatives}, recall {one.recall} of {one.positives}"
+                for one in self.bands
+            ),
+            *(f"{name}: false-positive rate {one.false_positive_rate} of {one.negatives}" for name, one in self.groups.items()),
+            *([f"raised to hold the rate for {self.set_by}"] if self.set_by else []),
+        ]
+        return "\n".join(lines)
 
 
 class Triage(msgspec.Struct, frozen=True, kw_only=True):
-    """When to leave a text to people: class-conditional split conformal prediction (Vovk 2012, arXiv:1209.2673).
+    """When to leave a text to people.
+
+    By an error rate, it is class-conditional split conformal prediction (Vovk 2012, arXiv:1209.2673): a class is decided on where
+    every other is ruled out. One-sided, only the positive class is ever decided on.
 
     Attributes:
-        error_rate: Of the texts of each class, at most this share is given another class, on average over held-out samples.
+        error_rate: Of the texts of each class, at most this share is given another class, on average over held-out samples; None:
+            it was set by `review_rate`.
+        review_rate: Share of the negatives that go to review; None: it was set by `error_rate`.
         floors: Log-odds of each class, before calibration, below which the class is ruled out.
         rows: Held-out rows of each class.
+        one_sided: No text is certified: it is called positive, sent to review, or not flagged.
     """
 
-    error_rate: float
+    error_rate: float | None
     floors: list[float]
     rows: list[int]
+    review_rate: float | None = None
+    one_sided: bool = False
 
     def to_text(self) -> str:
         """A line for a terminal."""
-        return f"of each class, at most {100 * self.error_rate:g} % get another; set on {', '.join(map(str, self.rows))} rows"
+        rows = f"set on {', '.join(map(str, self.rows))} rows"
+        if self.review_rate is not None:
+            return f"of the negatives, {100 * self.review_rate:g} % go to review; one-sided; {rows}"
+        assert self.error_rate is not None
+        most = f"at most {100 * self.error_rate:g} %"
+        promise = f"of positives, {most} are not flagged; one-sided" if self.one_sided else f"of each class, {most} get another"
+        return f"{promise}; {rows}"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +189,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     def fits(self, classes: int, positive: str | None) -> bool:
         """Whether it can be that of a model with so many classes."""
-        point_fits = self.point is None or (classes == 2 and positive is not None)
-        return point_fits and (self.triage is None or len(self.triage.floors) == classes)
+        binary = classes == 2 and positive is not None
+        bounds = [band.words for band in self.point.bands] if self.point else []
+        return (
+            (self.point is None or binary)
+            and all(low < high for low, high in pairwise(bounds))
+            and (self.triage is None or (len(self.triage.floors) == classes and (binary or not self.triage.one_sided)))
+        )
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
         """Calibrated probabilities, float32 (n, classes), of logits (n, classes)."""
@@ -121,13 +203,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         probabilities: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32, copy=False)
         return probabilities
 
-    def scores(self, logits: NDArray[np.floating], positive: int | None) -> NDArray[np.float64]:
-        """Scores (n, classes) of which the largest is that of the label: log-odds, of two classes from the threshold on."""
+    def scores(self, logits: NDArray[np.floating], positive: int | None, words: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores of which the largest is that of the label: log-odds, of two classes from the threshold on.
+
+        Args:
+            logits: (n, classes).
+            positive: Index of the positive class; None with more than two.
+            words: Of each text, int64 (n,): thresholds may depend on it.
+
+        Returns:
+            float64 (n, classes).
+        """
         odds = log_odds(logits)
         if self.point is None:
             return odds
         assert positive is not None
-        odds = odds[:, positive] - self.point.threshold
+        odds = odds[:, positive] - self.point.thresholds(words)
         # On the threshold itself a text is positive.
         scores = np.full((len(odds), 2), -np.finfo(np.float64).tiny)
         scores[:, positive] = odds
@@ -138,6 +229,41 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         assert self.triage is not None
         within = log_odds(logits) >= np.array(self.triage.floors)
         return np.where(within.sum(axis=1) == 1, within.argmax(axis=1), -1)
+
+    def decisions(
+        self, logits: NDArray[np.floating], classes: list[str], positive: int | None, words: NDArray[np.int64]
+    ) -> list[str]:
+        """What is decided on each text: a class, `REVIEW` or, by a one-sided model, `NOT_FLAGGED`.
+
+        Args:
+            logits: (n, classes).
+            classes: In the order of the logits.
+            positive: As for `scores`.
+            words: The same.
+        """
+        if self.triage is None:
+            decided = self.scores(logits, positive, words).argmax(axis=1)
+        elif self.triage.one_sided:
+            assert positive is not None
+            flagged = self.flagged(logits, positive, words)
+            cleared = log_odds(logits)[:, positive] < self.triage.floors[positive]
+            decided = np.where(flagged, positive, np.where(cleared, -2, -1))
+        else:
+            decided = self.certain(logits)
+        if self.point is not None:
+            decided = np.where(self.point.is_too_short(words), -1, decided)
+        names = [*classes, NOT_FLAGGED, REVIEW]
+        return [names[index] for index in decided]
+
+    def flagged(self, logits: NDArray[np.floating], positive: int, words: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a one-sided model calls a text positive, bool (n,).
+
+        By the operating point, or where there is none by the error rate: where the other class is ruled out.
+        """
+        by_error_rate = self.point is None and self.triage is not None and self.triage.error_rate is not None
+        decided = self.certain(logits) if by_error_rate else self.scores(logits, positive, words).argmax(axis=1)
+        flagged: NDArray[np.bool_] = decided == positive
+        return flagged
 
 
 def log_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:

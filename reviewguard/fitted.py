@@ -15,7 +15,7 @@ from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.decision import REVIEW
 from reviewguard.errors import IntegrityError
 from reviewguard.scoring import Floats, Prediction, Scorer, score
-from reviewguard.tokens import Encoded, Tokenizer
+from reviewguard.tokens import Encoded, Tokenizer, word_counts
 
 #: Texts that two models are compared on: short, empty, and longer than any model reads.
 _PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
@@ -75,15 +75,17 @@ class Fitted:
 
     def predictions(self, texts: Sequence[str]) -> list[Prediction]:
         """What the model says of each text."""
+        if not texts:
+            return []
         logits, encoded = self.logits(texts)
-        classes, decision = self.manifest.classes, self.manifest.decision
-        called = decision.scores(logits, self.positive).argmax(axis=1) if texts else np.empty(0, dtype=np.int64)
-        certain = decision.certain(logits) if decision.triage else called
+        classes, decision, words = self.manifest.classes, self.manifest.decision, word_counts(encoded)
+        called = decision.scores(logits, self.positive, words).argmax(axis=1)
+        decided = decision.decisions(logits, classes, self.positive, words)
         most, least = self.manifest.max_fertility, self.manifest.min_tokens
         unfamiliar = [len(item.ids) < least or (most is not None and item.fertility > most) for item in encoded]
         return [
-            Prediction(classes[best], float(row[best]), REVIEW if odd or sure < 0 else classes[sure], item.truncated, odd)
+            Prediction(classes[best], float(row[best]), REVIEW if odd else sure, item.truncated, odd)
             for row, best, sure, item, odd in zip(
-                decision.probabilities(logits), called, certain, encoded, unfamiliar, strict=True
+                decision.probabilities(logits), called, decided, encoded, unfamiliar, strict=True
             )
         ]

@@ -46,8 +46,9 @@ class Prediction(msgspec.Struct, frozen=True):
     Attributes:
         label: The most probable class, or the one that the operating point calls for.
         score: Its probability, 0 to 1.
-        decision: The label that is left where the model was set to abstain, or "needs_review"; else `label`. For an unfamiliar
-            text it is always "needs_review".
+        decision: What to do with the text. A class: act on it as the model's answer. "needs_review": a person should look; the
+            model abstains, or the text is unfamiliar or shorter than every band that has a threshold. "not_flagged": a one-sided
+            model has nothing against the text, which does not show that it is genuine. Without abstention it is `label`.
         truncated: The text was longer than the model reads; its end had no influence.
         unfamiliar: The text is hardly in a language or script of the training texts, or shorter than nearly all of them. Its
             label is a guess then.

@@ -41,11 +41,13 @@ class Encoded:
         fertility: Pieces that a word of the whole text falls into, on average (the term is that of Rust et al. 2021,
             arXiv:2012.15613). Words of a language that the vocabulary was not made for fall into many; where none is known, it is
             infinite.
+        words: Of the whole text: what white space separates.
     """
 
     ids: list[int]
     truncated: bool
     fertility: float
+    words: int
 
 
 class Tokenizer:
@@ -107,14 +109,15 @@ class Tokenizer:
             windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
             # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
             ids, truncated = windows[0] or [self.pad_id], len(windows) > 1 or len(text) > MAX_CHARS
-            encoded.append(Encoded(ids, truncated, self._fertility(read, windows)))
+            words = len(read.split())
+            encoded.append(Encoded(ids, truncated, self._fertility(read, words, windows), words))
         return encoded
 
-    def _fertility(self, text: str, windows: list[list[int]]) -> float:
+    def _fertility(self, text: str, words: int, windows: list[list[int]]) -> float:
         unknown = 0 if self._unknown_id is None else sum(window.count(self._unknown_id) for window in windows)
         pieces = sum(len(window) - self._added for window in windows) - unknown - len(_PUNCTUATION.findall(text))
-        words = len(text.split()) - unknown
-        return max(pieces, 0) / words if words > 0 else math.inf
+        known = words - unknown
+        return max(pieces, 0) / known if known > 0 else math.inf
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""
@@ -168,6 +171,11 @@ class Tokenizer:
             elif token["content"] not in vocabulary:
                 settled.append({**token, "content": f"\0{token['id']}", "normalized": False})
         return settled
+
+
+def word_counts(encoded: Sequence[Encoded]) -> NDArray[np.int64]:
+    """Words of each text, int64 (n,), as thresholds by length count them."""
+    return np.array([item.words for item in encoded], dtype=np.int64)
 
 
 class Familiar(NamedTuple):

@@ -21,12 +21,14 @@ from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
 from reviewguard.data.normalize import NORMALIZERS
+from reviewguard.data.perturb import augmented
 from reviewguard.data.reviews import Data, Reviews, class_indices, read
 from reviewguard.data.subclasses import subclass_indices, subclasses_of
-from reviewguard.decision import Decision
+from reviewguard.decision import log_odds
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation import held_out
 from reviewguard.evaluation.baseline import Baseline
+from reviewguard.evaluation.held_out import HeldOut
 from reviewguard.evaluation.report import TrainingReport, make_report, peak_memory_mib
 from reviewguard.fitted import Fitted
 from reviewguard.nn.checkpoint import Run
@@ -35,7 +37,7 @@ from reviewguard.nn.heads import SubclassHead, kind_of
 from reviewguard.nn.history import History
 from reviewguard.nn.model import TextModel, model_files
 from reviewguard.nn.sources import encoder_files
-from reviewguard.tokens import Familiar
+from reviewguard.tokens import Familiar, word_counts
 
 #: Names, folded, that make a class the positive one where the user names none.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
@@ -62,7 +64,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
         name: make_report(
             name,
             complete[name][1],
-            Decision().scores(logits[name], None),
+            log_odds(logits[name]),
             baseline.scores(labelled[name].texts),
             classes=classes,
             positive=positive,
@@ -82,7 +84,8 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
     extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
     if "validation" in logits:
-        extra |= held_out.to_file(logits["validation"], labelled["validation"].y)
+        words = word_counts(loaded.tokenizer.encode(labelled["validation"].texts))
+        extra |= held_out.to_file(HeldOut(logits["validation"], labelled["validation"].y, words))
     return _fitted(learned, recipe, complete["train"], report, extra), report
 
 
@@ -144,11 +147,15 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
         texts, labels = part.require_complete(classes)
         labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes))
     started = time.perf_counter()
-    seen, subclasses = labelled, [(name, "") for name in classes]
+    seen, subclasses = dict(labelled), [(name, "") for name in classes]
+    if recipe.data.augment:
+        texts, data = parts["train"].require_complete()[0], recipe.data
+        changed = [normalize(augmented(text, data.augment, data.augmentations, recipe.seed)) for text in texts]
+        seen["train"] = labelled["train"]._replace(texts=changed)
     if column := recipe.data.subclass:
         subclasses = subclasses_of(parts["train"], column)
         told = {name: parts[name] for name in ("train", "validation") if name in parts}
-        seen = {name: labelled[name]._replace(y=subclass_indices(part, column, subclasses)) for name, part in told.items()}
+        seen = {name: seen[name]._replace(y=subclass_indices(part, column, subclasses)) for name, part in told.items()}
     model, history = backend.train(
         seen["train"], seen.get("validation"), classes=len(subclasses), encoder=encoder, config=recipe, run=run
     )

@@ -309,6 +309,11 @@ def test_normalisation_is_the_same_at_prediction(tiny_settings: dict[str, object
     np.testing.assert_array_equal(study.predict_proba(["GOOD; kettle!!"]), study.predict_proba(["good kettle"]))
 
 
+def rows_of(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    """The sample with a column of groups."""
+    return {**{name: [row[name] for row in rows] for name in ("text", "label")}, "side": ["a", "b"] * (len(rows) // 2)}
+
+
 class TestDecisions:
     """Set on held-out rows, saved with the model, applied wherever it is loaded."""
 
@@ -396,6 +401,39 @@ class TestDecisions:
             fitted.set_operating_point((["x"], ["a"]), max_fpr=0.1)
         with pytest.raises(NotTrainedError):
             Classifier("minilm-logreg").calibrate()
+
+    def test_thresholds_by_length_and_one_sided_decisions_are_saved(
+        self, trained: Classifier, rows: list[dict[str, str]], tmp_path: Path
+    ) -> None:
+        decided, texts = copy.copy(trained), [row["text"] for row in rows]
+        point = decided.set_operating_point(rows_of(rows), max_fpr=0.2, by_length=(15, 25), group="side")
+        decided.set_triage(rows_of(rows), review_rate=0.3, one_sided=True)
+        assert [one.words for one in point.bands] == [15, 25]
+        decided.save(tmp_path / "m")
+        loaded = Classifier.from_pretrained(tmp_path / "m")
+        assert loaded.manifest.decision == decided.manifest.decision
+        answers = list(loaded.stream([*texts, "too short"]))
+        assert answers[:-1] == list(decided.stream(texts))
+        assert {one.decision for one in answers} == {trained.manifest.positive, "needs_review", "not_flagged"}
+        assert answers[-1].decision == "needs_review"
+        # Other thresholds make the floor meaningless.
+        loaded.set_operating_point(max_fpr=0.3, by_length=(15, 25))
+        assert loaded.manifest.decision.triage is None
+
+    def test_rates_and_columns_that_do_not_fit_are_refused(
+        self, trained: Classifier, rows: list[dict[str, str]], tiny_settings: dict[str, object]
+    ) -> None:
+        with pytest.raises(ConfigError, match="give one of error_rate and review_rate"):
+            trained.set_triage(error_rate=0.1, review_rate=0.1)
+        with pytest.raises(ConfigError, match="one_sided=True"):
+            trained.set_triage(review_rate=0.1)
+        with pytest.raises(DataError, match="none were passed"):
+            trained.set_operating_point(max_fpr=0.2, group="domain")
+        with pytest.raises(DataError, match=r"no column 'sid' of groups; .*side"):
+            trained.set_operating_point(rows_of(rows), max_fpr=0.2, group="sid")
+        fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
+        with pytest.raises(ConfigError, match="for two classes"):
+            fitted.set_triage((["x"], ["a"]), error_rate=0.1, one_sided=True)
 
     def test_a_damaged_file_of_validation_rows(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "m")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from reviewguard.decision import Decision, OperatingPoint, Triage, log_odds
+from reviewguard.decision import Band, Decision, OperatingPoint, Triage, log_odds
 from reviewguard.errors import ConfigError
 from reviewguard.estimate import Estimate
 
@@ -67,7 +67,7 @@ def test_log_odds_tell_apart_what_rounds_to_one() -> None:
 def test_a_text_on_the_threshold_is_positive(positive: int) -> None:
     logits = np.zeros((3, 2), dtype=np.float32)
     logits[:, positive] = [1.5, 2.0, 2.5]
-    scores = Decision(point=point(2.0)).scores(logits, positive)
+    scores = Decision(point=point(2.0)).scores(logits, positive, np.ones(3, np.int64))
     assert (scores.argmax(axis=1) == positive).tolist() == [False, True, True]
     margin = scores[:, positive] - scores[:, 1 - positive]
     assert (np.diff(margin) > 0).all()  # the order of the rows is kept
@@ -75,7 +75,34 @@ def test_a_text_on_the_threshold_is_positive(positive: int) -> None:
 
 def test_without_a_threshold_the_most_probable_class_wins() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    assert (Decision().scores(logits, None).argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert (Decision().scores(logits, None, np.ones(50, np.int64)).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+def band(words: int, threshold: float) -> Band:
+    return Band(words=words, threshold=threshold, negatives=9, positives=9, false_positive_rate=RATE, recall=RATE)
+
+
+def test_the_threshold_follows_the_length() -> None:
+    at = point(3.0, bands=[band(8, 2.0), band(20, 1.0)])
+    words = np.array([0, 7, 8, 19, 20, 500])
+    assert at.thresholds(words).tolist() == [3, 3, 2, 2, 1, 1]
+    assert at.is_too_short(words).tolist() == [True, True, False, False, False, False]
+    assert not point(3.0).is_too_short(words).any()
+    logits = np.array([[0, 1.5]] * 6, dtype=np.float32)
+    decision = Decision(point=at)
+    assert decision.scores(logits, 1, words).argmax(axis=1).tolist() == [0, 0, 0, 0, 1, 1]
+    assert decision.decisions(logits, ["real", "fake"], 1, words) == ["needs_review"] * 2 + ["real"] * 2 + ["fake"] * 2
+
+
+def test_a_one_sided_model_certifies_nobody() -> None:
+    triage = Triage(error_rate=None, review_rate=0.2, floors=[0.0, -1.0], rows=[9, 9], one_sided=True)
+    decision = Decision(point=point(2.0, bands=[band(8, 2.0)]), triage=triage)
+    logits = np.array([[0, 2], [0, 0], [0, -3], [0, 9]], dtype=np.float32)
+    for positive, classes in ((1, ["real", "fake"]), (0, ["fake", "real"])):
+        own = logits if positive else logits[:, ::-1]
+        one_sided = msgspec.structs.replace(triage, floors=triage.floors if positive else triage.floors[::-1])
+        found = msgspec.structs.replace(decision, triage=one_sided).decisions(own, classes, positive, np.array([9, 9, 9, 3]))
+        assert found == ["fake", "needs_review", "not_flagged", "needs_review"]
 
 
 def test_abstention_leaves_none_and_several() -> None:
@@ -115,5 +142,9 @@ def test_a_decision_fits_its_classes() -> None:
     assert not Decision(point=point(0.0)).fits(3, "a")
     assert not Decision(point=point(0.0)).fits(2, None)
     assert Decision().fits(3, None)
+    one_sided = Triage(error_rate=0.1, floors=[0.0] * 3, rows=[1] * 3, one_sided=True)
+    assert not Decision(triage=one_sided).fits(3, None)
+    assert Decision(point=point(0.0, bands=[band(8, 0.0), band(20, 0.0)])).fits(2, "a")
+    assert not Decision(point=point(0.0, bands=[band(20, 0.0), band(8, 0.0)])).fits(2, "a")
     with pytest.raises(msgspec.ValidationError, match="> 0"):
         msgspec.json.decode(b'{"temperature": 0}', type=Decision)

@@ -16,7 +16,7 @@ def tokenizer(tiny_encoder) -> Tokenizer:
 
 
 def _encoded(lengths: list[int]) -> list[Encoded]:
-    return [Encoded([1] * length, truncated=False, fertility=1.0) for length in lengths]
+    return [Encoded([1] * length, truncated=False, fertility=1.0, words=1) for length in lengths]
 
 
 @settings(deadline=None)

@@ -6,8 +6,11 @@ A model records the name, so a scheme, once released, never changes: a better on
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Final
+
+from reviewguard.data.confusables import CONFUSABLES
 
 _ONE_STYLE: Final = str.maketrans(
     {
@@ -18,6 +21,15 @@ _ONE_STYLE: Final = str.maketrans(
         "\u2026": "...",
     }
 )
+#: NFKC would turn it into a space and a combining mark.
+_ACUTE: Final = str.maketrans({"\u00b4": "'"})
+#: Code points that are drawn as nothing: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt.
+_IGNORABLE: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_IS_IGNORABLE: Final = re.compile(f"[{_IGNORABLE}]")
+_LATIN: Final = str.maketrans({look: letter for letter, looks in CONFUSABLES.items() for look in looks})
 _SPACE_BEFORE_PUNCTUATION: Final = re.compile(r" +([,.!?;:])")
 _PUNCTUATION: Final = re.compile(r"[^\w\s]")
 
@@ -44,6 +56,20 @@ def typography(text: str) -> str:
     return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(encodable(text).translate(_ONE_STYLE)))
 
 
+def unicode_english(text: str) -> str:
+    """What `typography` does, and against evasion: characters that look alike become one, and invisible ones are removed.
+
+    For texts in English: compatibility characters are normalised (NFKC: full-width, mathematical and other styled letters), and
+    each letter of another script that looks like a Latin one becomes that one (Unicode Technical Standard 39).
+    """
+    if text.isascii():
+        return typography(text)
+    seen = _IS_IGNORABLE.sub("", encodable(text)).translate(_ACUTE)
+    plain = unicodedata.normalize("NFKC", seen).translate(_ONE_STYLE).translate(_LATIN)
+    # A letter that was folded may form one with the accent behind it.
+    return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(unicodedata.normalize("NFC", plain)))
+
+
 def study(text: str) -> str:
     """Lower-case and strip punctuation, as the study did; generated text is told apart less well after it."""
     return _collapse(_PUNCTUATION.sub(" ", encodable(text).lower()))
@@ -54,7 +80,12 @@ def none(text: str) -> str:
     return encodable(text)
 
 
-NORMALIZERS: Final[dict[str, Callable[[str], str]]] = {"typography": typography, "study": study, "none": none}
+NORMALIZERS: Final[dict[str, Callable[[str], str]]] = {
+    "typography": typography,
+    "unicode-english": unicode_english,
+    "study": study,
+    "none": none,
+}
 
 
 # What `str.split` splits at, and what `\w` matches. Other engines have sets of their own under the short names.
@@ -75,12 +106,19 @@ def portable(name: str) -> list[dict[str, Any]]:
         Entries for the `normalizer` of a tokenizer.json, in order.
     """
     trimmed = {"type": "Strip", "strip_left": True, "strip_right": True}
+    styles: dict[str, str] = {}
+    for character, style in _ONE_STYLE.items():
+        styles[style or ""] = styles.get(style or "", "") + chr(character)
+    one_style = [_replace(f"[{characters}]", style) for style, characters in styles.items()]
+    spaces = [_replace(f"[{_SPACE}]+", " "), trimmed, _replace(" (?=[,.!?;:])", "")]
     if name == "typography":
-        styles: dict[str, str] = {}
-        for character, style in _ONE_STYLE.items():
-            styles[style or ""] = styles.get(style or "", "") + chr(character)
-        one_style = [_replace(f"[{characters}]", style) for style, characters in styles.items()]
-        return [*one_style, _replace(f"[{_SPACE}]+", " "), trimmed, _replace(" (?=[,.!?;:])", "")]
+        return [*one_style, *spaces]
+    if name == "unicode-english":
+        folded = [_replace(f"[{looks}]", letter) for letter, looks in CONFUSABLES.items()]
+        ignorable, acute = _replace(f"[{_IGNORABLE}]", ""), _replace("\u00b4", "'")
+        # What the other styles replace, the steps before have removed.
+        quotes = [_replace(f"[{characters}]", style) for style, characters in styles.items() if style in ("'", '"', "-")]
+        return [ignorable, acute, {"type": "NFKC"}, *quotes, *folded, {"type": "NFC"}, *spaces]
     if name == "study":
         return [{"type": "Lowercase"}, _replace(f"[^{_WORD}]+", " "), trimmed]
     return []

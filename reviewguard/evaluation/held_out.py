@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -16,12 +16,30 @@ from reviewguard.scoring import Floats
 FILE: Final = "validation.safetensors"
 
 
-def to_file(logits: Floats, y: NDArray[np.int64]) -> dict[str, bytes]:
-    """The file of a bundle: logits, float32 (n, classes), and class indices, int64 (n,)."""
-    return {FILE: safetensors.numpy.save({"logits": np.ascontiguousarray(logits), "y": np.ascontiguousarray(y)})}
+class HeldOut(NamedTuple):
+    """Rows that decisions are set on.
+
+    Attributes:
+        logits: Of a model, float32 (n, classes).
+        y: Class indices, int64 (n,).
+        words: Of each text, int64 (n,); None where an earlier version of reviewguard kept the rows.
+        groups: Of each row; None where none are named.
+    """
+
+    logits: Floats
+    y: NDArray[np.int64]
+    words: NDArray[np.int64] | None
+    groups: list[str] | None = None
 
 
-def kept(fitted: Fitted) -> tuple[Floats, NDArray[np.int64]]:
+def to_file(rows: HeldOut) -> dict[str, bytes]:
+    """The file of a bundle."""
+    tensors = {"logits": rows.logits, "y": rows.y, "words": rows.words}
+    kept = {name: np.ascontiguousarray(values) for name, values in tensors.items() if values is not None}
+    return {FILE: safetensors.numpy.save(kept)}
+
+
+def kept(fitted: Fitted) -> HeldOut:
     """What `to_file` wrote.
 
     Raises:
@@ -33,8 +51,10 @@ def kept(fitted: Fitted) -> tuple[Floats, NDArray[np.int64]]:
     try:
         tensors = safetensors.numpy.load(fitted.read(FILE))
         logits, y = tensors["logits"], tensors["y"]
-        if logits.shape != (len(y), len(fitted.manifest.classes)) or not len(y):
-            raise ValueError(f"shapes {logits.shape} and {y.shape}")
+        words = tensors.get("words")
+        shapes = [y.shape] if words is None else [y.shape, words.shape]
+        if logits.shape != (len(y), len(fitted.manifest.classes)) or not len(y) or set(shapes) != {(len(y),)}:
+            raise ValueError(f"shapes {logits.shape} and {', '.join(map(str, shapes))}")
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError(f"{FILE} is malformed: {error}") from error
-    return logits, y
+    return HeldOut(logits, y, words)

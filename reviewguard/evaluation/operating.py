@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
@@ -12,13 +14,17 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import beta
 
-from reviewguard.decision import Decision, OperatingPoint, Triage, log_odds
+from reviewguard.decision import Band, Decision, GroupRate, OperatingPoint, Triage, log_odds
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.estimate import Estimate
 from reviewguard.metrics import Bin, calibration_error, reliability
 
 #: The widest temperatures looked at, as logarithms.
 _COLDEST, _HOTTEST = -5.0, 5.0
+#: Held-out negatives that a group needs, for a false-positive rate of its own to be held.
+LEAST: Final = 150
+#: What the groups with fewer are called.
+OTHERS: Final = "other groups"
 #: What an engine may change a logit by, at most.
 _HAIR: Final = 1e-4
 
@@ -82,11 +88,21 @@ def calibrate(logits: NDArray[np.floating], y: NDArray[np.int64], draws: int = 1
 
 
 def operating_point(
-    logits: NDArray[np.floating], y: NDArray[np.int64], positive: int, max_fpr: float, *, name: str = "positive"
+    logits: NDArray[np.floating],
+    y: NDArray[np.int64],
+    positive: int,
+    max_fpr: float,
+    *,
+    name: str = "positive",
+    words: NDArray[np.int64] | None = None,
+    by_length: Sequence[int] = (),
+    groups: Sequence[str] | None = None,
 ) -> OperatingPoint:
     """Find the threshold with the most recall whose expected rate of false positives on new rows is at most `max_fpr`.
 
-    With k of n held-out negatives above it, that rate is (k + 1) / (n + 1): the argument of conformal prediction.
+    With k of n held-out negatives above it, that rate is (k + 1) / (n + 1): the argument of conformal prediction. Each band of
+    lengths has a threshold of its own, set on all negatives of the band. Then all thresholds are raised alike until the rate is
+    held for each group with at least `LEAST` negatives too; the groups with fewer are taken together.
 
     Args:
         logits: (n, 2).
@@ -94,56 +110,163 @@ def operating_point(
         positive: Index of the positive class.
         max_fpr: Between 0 and 1.
         name: Of the positive class, for messages.
+        words: Of each text, int64 (n,); needed with `by_length`.
+        by_length: Shortest text of each band, in words, ascending; empty: one threshold for every length.
+        groups: Of each row, such as its domain; None: no groups.
 
     Raises:
-        ConfigError: If `max_fpr` is not between 0 and 1.
-        DataError: If there are no positive or no negative rows.
+        ConfigError: If `max_fpr` is not between 0 and 1, or the bands do not ascend.
+        DataError: If there are no positive or no negative rows, or a band has no negative row.
     """
     require_share("max_fpr", max_fpr, f"texts that are not {name}")
-    odds, is_positive = log_odds(logits)[:, positive], y == positive
-    negatives = np.sort(odds[~is_positive])[::-1]
-    if not len(negatives) or len(negatives) == len(y):
+    if any(low >= high for low, high in pairwise(by_length)) or any(bound < 0 for bound in by_length):
+        raise ConfigError(
+            f"by_length is {list(by_length)}; it lists the shortest text of each band in words, ascending, such as 8, 20, 40, 80"
+        )
+    odds, negative = log_odds(logits)[:, positive], y != positive
+    if negative.all() or not negative.any():
         raise DataError(f"an operating point needs held-out rows of {name} and of others; all {len(y)} are one of the two")
-    allowed = _allowed(max_fpr, len(negatives))
-    # Above the largest negative that must not be called positive.
-    threshold = _beside(negatives[max(allowed, 0)], odds, 1)
-    hits, wrong = int((odds[is_positive] >= threshold).sum()), int((negatives >= threshold).sum())
-    positives = int(is_positive.sum())
+    of_group = np.array([""] * len(y) if groups is None else list(groups))
+    band = np.zeros(len(y), dtype=np.int64)
+    if by_length:
+        assert words is not None
+        band = np.searchsorted(by_length, words, side="right") - 1
+    thresholds = []
+    for index, bound in enumerate(by_length or (0,)):
+        own = negative & (band == index)
+        if not own.any():
+            raise DataError(
+                f"no held-out row that is not {name} lies in the band from {bound} words: leave it out of by_length, or pass "
+                "rows of that length"
+            )
+        thresholds.append(_threshold(odds, own, max_fpr))
+    known = band >= 0
+    above = odds - np.array(thresholds)[np.maximum(band, 0)]
+    pools = _pools(negative & known, of_group)
+    raised = {which: max(_threshold(above, rows, max_fpr), 0.0) for which, rows in pools.items()}
+    worst = max(raised, key=raised.__getitem__, default="")
+    thresholds = [threshold + raised.get(worst, 0.0) for threshold in thresholds]
+    called = known & (odds >= np.array(thresholds)[np.maximum(band, 0)])
+
+    def wrong(rows: NDArray[np.bool_]) -> Estimate:
+        count, hits = int(rows.sum()), int((called & rows).sum())
+        return _beta(hits + 1, count - hits, (hits + 1) / (count + 1))
+
+    def right(rows: NDArray[np.bool_]) -> Estimate:
+        count, hits = int(rows.sum()), int((called & rows).sum())
+        return _beta(hits + 0.5, count - hits + 0.5, hits / count) if count else Estimate(None, None, None)
+
+    negatives, positives = negative & known, ~negative & known
+    bands = [
+        Band(
+            words=bound,
+            threshold=thresholds[index],
+            negatives=int((negatives & (band == index)).sum()),
+            positives=int((positives & (band == index)).sum()),
+            false_positive_rate=wrong(negatives & (band == index)),
+            recall=right(positives & (band == index)),
+        )
+        for index, bound in enumerate(by_length)
+    ]
     point = OperatingPoint(
-        threshold=threshold,
+        threshold=max(thresholds),
         max_fpr=max_fpr,
-        negatives=len(negatives),
-        false_positives=wrong,
-        positives=positives,
-        hits=hits,
-        false_positive_rate=_beta(wrong + 1, len(negatives) - wrong, (wrong + 1) / (len(negatives) + 1)),
-        recall=_beta(hits + 0.5, positives - hits + 0.5, hits / positives),
+        negatives=int(negatives.sum()),
+        false_positives=int((called & negatives).sum()),
+        positives=int(positives.sum()),
+        hits=int((called & positives).sum()),
+        false_positive_rate=wrong(negatives),
+        recall=right(positives),
+        bands=bands,
+        groups={which: GroupRate(negatives=int(rows.sum()), false_positive_rate=wrong(rows)) for which, rows in pools.items()},
+        set_by=worst if raised.get(worst) else "",
     )
-    high = point.false_positive_rate.high
-    assert high is not None
-    if allowed < 0:
-        needed = int(np.ceil(1 / max_fpr)) - 1
-        warnings.warn(
-            f"{len(negatives)} rows that are not {name} cannot support a false-positive rate of {100 * max_fpr:g} %: it takes at "
-            f"least {needed}, and more to be sure. The threshold is the largest of their scores",
-            stacklevel=2,
-        )
-    elif high > 2 * max_fpr:
-        warnings.warn(
-            f"from {len(negatives)} rows that are not {name}, the false-positive rate is only known to be "
-            f"{point.false_positive_rate}; set it on more rows to be sure of {100 * max_fpr:g} %",
-            stacklevel=2,
-        )
+    for one in bands:
+        _warn_of_few(one, max_fpr, f"not {name} in the band from {one.words} words")
+    if not bands:
+        _warn_of_few(point, max_fpr, f"not {name}")
     return point
 
 
-def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float) -> Triage:
+def _pools(rows: NDArray[np.bool_], of_group: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
+    """Groups that a rate is held for: each that is large enough, and the others together if they are; none of a single group."""
+    names, counts = np.unique(of_group[rows], return_counts=True)
+    if len(names) < 2:
+        return {}
+    large = names[counts >= LEAST].tolist()
+    pools = {name: rows & (of_group == name) for name in large}
+    rest = rows & ~np.isin(of_group, large)
+    return {**pools, OTHERS: rest} if rest.sum() >= LEAST else pools
+
+
+def _threshold(odds: NDArray[np.float64], rows: NDArray[np.bool_], max_fpr: float) -> float:
+    """Just above the largest of these rows that must not be called positive; of too few rows, above all of them."""
+    ranked = np.sort(odds[rows])[::-1]
+    return _beside(ranked[max(_allowed(max_fpr, len(ranked)), 0)], odds, 1)
+
+
+def _warn_of_few(found: OperatingPoint | Band, max_fpr: float, kind: str) -> None:
+    high = found.false_positive_rate.high
+    assert high is not None
+    if _allowed(max_fpr, found.negatives) < 0:
+        needed = int(np.ceil(1 / max_fpr)) - 1
+        warnings.warn(
+            f"{found.negatives} rows that are {kind} cannot support a false-positive rate of {100 * max_fpr:g} %: it "
+            f"takes at least {needed}, and more to be sure. The threshold is the largest of their scores",
+            stacklevel=3,
+        )
+    elif high > 2 * max_fpr:
+        warnings.warn(
+            f"from {found.negatives} rows that are {kind}, the false-positive rate is only known to be "
+            f"{found.false_positive_rate}; set it on more rows to be sure of {100 * max_fpr:g} %",
+            stacklevel=3,
+        )
+
+
+def review(
+    logits: NDArray[np.floating],
+    y: NDArray[np.int64],
+    positive: int,
+    review_rate: float,
+    decision: Decision,
+    words: NDArray[np.int64],
+) -> Triage:
+    """Find the floor under which a one-sided model does not flag a text, so that a share of the negatives goes to review.
+
+    Args:
+        logits: (n, 2).
+        y: Class indices, int64 (n,).
+        positive: Index of the positive class.
+        review_rate: Share of the negatives between the floor and the threshold, between 0 and 1.
+        decision: Whose operating point says which texts are called positive.
+        words: Of each text, int64 (n,).
+
+    Raises:
+        ConfigError: If the rate is not between 0 and 1.
+        DataError: If a class has no row.
+    """
+    require_share("review_rate", review_rate, "texts of the other class")
+    _require_all(y, 2)
+    odds = log_odds(logits)[:, positive]
+    negative = y != positive
+    if decision.point is not None:
+        negative &= ~decision.point.is_too_short(words)
+    left = np.sort(odds[negative & ~decision.flagged(logits, positive, words)])[::-1]
+    count = min(round(review_rate * int(negative.sum())), len(left))
+    floors = np.full(2, -np.finfo(np.float64).max)
+    floors[positive] = _beside(left[count - 1], odds, -1) if count else np.finfo(np.float64).max
+    rows = [int((y == column).sum()) for column in range(2)]
+    return Triage(error_rate=None, review_rate=review_rate, floors=floors.tolist(), rows=rows, one_sided=True)
+
+
+def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float, *, one_sided: bool = False) -> Triage:
     """Find the floors under which a class is ruled out, so that of each class at most `error_rate` are ruled out wrongly.
 
     Args:
         logits: (n, classes).
         y: Class indices, int64 (n,), every class present.
         error_rate: Between 0 and 1.
+        one_sided: Whether only the positive class is decided on.
 
     Raises:
         ConfigError: If the rate is not between 0 and 1.
@@ -158,7 +281,7 @@ def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float
         allowed = _allowed(error_rate, len(own))
         floors.append(_beside(own[allowed], own, -1) if allowed >= 0 else -np.finfo(np.float64).max)
         rows.append(len(own))
-    return Triage(error_rate=error_rate, floors=floors, rows=rows)
+    return Triage(error_rate=error_rate, floors=floors, rows=rows, one_sided=one_sided)
 
 
 def require_share(name: str, value: float, of: str) -> None:

@@ -22,7 +22,7 @@ from reviewguard.config import DataConfig, decode
 from reviewguard.data.clean import CleaningReport, clean
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import class_indices
-from reviewguard.decision import Decision
+from reviewguard.decision import Decision, log_odds
 from reviewguard.evaluation import operating
 from reviewguard.evaluation.baseline import Baseline
 from reviewguard.evaluation.report import peak_memory_mib
@@ -70,9 +70,10 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         for name, part in task.scored.items():
             texts, labels = part.require_complete(classes)
             y, logits[name] = class_indices(labels, classes), trained.score(texts)
-            scores[name] = measure(y, Decision().scores(logits[name], None), classes, positive)
+            scores[name] = measure(y, log_odds(logits[name]), classes, positive)
             if positive is not None:
-                at_point[name] = measure(y, decision.scores(logits[name], classes.index(positive)), classes, positive)
+                words = np.array([len(text.split()) for text in texts])
+                at_point[name] = measure(y, decision.scores(logits[name], classes.index(positive), words), classes, positive)
         texts = [text for part in task.scored.values() for text in part.require_complete()[0]][:_TIMED]
     scores_file(folder, key).parent.mkdir(exist_ok=True)
     tensors = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in logits.items()}

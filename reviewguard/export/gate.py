@@ -19,7 +19,7 @@ from reviewguard.nn.model import TextModel
 from reviewguard.runtime.cores import available_cores
 from reviewguard.runtime.onnx import OnnxScorer
 from reviewguard.scoring import Floats, score
-from reviewguard.tokens import Encoded
+from reviewguard.tokens import Encoded, word_counts
 
 Precision: TypeAlias = Literal["fp32", "int8"]
 #: Rows and length of the batches of random tokens; None stands for all the tokens that the model reads.
@@ -76,7 +76,8 @@ def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitt
         worst = max(worst, float(np.abs(logits - judges.logits).max()))
         decision = fitted.manifest.decision
         before, after = decision.probabilities(judges.logits), decision.probabilities(logits)
-        called = [decision.scores(of, fitted.positive).argmax(axis=1) for of in (judges.logits, logits)]
+        words = word_counts(judges.encoded)
+        called = [decision.scores(of, fitted.positive, words).argmax(axis=1) for of in (judges.logits, logits)]
         flips = np.flatnonzero(called[0] != called[1])
         f1 = _f1(judges.y, called[1], fitted) - _f1(judges.y, called[0], fitted)
         calibration = calibration_error(judges.y, after) - calibration_error(judges.y, before)

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from reviewguard.decision import Decision
+from reviewguard.decision import Decision, log_odds
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.evaluation import operating
 
@@ -25,6 +25,9 @@ def rows(
     true = rng.normal(scale=2, size=(n, classes))
     y = (rng.random((n, 1)) > scipy.special.softmax(true, axis=1).cumsum(axis=1)[:, :-1]).sum(axis=1)
     return (true * sharpness).astype(np.float32), y
+
+
+LENGTH_ONE = np.ones(20_000, dtype=np.int64)
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -95,7 +98,7 @@ class TestOperatingPoint:
         logits, y = rows(np.random.default_rng(2), 3000)
         for positive in (0, 1):
             point = operating.operating_point(logits, y, positive, 0.05)
-            called = Decision(point=point).scores(logits, positive).argmax(axis=1) == positive
+            called = Decision(point=point).scores(logits, positive, LENGTH_ONE[: len(y)]).argmax(axis=1) == positive
             assert (called & (y != positive)).sum() == point.false_positives <= 0.05 * point.negatives
             assert (called & (y == positive)).sum() == point.hits
             assert point.recall.value == point.hits / point.positives
@@ -122,6 +125,102 @@ class TestOperatingPoint:
             operating.operating_point(logits, np.ones(50, np.int64), 1, 0.1)
 
 
+class TestBands:
+    """Thresholds by length, held in each group."""
+
+    BOUNDS = (8, 20, 40)
+
+    def make(self, seed: int, n: int = 6000) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], list[str]]:
+        """Short negatives, and those of shops, score higher: one threshold would accuse them."""
+        rng = np.random.default_rng(seed)
+        y, words = rng.integers(0, 2, n), rng.integers(1, 90, n)
+        groups = rng.choice(["products", "hotels", "shops", "cars"], n, p=[0.5, 0.3, 0.18, 0.02])
+        logits = np.zeros((n, 2), np.float32)
+        logits[:, 1] = rng.normal(size=n) + 4 * y + 2 * (words < 20) + 1 * (groups == "shops")
+        return logits, y, words, groups.tolist()
+
+    def test_the_rate_is_held_in_each_band_and_in_each_large_group(self) -> None:
+        logits, y, words, groups = self.make(0)
+        point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=self.BOUNDS, groups=groups)
+        called = Decision(point=point).scores(logits, 1, words).argmax(axis=1) == 1
+        assert [band.words for band in point.bands] == list(self.BOUNDS)
+        for band, end in zip(point.bands, (*self.BOUNDS[1:], 10**9), strict=True):
+            own = (y == 0) & (words >= band.words) & (words < end)
+            assert called[own].mean() <= 0.02
+            assert band.negatives == own.sum()
+            assert band.false_positive_rate.value == (called[own].sum() + 1) / (own.sum() + 1)
+        assert point.bands[0].threshold > point.bands[2].threshold + 1
+        assert point.set_by == "shops"
+        assert set(point.groups) == {"products", "hotels", "shops"}
+        of = np.array(groups)
+        for name, rate in point.groups.items():
+            own = (y == 0) & (words >= 8) & (of == name)
+            assert called[own].mean() <= 0.02
+            assert rate.negatives == own.sum()
+        assert point.threshold == max(band.threshold for band in point.bands)
+        assert point.negatives == ((y == 0) & (words >= 8)).sum()
+        assert "shops: false-positive rate" in point.to_text()
+
+    def test_it_holds_on_new_rows_where_one_threshold_does_not(self) -> None:
+        logits, y, words, groups = self.make(1, 20_000)
+        new, truth, lengths, _ = self.make(2, 20_000)
+        by_length = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=self.BOUNDS, groups=groups)
+        plain = operating.operating_point(logits, y, 1, 0.02)
+        short = (truth == 0) & (lengths >= 8) & (lengths < 20)
+        rates = [
+            (Decision(point=point).scores(new, 1, lengths).argmax(axis=1) == 1)[short].mean() for point in (by_length, plain)
+        ]
+        assert rates[0] < 0.025 < 0.05 < rates[1]
+
+    def test_small_groups_are_taken_together(self) -> None:
+        logits, y, words, _ = self.make(3, 3000)
+        groups = ["large"] * 1500 + [f"small {row % 20}" for row in range(1500)]
+        point = operating.operating_point(logits, y, 1, 0.02, words=words, groups=groups)
+        assert set(point.groups) == {"large", operating.OTHERS}
+        assert not point.bands
+
+    def test_what_cannot_be(self) -> None:
+        logits, y, words, _ = self.make(4, 500)
+        for bounds in ((8, 8), (20, 8), (-1, 8)):
+            with pytest.raises(ConfigError, match="by_length"):
+                operating.operating_point(logits, y, 1, 0.1, words=words, by_length=bounds)
+        with pytest.raises(DataError, match="the band from 1000 words"):
+            operating.operating_point(logits, y, 1, 0.1, words=words, by_length=(8, 1000))
+
+
+class TestOneSided:
+    @pytest.mark.parametrize("rate", [0.1, 0.25])
+    def test_so_many_negatives_go_to_review_and_none_is_certified(self, rate: float) -> None:
+        logits, y, words, _ = TestBands().make(5)
+        point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=(8, 20))
+        triage = operating.review(logits, y, 1, rate, Decision(point=point), words)
+        decided = np.array(Decision(point=point, triage=triage).decisions(logits, ["real", "fake"], 1, words))
+        assert set(decided) == {"fake", "needs_review", "not_flagged"}
+        long = words >= 8
+        assert (decided[~long] == "needs_review").all()
+        assert (decided[(y == 0) & long] == "needs_review").mean() == pytest.approx(rate, abs=0.002)
+        odds, label = log_odds(logits)[:, 1], Decision(point=point).scores(logits, 1, words).argmax(axis=1)
+        assert ((decided == "fake") == (long & (label == 1))).all()
+        assert odds[decided == "not_flagged"].max() < odds[(decided == "needs_review") & long].min()
+
+    def test_by_an_error_rate_at_most_so_many_positives_are_not_flagged(self) -> None:
+        rng, missed = np.random.default_rng(9), []
+        for _ in range(200):
+            logits, y = rows(rng, 900)
+            triage = operating.triage(logits[:500], y[:500], 0.1, one_sided=True)
+            decided = np.array(Decision(triage=triage).decisions(logits[500:], ["real", "fake"], 1, LENGTH_ONE[:400]))
+            assert "real" not in decided
+            missed.append(np.mean(decided[y[500:] == 1] == "not_flagged"))
+        assert np.mean(missed) <= 0.1 + 3 * np.std(missed) / np.sqrt(len(missed))
+
+    def test_everything_can_be_reviewed(self) -> None:
+        logits, y, words, _ = TestBands().make(6, 500)
+        triage = operating.review(logits, y, 1, 0.999, Decision(), words)
+        assert "not_flagged" not in Decision(triage=triage).decisions(logits[y == 0][:400], ["real", "fake"], 1, words[:400])[:1]
+        with pytest.raises(ConfigError, match="review_rate"):
+            operating.review(logits, y, 1, 1.0, Decision(), words)
+
+
 class TestTriage:
     @pytest.mark.parametrize("classes", [2, 4])
     @pytest.mark.parametrize("error_rate", [0.02, 0.1])
@@ -142,11 +241,10 @@ class TestTriage:
         new, _ = rows(np.random.default_rng(6), 300, classes)
         triage = operating.triage(logits, y, 0.1)
         ours = Decision(triage=triage)
-        odds = lambda of: Decision().scores(of, None)  # noqa: E731
-        conformal = crepes.ConformalClassifier().fit(-odds(logits)[np.arange(len(y)), y], bins=y)
+        conformal = crepes.ConformalClassifier().fit(-log_odds(logits)[np.arange(len(y)), y], bins=y)
         sets = np.stack(
             [
-                conformal.predict_set(-odds(new)[:, [c]], bins=np.full(len(new), c), confidence=0.9, smoothing=False)[:, 0]
+                conformal.predict_set(-log_odds(new)[:, [c]], bins=np.full(len(new), c), confidence=0.9, smoothing=False)[:, 0]
                 for c in range(classes)
             ],
             axis=1,

@@ -15,7 +15,7 @@ from reviewguard.nn.heads import LinearHead
 from reviewguard.nn.model import TextModel
 from reviewguard.tokens import Encoded
 
-ROWS = [Encoded([5] * length, truncated=False, fertility=1.0) for length in (3, 64, 20)]
+ROWS = [Encoded([5] * length, truncated=False, fertility=1.0, words=1) for length in (3, 64, 20)]
 
 
 @pytest.fixture

@@ -1,0 +1,166 @@
+"""What the built-in model is selected by: cells that are left out of training, and the ways to train that are scored on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from _corpus import HUMAN, Row, balanced, band, draw, group, part, validation
+from _encoder import Encoder, folder
+from msgspec.structs import replace
+
+from reviewguard.experiments.contestants import recipe_of
+
+#: Fakes and human texts of a cell that are scored, at most; domains with fewer human texts than `ENOUGH` borrow those of products.
+FAKES, HUMANS, ENOUGH = 250, 400, 150
+REWRITERS: Final = ("gpt-3.5-turbo", "gpt-4o", "llama-3-70b")
+PRODUCTS: Final = ("gpt2", "deepseek", "glm", "lfm", "claude")
+OTHERS: Final = ("Entertainment", "FoodCusine", "OnlineContent", "PersonalCommunication", "Sports")
+
+
+class Cell(NamedTuple):
+    """What is left out of training, and scored.
+
+    Attributes:
+        domains: Whose texts are scored.
+        generators: Whose fakes are left out in every domain, and scored in these; empty: those of all rewriters are scored.
+        unseen: Whether no text of these domains is trained on, human or not.
+    """
+
+    domains: tuple[str, ...]
+    generators: tuple[str, ...] = ()
+    unseen: bool = False
+
+    def leaves_out(self, row: Row) -> bool:
+        """Whether a row may not be trained on."""
+        return row.generator in self.generators or (self.unseen and row.domain in self.domains)
+
+    def scored(self, rows: Sequence[Row], of: Literal["selection", "published"]) -> list[Row]:
+        """Fakes and human texts to score; of domains that are trained on, the latter are validation rows."""
+        # Of what was left out nothing sets decisions, so all that is not published selects.
+        own = [row for row in rows if row.domain in self.domains and (part(row) == "published") == (of == "published")]
+        fakes = [row for row in own if row.label == "fake" and row.generator in (self.generators or REWRITERS)]
+        human = [row for row in own if row.label == "real"]
+        if not self.unseen:
+            human = [row for row in human if row.split == "validation" and part(row) == of]
+        if len(human) < ENOUGH:
+            human += [row for row in validation(rows, of) if row.label == "real" and row.domain == "products"]
+        return [*draw(fakes, FAKES, lambda row: (row.generator, row.domain)), *human[:HUMANS]]
+
+
+CELLS: Final = {
+    **{generator: Cell(("products",), (generator,)) for generator in PRODUCTS},
+    "gpt-4 hotels": Cell(("hotels",), ("gpt-4",), unseen=True),
+    **{f"{generator} reviews": Cell(("ProductReview",), (generator,), unseen=True) for generator in REWRITERS},
+    "five domains": Cell(OTHERS, unseen=True),
+    "all products": Cell(("products",), PRODUCTS),
+}
+#: What screening leaves out together.
+SCREENING: Final = {
+    "A": ("lfm", "claude", "gpt-4 hotels"),
+    "B": ("deepseek", "gpt-4o reviews", "five domains"),
+}
+#: Domains that are trained on, by name.
+MIXES: Final = {
+    "products": ("products",),
+    "reviews": ("products", "hotels", "ProductReview", "sentences", "clothing", "medicine", "cars"),
+    "all": ("products", "hotels", "ProductReview", "sentences", "clothing", "medicine", "cars", "other"),
+}
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to train.
+
+    Attributes:
+        encoder: Where it begins.
+        mix: Domains that are trained on, a key of `MIXES`.
+        rows: That are trained on, half of them human, drawn by turns over generators, domains and lengths.
+        products: Rows of the largest source, product reviews by people and by GPT-2, that are trained on besides.
+        kinds: What subclasses fakes are learned as: by "generator", or "none".
+        epochs: Passes over them.
+        learning_rate: Its peak.
+        max_length: Tokens that are read of a text.
+        ngrams: Buckets of a bag of n-grams beside the encoder; 0: none.
+        smoothing: Of labels.
+        normalization: Of the texts.
+        augment: Share of the training texts that are changed (`data.augment`).
+    """
+
+    encoder: Encoder
+    mix: str = "all"
+    rows: int = 4000
+    products: int = 0
+    kinds: str = "none"
+    epochs: int = 1
+    learning_rate: float = 2e-4
+    max_length: int = 128
+    ngrams: int = 0
+    smoothing: float = 0.0
+    normalization: str = "typography"
+    augment: float = 0.0
+
+
+E5: Final = Candidate(encoder=Encoder(name="e5", least=2))
+CANDIDATES: Final = {
+    "e5": E5,
+    "e5, generators as subclasses": replace(E5, kinds="generator"),
+    "e5, more product reviews": replace(E5, products=3000),
+    "minilm": Candidate(encoder=Encoder(name="minilm")),
+    "e5, 8 layers": replace(E5, encoder=Encoder(name="e5", least=2, layers=8)),
+    "e5, reviews only": replace(E5, mix="reviews"),
+    "e5, products only": replace(E5, mix="products"),
+    "e5, learning rate 1e-4": replace(E5, learning_rate=1e-4),
+    "e5, augmented": replace(E5, normalization="unicode-english", augment=0.3),
+}
+
+
+def training_rows(candidate: Candidate, rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
+    """What a candidate is trained on, without what some cells leave out."""
+    own = trainable([row for row in rows if row.split == "train"], candidate, cells)
+    largest = [row for row in own if row.domain == "products" and row.generator in (HUMAN, "gpt2")]
+    # A row that was drawn already makes the list no longer.
+    return list(dict.fromkeys([*balanced(own, candidate.rows), *balanced(largest, candidate.products)]))
+
+
+def trainable(rows: Sequence[Row], candidate: Candidate, cells: Sequence[Cell]) -> list[Row]:
+    """Those of a candidate's domains, long enough to be told, that no cell leaves out."""
+    own = [row for row in rows if group(row.domain) in MIXES[candidate.mix] and band(row.text)]
+    return [row for row in own if not any(cell.leaves_out(row) for cell in cells)]
+
+
+def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Rows as the library takes them."""
+    return {
+        "text": [row.text for row in rows],
+        "label": [row.label for row in rows],
+        "kind": ["" if row.generator == HUMAN else row.generator for row in rows],
+        "domain": [row.domain for row in rows],
+    }
+
+
+def settings(candidate: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
+    """A candidate's recipe, as plain data."""
+    human = [row.text for row in rows if row.split == "train" and row.label == "real"]
+    return recipe_of(
+        "minilm-finetune",
+        {
+            "encoder__repo": str(folder(candidate.encoder, human)),
+            "encoder__revision": "",
+            "encoder__weights_sha256": "",
+            "encoder__max_length": candidate.max_length,
+            "loop__epochs": candidate.epochs,
+            "loop__learning_rate": candidate.learning_rate,
+            "loop__label_smoothing": candidate.smoothing,
+            # Rows are drawn in balance; were every kind to weigh the same, human texts would be one of ten.
+            "loop__class_weight": "none",
+            "ngrams": candidate.ngrams,
+            "data__normalization": candidate.normalization,
+            "data__augment": candidate.augment,
+            "data__subclass": "kind" if candidate.kinds == "generator" else "",
+            # The rows are single already, and a short review is a review.
+            "data__near_duplicates": 0,
+            "data__min_tokens": 0,
+            "data__max_tokens": 10**6,
+        },
+    )
