@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard import loading
+from reviewguard.data.perturb import Attack
 from reviewguard.data.reviews import Data, read
 from reviewguard.decider import checked
 from reviewguard.errors import ConfigError, requires
@@ -22,6 +23,7 @@ from reviewguard.tokens import word_counts
 
 if TYPE_CHECKING:
     from reviewguard.evaluation.report import Report, TrainingReport
+    from reviewguard.evaluation.stress import StressReport
     from reviewguard.rehearsal import Rehearsal
 
 #: Texts scored at once where there may be any number of them.
@@ -244,6 +246,35 @@ class Classifier(Saver):
             positive=manifest.positive,
             truncated=sum(item.truncated for item in encoded),
         )
+
+    def stress(
+        self,
+        data: Data,
+        *,
+        attacks: Sequence[str] = get_args(Attack),
+        split: str = "",
+        text: str = "",
+        label: str = "",
+        seed: int = 0,
+    ) -> StressReport:
+        """Score the model on labelled rows whose texts were changed: what evasion, haste and another keyboard do to it.
+
+        Args:
+            data: As for `train`. No row is dropped. Texts of both classes are changed.
+            attacks: Names of `reviewguard.data.perturb.ATTACKS`; default: all.
+            split: Only rows with this value in the column of splits; empty: all rows.
+            text: Column of the texts; empty: as in training.
+            label: Column of the labels; empty: as in training.
+            seed: Of the changes.
+
+        Raises:
+            ConfigError: If an attack is not known, or there are more than two classes.
+            DataError: If a row lacks text or label, a label was not in training, or there are not rows of both classes.
+            NotTrainedError: Before training.
+        """
+        with requires("train"):
+            from reviewguard.evaluation import stress
+        return stress.stress(self._trained(), self._read(data, split, text, label), attacks, seed)
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
         """Accuracy of `predict(X)` against the labels `y`, read as in `fit`."""

@@ -14,7 +14,7 @@ import typer
 from reviewguard import cli_experiments, config, files
 from reviewguard.bundle import check_target
 from reviewguard.cli_experiments import DataArgument
-from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted
+from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted, requires
 
 if TYPE_CHECKING:
     from reviewguard.classifier import Classifier
@@ -112,6 +112,33 @@ def evaluate(
 ) -> None:
     """Score a trained model on labelled rows."""
     report = _loaded(model).evaluate(data, split=split, text=text, label=label)
+    typer.echo(report.to_json() if as_json else report.to_text())
+
+
+@app.command()
+def stress(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model, or its Hub id; built-in: the built-in model.")],
+    data: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the report with a chart; needs reviewguard[experiments].")
+    ] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="Name of an attack; may be repeated. Default: all.")] = None,
+    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a trained model on labelled rows under attack: look-alike letters, typos, casual style and others."""
+    from reviewguard.data.perturb import ATTACKS
+
+    classifier = _loaded(None if model == "built-in" else model)
+    report = classifier.stress(data, attacks=attack or list(ATTACKS), split=split, text=text, label=label)
+    if out is not None:
+        with requires("experiments"):
+            from reviewguard.experiments.stress import stress_page
+        out.mkdir(parents=True, exist_ok=True)
+        stress_page(report, cli_experiments.this_command()).save(out)
+        files.replace(out / "report.json", report.to_json().encode())
     typer.echo(report.to_json() if as_json else report.to_text())
 
 

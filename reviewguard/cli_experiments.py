@@ -62,7 +62,7 @@ def compare(
             jobs=jobs,
             max_fpr=max_fpr,
             settings=settings,
-            command=_command(),
+            command=this_command(),
         )
     )
 
@@ -96,7 +96,7 @@ def ablate(
             jobs=jobs,
             max_fpr=max_fpr,
             settings=settings,
-            command=_command(),
+            command=this_command(),
         )
     )
 
@@ -125,7 +125,7 @@ def transfer(
             jobs=jobs,
             max_fpr=max_fpr,
             settings=settings,
-            command=_command(),
+            command=this_command(),
         )
     )
 
@@ -141,7 +141,8 @@ def _numbers(text: str) -> list[int]:
         raise ConfigError(f"seeds are whole numbers with commas between, such as 42,43,44; got {text!r}") from None
 
 
-def _command() -> str:
+def this_command() -> str:
+    """What was typed."""
     return shlex.join(["reviewguard", *sys.argv[1:]])
 
 

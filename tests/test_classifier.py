@@ -309,6 +309,20 @@ def test_normalisation_is_the_same_at_prediction(tiny_settings: dict[str, object
     np.testing.assert_array_equal(study.predict_proba(["GOOD; kettle!!"]), study.predict_proba(["good kettle"]))
 
 
+def test_augmentation_changes_what_is_trained_on_and_nothing_else(sample: Path, tiny_settings: dict[str, object]) -> None:
+    plain = Classifier("minilm-logreg", **tiny_settings)
+    rough = Classifier("minilm-logreg", **tiny_settings, data__augment=0.5, data__augmentations=["case", "snippet"])
+    reports = [one.train(sample) for one in (plain, rough)]
+    assert reports[0].cleaning == reports[1].cleaning
+    assert plain.manifest.data_sha256 == rough.manifest.data_sha256
+    baselines = [report.results["test"].baseline for report in reports]
+    assert baselines[0] == baselines[1]
+    texts = ["Good kettle, boils fast."]
+    assert not np.array_equal(plain.predict_proba(texts), rough.predict_proba(texts))
+    with pytest.raises(ConfigError, match="augmentations"):
+        Classifier("minilm-logreg", **tiny_settings, data__augmentations=["typos"]).train(sample)
+
+
 def rows_of(rows: list[dict[str, str]]) -> dict[str, list[str]]:
     """The sample with a column of groups."""
     return {**{name: [row[name] for row in rows] for name in ("text", "label")}, "side": ["a", "b"] * (len(rows) // 2)}
@@ -413,7 +427,7 @@ class TestDecisions:
         loaded = Classifier.from_pretrained(tmp_path / "m")
         assert loaded.manifest.decision == decided.manifest.decision
         answers = list(loaded.stream([*texts, "too short"]))
-        assert answers[:-1] == list(decided.stream(texts))
+        assert [one.decision for one in answers[:-1]] == [one.decision for one in decided.stream(texts)]
         assert {one.decision for one in answers} == {trained.manifest.positive, "needs_review", "not_flagged"}
         assert answers[-1].decision == "needs_review"
         # Other thresholds make the floor meaningless.

@@ -169,6 +169,25 @@ def _plain(axis: Axes) -> None:
     axis.xaxis.set_minor_formatter(LogFormatter())
 
 
+def pairs(rows: Mapping[str, tuple[Estimate, Estimate]], titles: tuple[str, str]) -> bytes:
+    """Two shares of each row with their intervals, the first row on top."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.8, 1.1 + 0.3 * len(rows)), layout="constrained")
+        axis = figure.subplots()
+        for place, (title, color, marker) in enumerate(zip(titles, (_INK, "#b3541e"), "os", strict=True)):
+            of = [row[place] for row in rows.values()]
+            values = np.array([[one.value, one.low, one.high] for one in of], dtype=np.float64)
+            reach = np.abs(values[:, :1] - values[:, 1:]).T
+            axis.errorbar(values[:, 0], range(len(of)), xerr=reach, fmt=marker, color=color, label=title, elinewidth=3, alpha=0.8)
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_xlim(-0.02, 1.02)
+        figure.legend(loc="outside lower center", ncols=2)
+    return _svg(figure)
+
+
 def _svg(figure: Figure) -> bytes:
     out = io.BytesIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
