@@ -35,6 +35,7 @@ from reviewguard import files
 from reviewguard.config import Normalization
 from reviewguard.decision import Decision
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
+from reviewguard.windows import Windows
 
 MANIFEST: Final = "reviewguard.json"
 FORMAT_VERSION: Final = 1
@@ -62,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         recipe: The settings it was trained with, the encoder's hash filled in.
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
         decision: How logits are read: temperature, operating point, abstention.
+        windows: How a text of more than `max_length` tokens is read; None: its beginning only.
         merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
         max_fertility: Pieces a word (`reviewguard.tokens.Encoded`) above which a text is unfamiliar; None: none is.
         min_tokens: Tokens, special ones included, below which it is unfamiliar.
@@ -82,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     max_fertility: float | None = None
     min_tokens: int = 0
     decision: Decision = Decision()
+    windows: Windows | None = None
     merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
 
@@ -160,6 +163,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder / MANIFEST} is malformed: classes {manifest.classes}, positive {manifest.positive!r}")
     if not manifest.decision.fits(len(manifest.classes), manifest.positive):
         raise BundleError(f"{folder / MANIFEST} is malformed: a decision that does not fit its {len(manifest.classes)} classes")
+    if (windows := manifest.windows) is not None and (
+        2 * windows.overlap > manifest.max_length or (windows.rule == "max" and manifest.positive is None)
+    ):
+        raise BundleError(
+            f"{folder / MANIFEST} is malformed: windows that do not fit {manifest.max_length} tokens and its classes"
+        )
     for name in manifest.files:
         _check_name(name, folder)
     return manifest

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reviewguard.classifier import Classifier
     from reviewguard.decision import OperatingPoint, Triage
     from reviewguard.evaluation.operating import Calibration
+    from reviewguard.evaluation.reading import Reading
     from reviewguard.streaming import Summary
 
 app = typer.Typer(
@@ -200,6 +201,9 @@ def decide(
         Path | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Read long texts in overlapping windows, if that is better on --data.")
+    ] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Make probabilities mean what they say.")] = False,
     max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate of the positive class.")] = None,
     by_length: Annotated[
@@ -215,17 +219,24 @@ def decide(
 ) -> None:
     """Set a model's calibration, operating point and abstention on held-out rows."""
     triage = error_rate is not None or review_rate is not None
-    if not calibrate and max_fpr is None and not triage:
-        raise ConfigError("there is nothing to decide; give at least one of --calibrate, --max-fpr, --error-rate, --review-rate")
+    if not windows and not calibrate and max_fpr is None and not triage:
+        raise ConfigError(
+            "there is nothing to decide; give at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate"
+        )
+    if windows and data is None:
+        raise ConfigError("--windows needs texts; name labelled rows that the model was not trained on with --data")
     if (by_length or group) and max_fpr is None:
         raise ConfigError("--by-length and --group are for thresholds; give --max-fpr too")
     if one_sided and not triage:
         raise ConfigError("--one-sided is about abstention; give --review-rate or --error-rate too")
     check_target(out)
     classifier = _loaded(model)
-    found: dict[str, Calibration | OperatingPoint | Triage] = {}
+    found: dict[str, Reading | Calibration | OperatingPoint | Triage] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        if windows:
+            assert data is not None
+            found["windows"] = classifier.set_windows(data, split=split)
         if calibrate:
             found["calibration"] = classifier.calibrate(data, split=split)
         if max_fpr is not None:

@@ -12,7 +12,7 @@ import msgspec
 from reviewguard import config
 from reviewguard.bundle import Manifest
 from reviewguard.data.reviews import Data, Reviews, class_indices, read
-from reviewguard.decision import OperatingPoint, Triage
+from reviewguard.decision import Decision, OperatingPoint, Triage
 from reviewguard.errors import ConfigError, DataError, NotTrainedError, nearest, requires
 from reviewguard.estimator import Estimator
 from reviewguard.fitted import Fitted
@@ -22,6 +22,7 @@ from reviewguard.tokens import word_counts
 if TYPE_CHECKING:
     from reviewguard.evaluation.held_out import HeldOut
     from reviewguard.evaluation.operating import Calibration
+    from reviewguard.evaluation.reading import Reading
 
 
 class Decider(Estimator):
@@ -57,6 +58,44 @@ class Decider(Estimator):
         rows = self._held_out(data, split)
         found = operating.calibrate(rows.logits, rows.y)
         self._decide(temperature=found.temperature)
+        return found
+
+    def set_windows(self, data: Data, *, overlap: int | None = None, most: int = 8, split: str = "") -> Reading:
+        """Read texts that are longer than the model reads at once in overlapping windows, if that is better on held-out rows.
+
+        Compared are the first window alone, the mean of the windows' logits, and the window that looks most positive. Texts that
+        fit into one window are read as before. Set it first: what is set on other logits would mean nothing.
+
+        Args:
+            data: As for `calibrate`; needed here, as training keeps no texts.
+            overlap: Tokens that a window shares with the one before; None: a quarter of what the model reads.
+            most: Windows read of a text at most.
+            split: As for `calibrate`.
+
+        Returns:
+            What was chosen, and how the others did.
+
+        Raises:
+            ConfigError: If calibration, an operating point or triage is set already, or the overlap is over half a window.
+            DataError: As `calibrate`, or if too few rows are longer than one window.
+            NotTrainedError: Before training.
+        """
+        with requires("train"):
+            from reviewguard.evaluation import reading
+        fitted = self._trained()
+        if fitted.manifest.decision != Decision():
+            raise ConfigError(
+                "decisions are set already, on the logits of the first window; load the model as it was before, and call "
+                "set_windows first"
+            )
+        overlap = fitted.manifest.max_length // 4 if overlap is None else overlap
+        if not 0 <= 2 * overlap <= fitted.manifest.max_length:
+            raise ConfigError(
+                f"overlap is {overlap}; it is at least 0, and at most half of the {fitted.manifest.max_length} tokens"
+            )
+        texts, labels = self._read(data, split).require_complete(fitted.manifest.classes)
+        found = reading.choose(fitted, texts, class_indices(labels, fitted.manifest.classes), overlap, most)
+        self._fitted = fitted.read_by(found.windows)
         return found
 
     def set_operating_point(
@@ -179,6 +218,8 @@ class Decider(Estimator):
 
         fitted = self._trained()
         if data is None:
+            if fitted.manifest.windows is not None:
+                raise DataError("the validation rows that this model keeps were not read in windows; pass labelled rows as data")
             if group:
                 raise DataError(
                     f"group is {group!r}, a column of data, and none were passed: pass labelled rows with that column"

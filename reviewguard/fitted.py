@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from reviewguard.bundle import Manifest
@@ -16,6 +17,7 @@ from reviewguard.decision import REVIEW
 from reviewguard.errors import IntegrityError
 from reviewguard.scoring import Floats, Prediction, Scorer, score
 from reviewguard.tokens import Encoded, Tokenizer, word_counts
+from reviewguard.windows import Windows
 
 #: Texts that two models are compared on: short, empty, and longer than any model reads.
 _PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
@@ -56,8 +58,17 @@ class Fitted:
         """Logits, float32 (n, classes), and the tokens that they were computed from."""
         if not texts:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
-        encoded = self.tokenizer.encode(self.normalized(texts))
-        return score(self.scorer, self.tokenizer, encoded, progress), encoded
+        windows = self.manifest.windows
+        encoded = self.tokenizer.encode(self.normalized(texts), windows)
+        if windows is None:
+            return score(self.scorer, self.tokenizer, encoded, progress), encoded
+        pieces = [replace(item, ids=ids, more=()) for item in encoded for ids in (item.ids, *item.more)]
+        logits = score(self.scorer, self.tokenizer, pieces, progress)
+        return windows.combined(logits, [1 + len(item.more) for item in encoded], self.positive), encoded
+
+    def read_by(self, windows: Windows | None) -> Fitted:
+        """The same model, reading long texts so."""
+        return replace(self, manifest=msgspec.structs.replace(self.manifest, windows=windows))
 
     def difference(self, other: Fitted) -> float:
         """The largest difference of a logit from another model's, on a few texts."""

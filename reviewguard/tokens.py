@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reviewguard.data.normalize import NORMALIZERS, encodable, portable
 from reviewguard.errors import BundleError
+from reviewguard.windows import Windows
 
 #: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
 #: 195 characters for each of 512 tokens.
@@ -42,12 +43,14 @@ class Encoded:
             arXiv:2012.15613). Words of a language that the vocabulary was not made for fall into many; where none is known, it is
             infinite.
         words: Of the whole text: what white space separates.
+        more: Token ids of further windows, special tokens included; only where the text was tokenised in windows.
     """
 
     ids: list[int]
     truncated: bool
     fertility: float
     words: int
+    more: tuple[list[int], ...] = ()
 
 
 class Tokenizer:
@@ -84,6 +87,7 @@ class Tokenizer:
         self._cut = tokenizers.Tokenizer.from_str(self._plain.to_str())
         self._cut.encode_special_tokens = True
         self._cut.enable_truncation(max_length)
+        self._cutters = {0: self._cut}
         self.max_length = max_length
         self._made_of = tokenizer_json, tokenizer_config, max_length
         # A padded position is masked out everywhere, so any id in the vocabulary would do.
@@ -100,18 +104,35 @@ class Tokenizer:
         name = token.get("content") if isinstance(token, dict) else token
         return self._plain.token_to_id(name) if isinstance(name, str) else None
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Tokenise texts, cutting each after `max_length` tokens."""
+    def encode(self, texts: Sequence[str], windows: Windows | None = None) -> list[Encoded]:
+        """Tokenise texts.
+
+        Args:
+            texts: Normalised already.
+            windows: How a text of more than `max_length` tokens is read on; None: it is cut there.
+        """
         cut = [encodable(text[:MAX_CHARS]) for text in texts]
+        overlap, most = (windows.overlap, windows.most) if windows else (0, 1)
         encoded = []
-        for encoding, text, read in zip(self._cut.encode_batch_fast(cut), texts, cut, strict=True):
+        for encoding, text, read in zip(self._cutting(overlap).encode_batch_fast(cut), texts, cut, strict=True):
             # Each look at an encoding copies its lists.
-            windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
+            found = [encoding.ids, *(more.ids for more in encoding.overflowing)]
             # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
-            ids, truncated = windows[0] or [self.pad_id], len(windows) > 1 or len(text) > MAX_CHARS
+            ids, truncated = found[0] or [self.pad_id], len(found) > most or len(text) > MAX_CHARS
             words = len(read.split())
-            encoded.append(Encoded(ids, truncated, self._fertility(read, words, windows), words))
+            # What windows share is counted once.
+            fertility = self._fertility(read, words, [found[0], *(more[overlap:] for more in found[1:])])
+            encoded.append(Encoded(ids, truncated, fertility, words, tuple(found[1:most])))
         return encoded
+
+    def _cutting(self, overlap: int) -> tokenizers.Tokenizer:
+        """The tokenizer that cuts texts into windows of `max_length` tokens."""
+        if overlap not in self._cutters:
+            cutter = tokenizers.Tokenizer.from_str(self._plain.to_str())
+            cutter.encode_special_tokens = True
+            cutter.enable_truncation(self.max_length, stride=overlap)
+            self._cutters[overlap] = cutter
+        return self._cutters[overlap]
 
     def _fertility(self, text: str, words: int, windows: list[list[int]]) -> float:
         unknown = 0 if self._unknown_id is None else sum(window.count(self._unknown_id) for window in windows)

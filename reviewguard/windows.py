@@ -1,0 +1,47 @@
+"""How a text that is longer than the model reads at once is read: in overlapping windows, whose logits are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reviewguard.decision import log_odds
+
+Rule = Literal["mean", "max"]
+RULES: Final[tuple[Rule, ...]] = get_args(Rule)
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True):
+    """Overlapping windows over the tokens of a long text.
+
+    Attributes:
+        overlap: Tokens that a window shares with the one before.
+        rule: What becomes of their logits: the "mean", or those of the window in which the log-odds of the positive class are the
+            "max".
+        most: Windows read of a text at most, from its beginning; a text with more is truncated.
+    """
+
+    overlap: Annotated[int, msgspec.Meta(ge=0)]
+    rule: Rule
+    most: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+    def combined(self, logits: NDArray[np.float32], counts: Sequence[int], positive: int | None) -> NDArray[np.float32]:
+        """Logits of texts, float32 (texts, classes), from those of their windows.
+
+        Args:
+            logits: Of all windows, text by text, float32 (windows, classes).
+            counts: Windows of each text.
+            positive: Index of the positive class; needed by the rule "max".
+        """
+        starts = np.cumsum([0, *counts[:-1]])
+        if self.rule == "mean":
+            sums: NDArray[np.float32] = np.add.reduceat(logits, starts, axis=0)
+            return sums / np.array(counts, dtype=np.float32)[:, None]
+        assert positive is not None
+        odds = log_odds(logits)[:, positive]
+        best = [start + int(odds[start : start + count].argmax()) for start, count in zip(starts, counts, strict=True)]
+        return logits[best]
