@@ -1,4 +1,4 @@
-# Each command does all of its own set-up: `make demo` predicts with the model in the box, `make train` goes from a CSV to an export of
+# Each command does all of its own set-up: `make demo` predicts with the built-in model, `make train` goes from a CSV to an export of
 # one's own, `make test` runs the tests.
 PYTHON ?= python3
 VENV ?= .venv
@@ -47,11 +47,12 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/twine check --strict build/dist/*
 
-# Needs the review data beside the project, and days on two cores. Run by themselves: benchmarks/gpu_qlora.py, which needs a GPU, and
+# Needs the review data beside the project, the packages that benchmarks/weights.py names, and days on two cores. Run by themselves: benchmarks/gpu_qlora.py, which needs a GPU, and
 # benchmarks/cpu_inference.py, which needs the libraries that it compares with.
 results: $(INSTALLED)
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
-	$(BIN)/python benchmarks/default_trials.py
+	$(BIN)/python benchmarks/weights.py e5
+	$(BIN)/python benchmarks/generalization.py
 	$(BIN)/python benchmarks/train_default.py
 	$(MAKE) wheel
 	$(BIN)/python benchmarks/base_install.py

@@ -123,21 +123,21 @@ def _settings(names: list[str]) -> str:
     for name in names:
         one = CANDIDATES[name]
         encoder = one.encoder.name + (f", first {one.encoder.layers} layers" if one.encoder.layers else "")
-        other = ", ".join(
-            [*([f"label smoothing {one.smoothing:g}"] if one.smoothing else []), *(f"{k} {v}" for k, v in one.data.items())]
-        )
+        other = [f"{one.normalization} normalisation"]
+        other += [f"{100 * one.augment:g} % augmented"] if one.augment else []
+        other += [f"label smoothing {one.smoothing:g}"] if one.smoothing else []
         lines.append(
             [
                 name,
                 encoder + (", English vocabulary" if one.encoder.least else ""),
                 one.mix,
-                f"{one.rows:,}",
+                f"{one.rows:,}" + (f" and {one.products:,} of products" if one.products else ""),
                 one.kinds,
                 str(one.epochs),
                 f"{one.learning_rate:g}",
                 str(one.max_length),
                 f"{one.ngrams:,}" if one.ngrams else "none",
-                other or "none",
+                ", ".join(other),
             ]
         )
     return markdown_table([heads, *lines])

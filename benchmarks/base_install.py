@@ -3,7 +3,7 @@
     make wheel && python benchmarks/base_install.py
 
 Makes an empty virtual environment, installs build/dist/*.whl into it without any extra, and runs `reviewguard predict` there, with
-the model in the box, on reviews of ../shared/data.
+the built-in model, on reviews of ../shared/data.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def main() -> None:
     markdown = f"""# Prediction with the base install
 
 From the built wheel, installed without any extra into an empty virtual environment of {size:.0f} MiB; absent there: {", ".join(absent)}.
-The model is the one in the box, {size_of_model:.1f} MiB, run by `reviewguard predict`; the reviews are those of `reviews_gpt2.csv`, over again
+The model is the built-in one, {size_of_model:.1f} MiB, run by `reviewguard predict`; the reviews are those of `reviews_gpt2.csv`, over again
 until there are {ROWS:,}.
 
 | what | figure |

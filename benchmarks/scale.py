@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--rows N]
 
-Runs `reviewguard predict` with the model in the box both ways, one after the other, on reviews of ../shared/data. Ray is a cluster
+Runs `reviewguard predict` with the built-in model both ways, one after the other, on reviews of ../shared/data. Ray is a cluster
 of this machine alone, which the command starts and ends.
 """
 
@@ -100,7 +100,7 @@ def page(found: dict[str, Any], about: str) -> str:
         [
             "# Prediction on Ray beside the local engine",
             "",
-            f"{found['rows']:,} reviews of `reviews_gpt2.csv`, by `reviewguard predict` with the model in the box, {cores} cores each "
+            f"{found['rows']:,} reviews of `reviews_gpt2.csv`, by `reviewguard predict` with the built-in model, {cores} cores each "
             "time; whole commands, the start of Ray included.",
             "",
             "| engine | seconds | reviews/s | reviews a core-second | largest process (MiB) |",

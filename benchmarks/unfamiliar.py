@@ -1,4 +1,4 @@
-"""How many texts of other languages the model in the box flags as unfamiliar, and write docs/results/unfamiliar.
+"""How many texts of other languages the built-in model flags as unfamiliar, and write docs/results/unfamiliar.
 
     python benchmarks/unfamiliar.py
 
@@ -8,7 +8,7 @@ Needs ../shared/data. What is familiar to the model it has learned from its trai
 from __future__ import annotations
 
 import numpy as np
-from _pool import for_validation, load
+from _corpus import load, validation
 from _results import SHARED, describe, machine, write
 
 from reviewguard import Classifier
@@ -23,8 +23,7 @@ def main() -> None:
     box = Classifier.from_pretrained()
     limit = box.manifest.max_fertility
     assert limit is not None
-    validation = [row.text for half in for_validation(load()) for row in half]
-    texts = {"English reviews, validation rows": list(dict.fromkeys(validation))}
+    texts = {"English reviews, validation rows": [row.text for row in validation(load(), "published")]}
     for row in iter_rows(SHARED / SCORED):
         if row["language"] != "English":
             texts.setdefault(row["language"], []).append(row["text"])
@@ -35,7 +34,7 @@ def main() -> None:
         [
             "# Texts in other languages",
             "",
-            f"The model in the box flags a text as unfamiliar where its words fall into more than {limit:.2f} pieces on average, or none is "
+            f"The built-in model flags a text as unfamiliar where its words fall into more than {limit:.2f} pieces on average, or none is "
             f"known, or it has fewer than {box.manifest.min_tokens} tokens; {100 * FAMILIAR:g} % of its training rows keep each limit. The English "
             f"reviews are of all its sources; the others are the hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
             "",

@@ -51,16 +51,12 @@ def define_env(env: Any) -> None:
 
     @env.macro
     def default(name: str) -> str:
-        """A figure of the model in the box in percent."""
-        return f"{100 * the_box()['shares'][name]:.1f} %"
-
-    @env.macro
-    def default_setting(name: str) -> str:
-        """A setting that the model in the box was made with."""
-        return f"{the_box()['trial'][name]:g}"
+        """A figure of the built-in model in percent, with its interval."""
+        one = built_in()["shares"][name]
+        return f"{100 * one['value']:.0f} % [{100 * one['low']:.0f}, {100 * one['high']:.0f}]"
 
 
-def the_box() -> Any:
+def built_in() -> Any:
     """What docs/results/default-model.json holds."""
     return json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8"))
 

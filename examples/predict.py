@@ -1,4 +1,4 @@
-"""Predict a CSV with the model in the box: nothing to train, no torch, no network.
+"""Predict a CSV with the built-in model: nothing to train, no torch, no network.
 
 The reviews are a demonstration written for this project, some of them in the manner of language models. What the model says of
 them is no evidence of anything.

@@ -65,7 +65,7 @@ class Classifier(Saver):
 
         Args:
             name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`. None: the
-                model in the box, which needs neither torch nor network; `manifest.files` names its card, README.md.
+                built-in model, which needs neither torch nor network; `manifest.files` names its card, README.md.
             revision: Commit, branch or tag on the Hub; pin a commit in production.
             token: For a private repository; None: HF_TOKEN, or that of `hf auth login`. The latter two hold for its encoder too.
             runtime: What computes an export: "onnxruntime", "openvino", or "auto": OpenVINO where it is installed and the CPU

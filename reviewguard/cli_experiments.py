@@ -106,6 +106,13 @@ def transfer(
     out: OutOption,
     presets: PresetsOption = ["minilm-finetune"],  # noqa: B006 (typer reads the default)
     by: Annotated[str, typer.Option(help="Column whose values are sources of their own, such as language.")] = "",
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help="Columns to leave out by instead, commas between, such as generator,domain: the first says what made the "
+            "positives, the others which population a row is from."
+        ),
+    ] = "",
     seeds: SeedsOption = "42",
     jobs: JobsOption = 1,
     max_fpr: RateOption = 0.02,
@@ -121,6 +128,7 @@ def transfer(
             _names(presets),
             out=out,
             by=by,
+            leave_out=config.split_list(leave_out),
             seeds=_numbers(seeds),
             jobs=jobs,
             max_fpr=max_fpr,

@@ -15,7 +15,7 @@ from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
 from reviewguard.scoring import Scorer
 from reviewguard.tokens import Tokenizer
 
-#: The model in the box: benchmarks/train_default.py made it.
+#: The built-in model: benchmarks/train_default.py made it.
 DEFAULT_MODEL: Final = Path(__file__).parent / "default_model"
 
 

@@ -80,7 +80,7 @@ def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert "temperature" in text
     assert "from 320 rows" in text
     done = captured("decide", "--out", tmp_path / "box", "--data", sample, "--max-fpr", "0.1")
-    assert "The model in the box reads English reviews" in done.stderr
+    assert "The built-in model reads English reviews" in done.stderr
     assert (tmp_path / "box" / "onnx" / "model_quantized.onnx").exists()
     done = captured("decide", folder / "model", "--out", tmp_path / "none", check=False)
     assert done.returncode == 1

@@ -26,7 +26,7 @@ PLAIN = {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 64
 def test_preset_names():
     names = preset_names()
     heads = {f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")}
-    tuned = {"minilm-finetune", "minilm-qlora", "stella-qlora", "stella-rsqlora", "flan-t5-qlora"}
+    tuned = {"minilm-finetune", "minilm-qlora", "stella-qlora", "stella-rsqlora", "flan-t5-qlora", "detector-large"}
     assert names == sorted(heads | tuned | set(GENERIC))
 
 
@@ -35,7 +35,7 @@ def test_presets_decode_and_pin_their_encoder(name):
     recipe = decode(load_preset(name), get_backend(load_preset(name)["backend"]).Config)
     assert recipe.backend in (name.split("-")[1], "finetune")
     assert recipe.description
-    assert recipe.data == DataConfig()
+    assert recipe.data == DataConfig() or name == "detector-large"
     assert re.fullmatch(r"[0-9a-f]{40}", recipe.encoder.revision)
     assert re.fullmatch(r"[0-9a-f]{64}|", recipe.encoder.weights_sha256)
 

@@ -33,6 +33,7 @@ from reviewguard import Classifier
 from reviewguard.data.normalize import NORMALIZERS, portable
 from reviewguard.loading import DEFAULT_MODEL
 from reviewguard.runtime.choose import Precision
+from reviewguard.windows import Windows
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "tests" / "portability"
@@ -50,10 +51,19 @@ TEXTS = [
     LONG,
 ]
 #: The first is seen in the picture of the page.
-IN_THE_BOX = [
+BUILT_IN = [
     "These headphones exceeded my expectations in every way. The sound quality is crisp and balanced, the ear cushions are "
     "incredibly comfortable for long listening sessions, and the battery easily lasts all day. A fantastic value for the price.",
     "Bought these for the gym. They kept falling out of my left ear so I went back to my old ones.",
+]
+#: Of the sample's kind and of other lengths; the last takes several windows.
+DECIDED = [
+    "Great kettle!",
+    "My cat sat on the box for a week. The kettle itself works , I guess.",
+    "Great quality product that exceeded my expectations, easy to use, looks great and works perfectly every single time.",
+    "The zip broke after two days, so I took it back to the shop, and the man said that it was my own fault, which it was not.",
+    "Absolutely love this product! Great quality, fast shipping, and amazing value for the price. Highly recommend it to all.",
+    LONG,
 ]
 SHORT = [text for text in TEXTS if text != LONG]
 #: Our tokenizer and the page read this as characters. transformers.js and optimum read the special token, so they are not asked.
@@ -156,7 +166,7 @@ def test_transformers_js_reads_the_model_in_the_box() -> None:
     assert_same(box, answers, softmax(Classifier.from_pretrained()._trained().logits(SHORT)[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("scheme", ["typography", "study"])
+@pytest.mark.parametrize("scheme", ["typography", "unicode-english", "study"])
 def test_javascript_normalises_every_character_alike(scheme: str) -> None:
     """tests/data/test_normalize.py holds this for the tokenizers library; here the same patterns are JavaScript's."""
     plain = json.loads(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).to_str())
@@ -186,7 +196,7 @@ def test_optimum(minilm: Export, odd: Export, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def visits(site: Path, minilm: Export, odd: Export) -> dict[str, Any]:
+def visits(site: Path, minilm: Export, odd: Export, sample: Path) -> dict[str, Any]:
     """What a real browser saw: every visit in one run, since starting it takes longest."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         missing("the Chromium on npm runs on Linux with an x86-64 processor")
@@ -199,11 +209,13 @@ def visits(site: Path, minilm: Export, odd: Export) -> dict[str, Any]:
     shutil.copytree(odd.folder, site / "quantised")
     (site / "quantised" / "onnx" / "model.onnx").unlink()
     shutil.copytree(DEFAULT_MODEL, site / "box")
+    decided(minilm, sample).save(site / "decided")
     plans = {
-        "box": {"query": "?model=box&dtype=q8", "texts": IN_THE_BOX},
+        "box": {"query": "?model=box&dtype=q8", "texts": BUILT_IN},
         "minilm": {"query": "", "texts": [*TEXTS, SPECIAL], "hurried": [LONG, LONG + "a", LONG + "b", TEXTS[0]]},
         "odd": {"query": "?model=odd", "texts": [*TEXTS, SPECIAL]},
         "q8": {"query": "?model=quantised&dtype=q8", "texts": TEXTS},
+        "decided": {"query": "?model=decided", "texts": DECIDED},
         "no graph": {"query": "?model=quantised/", "texts": []},
         "no model": {"query": "?model=nowhere", "texts": []},
         "no dtype": {"query": "?dtype=q2", "texts": []},
@@ -240,13 +252,33 @@ def test_the_page_says_what_we_say(
         assert answer["cut"] is (text == LONG) or model == "odd"
 
 
-def test_the_page_runs_the_model_in_the_box(visits: dict[str, Any]) -> None:
+def test_the_page_runs_the_built_in_model(visits: dict[str, Any]) -> None:
     assert visits["box"]["error"] is None
     found = [[score for _, score in answer["scores"]] for answer in visits["box"]["answers"]]
-    # The page knows nothing of its calibration.
-    expected = softmax(Classifier.from_pretrained()._trained().logits(IN_THE_BOX)[0])
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert [answer["verdict"].split(":")[0] for answer in visits["box"]["answers"]] == ["fake", "real"]
+    model = Classifier.from_pretrained()
+    np.testing.assert_allclose(found, model.predict_proba(BUILT_IN), atol=1e-3)
+    assert [one["decision"] for one in visits["box"]["answers"]] == [one.decision for one in model.stream(BUILT_IN)]
+
+
+def decided(minilm: Export, sample: Path) -> Classifier:
+    """Thresholds by length, one-sided, calibrated, and long texts in windows."""
+    classifier = Classifier.from_pretrained(minilm.folder)
+    classifier._fitted = classifier._trained().read_by(Windows(overlap=32, rule="max"))
+    classifier.calibrate(sample)
+    classifier.set_operating_point(sample, max_fpr=0.3, by_length=(15, 25))
+    classifier.set_triage(sample, review_rate=0.3, one_sided=True)
+    return classifier
+
+
+def test_the_page_decides_as_we_do(visits: dict[str, Any], minilm: Export, sample: Path) -> None:
+    answers, model = visits["decided"]["answers"], decided(minilm, sample)
+    expected = list(model.stream(DECIDED))
+    assert [one["decision"] for one in answers] == [one.decision for one in expected]
+    assert {one.decision for one in expected} == {"fake", "needs_review", "not_flagged"}
+    np.testing.assert_allclose(
+        [[score for _, score in one["scores"]] for one in answers], model.predict_proba(DECIDED), atol=TOLERANCE
+    )
+    assert [one["cut"] for one in answers] == [one.truncated for one in expected]
 
 
 def test_what_is_typed_while_the_model_is_busy_is_not_lost(visits: dict[str, Any]) -> None:

@@ -4,9 +4,15 @@
 import { Tokenizer } from "./vendor/tokenizers.min.mjs";
 import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
 
+import { REVIEW, NOT_FLAGGED, combine, countWords, decide } from "./decide.js";
+
 const GRAPHS = { fp32: "onnx/model.onnx", q8: "onnx/model_quantized.onnx" };
 const PAUSE_MS = 200; // of typing, before a text is scored
 const MAX_CHARS = 100_000; // as in reviewguard
+const SAID = {
+  [REVIEW]: "Needs review: the model is not sure, or the text is too short to tell",
+  [NOT_FLAGGED]: "Not flagged: the model has nothing against it, which does not show that a person wrote it",
+};
 
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 ort.env.wasm.proxy = true; // in a worker, so that typing stays smooth
@@ -19,13 +25,15 @@ class Classifier {
   static async load(folder, dtype) {
     if (!Object.hasOwn(GRAPHS, dtype)) throw new Error(`dtype is ${dtype}; use ${Object.keys(GRAPHS).join(" or ")}`);
     const json = async (name) => (await get(new URL(name, folder))).json();
-    const [config, tokenizer, settings] = await Promise.all(["config.json", "tokenizer.json", "tokenizer_config.json"].map(json));
+    const files = ["config.json", "tokenizer.json", "tokenizer_config.json", "reviewguard.json"];
+    const [config, tokenizer, settings, manifest] = await Promise.all(files.map(json));
     const graph = await download(new URL(GRAPHS[dtype], folder));
     step.textContent = "Starting the model";
-    return new Classifier(config, tokenizer, settings, await ort.InferenceSession.create(graph));
+    return new Classifier(config, tokenizer, settings, manifest, await ort.InferenceSession.create(graph));
   }
 
-  constructor(config, tokenizer, settings, session) {
+  constructor(config, tokenizer, settings, manifest, session) {
+    this.manifest = manifest;
     this.labels = Object.keys(config.id2label).map((_, index) => config.id2label[index]);
     this.longest = tokenizer.truncation.max_length;
     this.session = session;
@@ -35,26 +43,42 @@ class Classifier {
     const added = tokenizer.added_tokens.filter((token) => !(token.special && words.has(token.content)));
     this.tokenizer = new Tokenizer({ ...tokenizer, added_tokens: added }, settings);
     const [ids, bare] = [true, false].map((add_special_tokens) => this.tokenizer.encode("a", { add_special_tokens }).ids);
-    this.closing = ids.length - ids.indexOf(bare[0]) - bare.length; // special tokens behind a text
+    this.opening = ids.indexOf(bare[0]); // special tokens before a text, and behind it
+    this.closing = ids.length - this.opening - bare.length;
   }
 
-  /** Token ids, cut as reviewguard cuts: the end of the text goes, the special tokens behind it stay. */
+  /** Token ids of each window, cut as reviewguard cuts: the special tokens stand around each; one window unless the model reads more. */
   encode(text) {
     const { ids } = this.tokenizer.encode(text.slice(0, MAX_CHARS));
     if (!ids.length) ids.push(0); // no special tokens and no text: the model needs something to read
-    const truncated = ids.length > this.longest;
-    if (truncated) ids.splice(this.longest - this.closing, ids.length - this.longest);
-    return { ids, truncated };
+    const { overlap, most } = this.manifest.windows ?? { overlap: 0, most: 1 };
+    const [before, behind] = [ids.slice(0, this.opening), ids.slice(ids.length - this.closing)];
+    const body = ids.slice(this.opening, ids.length - this.closing);
+    const room = this.longest - this.opening - this.closing;
+    const windows = [[...before, ...body.slice(0, room), ...behind]];
+    let end = room;
+    for (; end < body.length && windows.length < most; end += room - overlap)
+      windows.push([...before, ...body.slice(end - overlap, end - overlap + room), ...behind]);
+    return { windows, truncated: end < body.length };
+  }
+
+  async run(ids) {
+    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, ids.length]);
+    const { logits } = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) });
+    return Array.from(logits.data);
   }
 
   async score(text) {
-    const { ids, truncated } = this.encode(text);
-    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, ids.length]);
-    const { logits } = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) });
-    const top = Math.max(...logits.data);
-    const powers = Array.from(logits.data, (logit) => Math.exp(logit - top));
+    const { windows, truncated } = this.encode(text);
+    const rows = [];
+    for (const ids of windows) rows.push(await this.run(ids));
+    const { classes, positive, decision, min_tokens: least = 0 } = this.manifest;
+    const logits = rows.length > 1 ? combine(this.manifest.windows, rows, classes.indexOf(positive)) : rows[0];
+    const top = Math.max(...logits);
+    const powers = logits.map((logit) => Math.exp((logit - top) / decision.temperature));
     const sum = powers.reduce((total, power) => total + power);
-    return { probabilities: powers.map((power) => power / sum), truncated };
+    const decided = windows[0].length < least ? REVIEW : decide(this.manifest, logits, countWords(text));
+    return { probabilities: powers.map((power) => power / sum), decided, truncated };
   }
 }
 
@@ -81,11 +105,12 @@ async function download(url) {
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-function show({ probabilities, truncated }) {
-  const best = probabilities.indexOf(Math.max(...probabilities));
-  verdict.textContent = `${model.labels[best]}: ${percent(probabilities[best])}`;
+function show({ probabilities, decided, truncated }) {
+  verdict.textContent = SAID[decided] ?? `${decided}: ${percent(probabilities[model.labels.indexOf(decided)])}`;
+  verdict.dataset.decision = decided;
   classes.replaceChildren(...probabilities.map((probability, index) => row(model.labels[index], probability)));
-  cut.textContent = `The model reads the first ${model.longest} tokens; this review is longer.`;
+  const read = model.longest * (model.manifest.windows?.most ?? 1);
+  cut.textContent = `The model reads about ${read} tokens at most; this review is longer.`;
   cut.hidden = !truncated;
 }
 

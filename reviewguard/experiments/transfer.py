@@ -13,13 +13,14 @@ import numpy as np
 
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import Data, Reviews, concatenate, read
-from reviewguard.errors import DataError, nearest
+from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.audit import audit, control
 from reviewguard.experiments.contest import require_some
 from reviewguard.experiments.contestants import contestants, data_config, make_jobs
 from reviewguard.experiments.experiment import Evidence, Experiment, about, mean, percent
+from reviewguard.experiments.leave_out import leave_out as leave_out_columns
 from reviewguard.experiments.page import Block, Figure, Items, Page, Section, Table
 from reviewguard.experiments.rows import Source, divide_source, name_of, pool, unseen
 from reviewguard.experiments.runs import BASELINE, Result, Task, folder_at, run_all
@@ -34,6 +35,7 @@ def transfer(
     *,
     out: str | os.PathLike[str],
     by: str = "",
+    leave_out: Sequence[str] = (),
     seeds: Sequence[int] = (42,),
     jobs: int = 1,
     max_fpr: float = 0.02,
@@ -42,13 +44,18 @@ def transfer(
 ) -> Experiment:
     """Train on each source, on all but one, and on all; score on every source; see `compare`.
 
-    A row is scored only where no training row repeats its text, but for case, punctuation and white space.
+    With `leave_out`, all sources are one, and what is left out of training is given by columns: a run for each combination of
+    their values among the positives, scored on just those positives. A row is scored only where no training row repeats its text,
+    but for case, punctuation and white space.
 
     Args:
         data: Sources, each as for `Classifier.train`; as a mapping, by name.
         presets: As for `compare`; the TF-IDF baseline always takes part.
         out: As for `compare`.
         by: Column that divides what is given further: each of its values is a source.
+        leave_out: Columns, such as `("generator", "domain")`. The first says what made the positives: those with the value are
+            left out of training wherever they stand. Each further one says which population a row is from: rows of both classes
+            with the value are left out, and the positives are scored against negatives of that population.
         seeds: As for `compare`.
         jobs: As for `compare`.
         max_fpr: False-positive rate that thresholds are set for, on rows of the training sources.
@@ -60,6 +67,12 @@ def transfer(
         DataError: If there are fewer than two sources, their labels differ, there are not two of them, or every run failed.
         TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
     """
+    if leave_out:
+        if by:
+            raise ConfigError(f"by is {by!r}, and leave_out {', '.join(leave_out)}; give one of the two")
+        return leave_out_columns(
+            data, leave_out, presets, out=out, seeds=seeds, jobs=jobs, max_fpr=max_fpr, settings=settings, command=command
+        )
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     recipes = contestants([*presets, BASELINE], given)

@@ -39,7 +39,7 @@ def predict_dataset(
 
     Args:
         dataset: Of any columns, one of them of texts.
-        model: Folder of an export, or its Hub id; None: the model in the box. It is loaded here once, then travels to the nodes.
+        model: Folder of an export, or its Hub id; None: the built-in model. It is loaded here once, then travels to the nodes.
         revision: See `reviewguard.Classifier.from_pretrained`, as for the three below.
         token: For a private repository.
         text: Column of the texts; empty: as in training.

@@ -17,6 +17,7 @@ async function answer(page) {
   return page.$eval("#answer", (section) => ({
     shown: !section.hidden,
     verdict: section.querySelector("#verdict").textContent,
+    decision: section.querySelector("#verdict").dataset.decision,
     cut: !section.querySelector("#cut").hidden,
     scores: Array.from(section.querySelectorAll("dl > div"), (line) => [
       line.querySelector("dt").textContent, line.querySelector("meter").value,

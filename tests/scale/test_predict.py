@@ -179,7 +179,7 @@ def test_by_the_command_line(source: Path, tmp_path: Path) -> None:
     done = captured("predict", source, "--engine", "ray", "--out", tmp_path / "out")
     assert done.stdout.startswith(f"300 rows in {tmp_path / 'out'}")
     assert "rows a second" in done.stdout
-    assert "The model in the box" in done.stderr
+    assert "The built-in model" in done.stderr
     found = load(tmp_path / "out")
     assert found["predicted_label"].to_pylist() == Classifier.from_pretrained().predict(TEXTS).tolist()
     again = captured("predict", source, "--engine", "ray", "--out", tmp_path / "out", "--json")

@@ -1,0 +1,45 @@
+// What reviewguard decides on a text, by what its manifest holds; as reviewguard/decision.py and reviewguard/windows.py do.
+
+export const REVIEW = "needs_review";
+export const NOT_FLAGGED = "not_flagged";
+
+/** Words of a text, as thresholds by length count them. */
+export function countWords(text) {
+  return text.replace(/ +(?=[,.!?;:])/g, "").split(/\s+/u).filter(Boolean).length;
+}
+
+/** Log-odds of each class against the others together. */
+export function logOdds(logits) {
+  return logits.map((logit, index) => logit - logSumExp(logits.filter((_, other) => other !== index)));
+}
+
+/** One row of logits from those of a text's windows. */
+export function combine({ rule }, rows, positive) {
+  if (rule === "mean") return rows[0].map((_, index) => rows.reduce((sum, row) => sum + row[index], 0) / rows.length);
+  const odds = rows.map((row) => logOdds(row)[positive]);
+  return rows[odds.indexOf(Math.max(...odds))];
+}
+
+/** A class, needs_review or not_flagged. */
+export function decide({ classes, positive, decision }, logits, words) {
+  const { point, triage } = decision;
+  const bands = point?.bands ?? [];
+  if (bands.length && words < bands[0].words) return REVIEW;
+  const odds = logOdds(logits);
+  const at = classes.indexOf(positive);
+  const threshold = bands.findLast((band) => band.words <= words)?.threshold ?? point?.threshold;
+  const within = (index) => odds[index] >= triage.floors[index];
+  const certain = () => classes.filter((_, index) => within(index));
+  const label = point ? classes[odds[at] >= threshold ? at : 1 - at] : classes[odds.indexOf(Math.max(...odds))];
+  if (!triage) return label;
+  if (!triage.one_sided) return certain().length === 1 ? certain()[0] : REVIEW;
+  const byErrorRate = !point && triage.error_rate !== null;
+  const flagged = byErrorRate ? certain().length === 1 && certain()[0] === positive : label === positive;
+  if (flagged) return positive;
+  return within(at) ? REVIEW : NOT_FLAGGED;
+}
+
+function logSumExp(values) {
+  const top = Math.max(...values);
+  return top + Math.log(values.reduce((sum, value) => sum + Math.exp(value - top), 0));
+}
