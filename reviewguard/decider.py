@@ -69,14 +69,15 @@ class Decider(Estimator):
         Args:
             data: As for `calibrate`; needed here, as training keeps no texts.
             overlap: Tokens that a window shares with the one before; None: a quarter of what the model reads.
-            most: Windows read of a text at most.
+            most: Windows read of a text at most; 2 or more.
             split: As for `calibrate`.
 
         Returns:
             What was chosen, and how the others did.
 
         Raises:
-            ConfigError: If calibration, an operating point or triage is set already, or the overlap is over half a window.
+            ConfigError: If calibration, an operating point or triage is set already, the overlap is over half a window, or `most`
+                is below 2.
             DataError: As `calibrate`, or if too few rows are longer than one window.
             NotTrainedError: Before training.
         """
@@ -93,6 +94,8 @@ class Decider(Estimator):
             raise ConfigError(
                 f"overlap is {overlap}; it is at least 0, and at most half of the {fitted.manifest.max_length} tokens"
             )
+        if most < 2:
+            raise ConfigError(f"most is {most}; it is at least 2, for one window is what a model reads anyway")
         texts, labels = self._read(data, split).require_complete(fitted.manifest.classes)
         found = reading.choose(fitted, texts, class_indices(labels, fitted.manifest.classes), overlap, most)
         self._fitted = fitted.read_by(found.windows)

@@ -62,6 +62,11 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
     """Load a bundle: an export by an engine (see `reviewguard.runtime.choose`), anything else by torch."""
     manifest = bundle.manifest
     tokenizer = Tokenizer(bundle.read("tokenizer.json"), bundle.read("tokenizer_config.json"), manifest.max_length)
+    if manifest.windows is not None and manifest.windows.overlap >= tokenizer.room:
+        raise BundleError(
+            f"{bundle.folder / MANIFEST} is malformed: windows overlap by {manifest.windows.overlap} tokens, and one holds only "
+            f"{tokenizer.room} of a text"
+        )
     scorer: Scorer
     if any(graph in bundle for graph in GRAPHS.values()):
         scorer = open_scorer(bundle, runtime, precision, threads)

@@ -59,7 +59,8 @@ class Tokenizer:
     A literal `[SEP]` or `</s>` in a review is read as the characters that it is written with.
 
     Attributes:
-        max_length: Tokens kept of a text, special tokens included.
+        max_length: Tokens kept of a text, or of each of its windows, special tokens included.
+        room: Of them, those that are left for the text; windows overlap by fewer.
         pad_id: What fills up the rows of a batch.
     """
 
@@ -93,6 +94,9 @@ class Tokenizer:
         # A padded position is masked out everywhere, so any id in the vocabulary would do.
         self.pad_id = self._id_of(self._config.get("pad_token")) or 0
         self._added = self._plain.num_special_tokens_to_add(is_pair=False)
+        self.room = max_length - self._added
+        special = self._plain.encode("a").special_tokens_mask
+        self._before = special.index(0) if 0 in special else 0  # special tokens in front of a text
         # A SentencePiece model does not tell; the settings do.
         self._unknown_id = self._id_of(self._config.get("unk_token") or getattr(self._plain.model, "unk_token", None))
 
@@ -121,7 +125,8 @@ class Tokenizer:
             ids, truncated = found[0] or [self.pad_id], len(found) > most or len(text) > MAX_CHARS
             words = len(read.split())
             # What windows share is counted once.
-            fertility = self._fertility(read, words, [found[0], *(more[overlap:] for more in found[1:])])
+            start, end = self._before, self._before + overlap
+            fertility = self._fertility(read, words, [found[0], *([*more[:start], *more[end:]] for more in found[1:])])
             encoded.append(Encoded(ids, truncated, fertility, words, tuple(found[1:most])))
         return encoded
 

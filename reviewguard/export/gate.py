@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from reviewguard.metrics import calibration_error
 from reviewguard.nn.model import TextModel
 from reviewguard.runtime.cores import available_cores
 from reviewguard.runtime.onnx import OnnxScorer
-from reviewguard.scoring import Floats, score
+from reviewguard.scoring import Floats
 from reviewguard.tokens import Encoded, word_counts
 
 Precision: TypeAlias = Literal["fp32", "int8"]
@@ -72,7 +72,7 @@ def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitt
     f1 = calibration = None
     flipped = []
     if judges.texts:
-        logits = score(scorer, fitted.tokenizer, judges.encoded, f"judging {precision}")
+        logits, _ = replace(fitted, scorer=scorer).logits(judges.texts, f"judging {precision}")
         worst = max(worst, float(np.abs(logits - judges.logits).max()))
         decision = fitted.manifest.decision
         before, after = decision.probabilities(judges.logits), decision.probabilities(logits)
