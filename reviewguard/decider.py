@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ class Decider(Estimator):
         """Read texts that are longer than the model reads at once in overlapping windows, if that is better on held-out rows.
 
         Compared are the first window alone, the mean of the windows' logits, and the window that looks most positive. Texts that
-        fit into one window are read as before. Set it first: what is set on other logits would mean nothing.
+        fit into one window are read as before. Set it first: a new choice removes calibration, thresholds and abstention, which
+        were set on other logits.
 
         Args:
             data: As for `calibrate`; needed here, as training keeps no texts.
@@ -76,19 +78,16 @@ class Decider(Estimator):
             What was chosen, and how the others did.
 
         Raises:
-            ConfigError: If calibration, an operating point or triage is set already, the overlap is over half a window, or `most`
-                is below 2.
+            ConfigError: If the overlap is over half a window, or `most` is below 2.
             DataError: As `calibrate`, or if too few rows are longer than one window.
             NotTrainedError: Before training.
+
+        Warns:
+            UserWarning: If decisions were set before, and are removed.
         """
         with requires("train"):
             from reviewguard.evaluation import reading
         fitted = self._trained()
-        if fitted.manifest.decision != Decision():
-            raise ConfigError(
-                "decisions are set already, on the logits of the first window; load the model as it was before, and call "
-                "set_windows first"
-            )
         overlap = fitted.manifest.max_length // 4 if overlap is None else overlap
         if not 0 <= 2 * overlap <= fitted.manifest.max_length:
             raise ConfigError(
@@ -98,7 +97,12 @@ class Decider(Estimator):
             raise ConfigError(f"most is {most}; it is at least 2, for one window is what a model reads anyway")
         texts, labels = self._read(data, split).require_complete(fitted.manifest.classes)
         found = reading.choose(fitted, texts, class_indices(labels, fitted.manifest.classes), overlap, most)
-        self._fitted = fitted.read_by(found.windows)
+        if found.windows != fitted.manifest.windows and fitted.manifest.decision != Decision():
+            warnings.warn(
+                "calibration, thresholds and abstention were set on other logits and are removed; set them again", stacklevel=2
+            )
+            self._decide(temperature=1.0, point=None, triage=None)
+        self._fitted = self._trained().read_by(found.windows)
         return found
 
     def set_operating_point(

@@ -64,7 +64,7 @@ class Fitted:
             return score(self.scorer, self.tokenizer, encoded, progress), encoded
         pieces = [replace(item, ids=ids, more=()) for item in encoded for ids in (item.ids, *item.more)]
         logits = score(self.scorer, self.tokenizer, pieces, progress)
-        return windows.combined(logits, [1 + len(item.more) for item in encoded], self.positive), encoded
+        return windows.combined(logits, [[len(item.ids), *map(len, item.more)] for item in encoded], self.positive), encoded
 
     def read_by(self, windows: Windows | None) -> Fitted:
         """The same model, reading long texts so."""

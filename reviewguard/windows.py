@@ -20,8 +20,8 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         overlap: Tokens that a window shares with the one before.
-        rule: What becomes of their logits: the "mean", or those of the window in which the log-odds of the positive class are the
-            "max".
+        rule: What becomes of their logits: the "mean", weighted by the tokens of each window, or those of the window in which the
+            log-odds of the positive class are the "max".
         most: Windows read of a text at most, from its beginning; a text with more is truncated.
     """
 
@@ -29,18 +29,21 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule
     most: Annotated[int, msgspec.Meta(ge=1)] = 8
 
-    def combined(self, logits: NDArray[np.float32], counts: Sequence[int], positive: int | None) -> NDArray[np.float32]:
+    def combined(self, logits: NDArray[np.float32], tokens: Sequence[Sequence[int]], positive: int | None) -> NDArray[np.float32]:
         """Logits of texts, float32 (texts, classes), from those of their windows.
 
         Args:
             logits: Of all windows, text by text, float32 (windows, classes).
-            counts: Windows of each text.
+            tokens: Of each window of each text.
             positive: Index of the positive class; needed by the rule "max".
         """
+        counts = [len(windows) for windows in tokens]
         starts = np.cumsum([0, *counts[:-1]])
         if self.rule == "mean":
-            sums: NDArray[np.float32] = np.add.reduceat(logits, starts, axis=0)
-            return sums / np.array(counts, dtype=np.float32)[:, None]
+            # A float32 times a number of tokens is exact in float64: a text of one window keeps its logits to the bit.
+            weights = np.concatenate(tokens).astype(np.float64)[:, None]
+            mean: NDArray[np.float64] = np.add.reduceat(logits * weights, starts) / np.add.reduceat(weights, starts)
+            return mean.astype(np.float32)
         assert positive is not None
         odds = log_odds(logits)[:, positive]
         best = [start + int(odds[start : start + count].argmax()) for start, count in zip(starts, counts, strict=True)]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from manifests import PLAIN
 
 from reviewguard import Classifier
+from reviewguard.decision import Decision
 from reviewguard.errors import BundleError, ConfigError, DataError
 from reviewguard.fitted import Fitted
 from reviewguard.scoring import Floats
@@ -113,7 +114,8 @@ def test_logits_are_combined_as_the_rule_says(model: Classifier, rule: str) -> N
         windows = [np.array([ids]) for ids in (item.ids, *item.more)]
         own = np.concatenate([fitted.scorer.logits({"input_ids": ids, "attention_mask": np.ones_like(ids)}) for ids in windows])
         odds = own[:, fitted.positive] - own[:, 1 - fitted.positive]
-        expected = own.mean(axis=0) if rule == "mean" else own[odds.argmax()]
+        tokens = [ids.shape[1] for ids in windows]
+        expected = np.average(own, axis=0, weights=tokens) if rule == "mean" else own[odds.argmax()]
         np.testing.assert_allclose(logits[row], expected, atol=1e-5)
     np.testing.assert_allclose(logits[[0, 2]], fitted.logits([texts[0], texts[2]])[0], atol=1e-6)
     assert len(encoded[1].more) > 3
@@ -142,11 +144,15 @@ def test_the_rule_is_chosen_on_held_out_rows_and_saved(model: Classifier, tmp_pa
     assert [next(one.stream([LONG])).truncated for one in (model, read)] == [True, False]
 
 
-def test_the_order_is_held(model: Classifier, tmp_path: Path) -> None:
-    decided = copy.copy(model)
-    decided.calibrate(rows(25))
-    with pytest.raises(ConfigError, match="call set_windows first"):
-        decided.set_windows(rows(25))
+def test_what_was_set_on_other_logits_is_removed_and_what_cannot_be_is_refused(model: Classifier, tmp_path: Path) -> None:
+    decided, data = copy.copy(model), rows(25)
+    decided.calibrate(data)
+    with pytest.warns(UserWarning, match="set them again"):
+        found = decided.set_windows(data, overlap=8, most=50)
+    assert found.windows is not None
+    assert decided.manifest.decision == Decision()
+    with pytest.raises(DataError, match="not read in windows"):
+        decided.calibrate()
     with pytest.raises(ConfigError, match="overlap is 100"):
         copy.copy(model).set_windows(rows(25), overlap=100)
     for most in (-1, 1):

@@ -13,9 +13,10 @@ export function logOdds(logits) {
   return logits.map((logit, index) => logit - logSumExp(logits.filter((_, other) => other !== index)));
 }
 
-/** One row of logits from those of a text's windows. */
-export function combine({ rule }, rows, positive) {
-  if (rule === "mean") return rows[0].map((_, index) => rows.reduce((sum, row) => sum + row[index], 0) / rows.length);
+/** One row of logits from those of a text's windows; the mean is weighted by their tokens. */
+export function combine({ rule }, rows, tokens, positive) {
+  const all = tokens.reduce((sum, count) => sum + count);
+  if (rule === "mean") return rows[0].map((_, index) => rows.reduce((sum, row, at) => sum + tokens[at] * row[index], 0) / all);
   const odds = rows.map((row) => logOdds(row)[positive]);
   return rows[odds.indexOf(Math.max(...odds))];
 }

@@ -73,7 +73,7 @@ class Classifier {
     const rows = [];
     for (const ids of windows) rows.push(await this.run(ids));
     const { classes, positive, decision, min_tokens: least = 0 } = this.manifest;
-    const logits = rows.length > 1 ? combine(this.manifest.windows, rows, classes.indexOf(positive)) : rows[0];
+    const logits = rows.length > 1 ? combine(this.manifest.windows, rows, windows.map((ids) => ids.length), classes.indexOf(positive)) : rows[0];
     const top = Math.max(...logits);
     const powers = logits.map((logit) => Math.exp((logit - top) / decision.temperature));
     const sum = powers.reduce((total, power) => total + power);
