@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from reviewguard import Classifier
+from reviewguard import Classifier, Limits
 from reviewguard.bundle import write_bundle
 from reviewguard.decision import NOT_FLAGGED, REVIEW
 from reviewguard.loading import DEFAULT_MODEL
@@ -38,6 +38,8 @@ from reviewguard.tokens import word_counts
 MAX_FPR: Final = 0.02
 #: Of human texts, sent to review.
 REVIEW_RATE: Final = 0.25
+#: Texts whose probability is near one half may get the other label in int8, up to this share. Thresholds are set on int8.
+LIMITS: Final = Limits(flips=0.005)
 #: What ships of an export: one graph, and nothing that the training rows left behind.
 KEPT: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", GRAPHS["int8"])
 #: Held-out human texts that a domain needs for a figure of its own.
@@ -52,7 +54,7 @@ def make(rows: list[Row], folder: Path) -> tuple[Classifier, dict[str, Any]]:
     own = validation(rows, "setting")
     fakes = draw([row for row in own if row.label == "fake"], FAKES, lambda row: (row.generator, row.domain))
     setting = columns([*(row for row in own if row.label == "real"), *fakes])
-    trained(rows).export(folder, columns(balanced(own, JUDGES)), int8=True)
+    trained(rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=LIMITS)
     model = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     reading = model.set_windows(setting)
     model.calibrate(setting)
