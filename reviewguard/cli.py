@@ -14,6 +14,7 @@ import typer
 from reviewguard import cli_experiments, config, files
 from reviewguard.bundle import check_target
 from reviewguard.cli_experiments import DataArgument
+from reviewguard.data.perturb import ATTACKS
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted, requires
 
 if TYPE_CHECKING:
@@ -123,21 +124,21 @@ def stress(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the report with a chart; needs reviewguard[experiments].")
     ] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="Name of an attack; may be repeated. Default: all.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help=f"May be repeated; default: all of {', '.join(ATTACKS)}.")] = None,
     split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
     text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
     label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Score a trained model on labelled rows under attack: look-alike letters, typos, casual style and others."""
-    from reviewguard.data.perturb import ATTACKS
-
+    if out is not None:  # before the work, not after it
+        with requires("experiments"):
+            from reviewguard.experiments.runs import folder_at
+            from reviewguard.experiments.stress import stress_page
+        folder_at(out).mkdir(parents=True, exist_ok=True)
     classifier = _loaded(None if model == "built-in" else model)
     report = classifier.stress(data, attacks=attack or list(ATTACKS), split=split, text=text, label=label)
     if out is not None:
-        with requires("experiments"):
-            from reviewguard.experiments.stress import stress_page
-        out.mkdir(parents=True, exist_ok=True)
         stress_page(report, cli_experiments.this_command()).save(out)
         files.replace(out / "report.json", report.to_json().encode())
     typer.echo(report.to_json() if as_json else report.to_text())

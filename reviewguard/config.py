@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -245,7 +245,7 @@ def decode(values: Mapping[str, Any], type_: type[R], where: str = "") -> R:
     """Decode plain data into a settings type, refusing unknown keys and wrong types; "10" will do for a number.
 
     Raises:
-        ConfigError: With the nearest allowed key, or the expected type, and the place.
+        ConfigError: With the nearest allowed name, or the expected type, and the place.
     """
     _refuse_unknown(values, type_, where)
     try:
@@ -257,11 +257,24 @@ def decode(values: Mapping[str, Any], type_: type[R], where: str = "") -> R:
 def _refuse_unknown(values: Mapping[str, Any], type_: type[msgspec.Struct], where: str) -> None:
     fields = {field.name: field for field in msgspec.structs.fields(type_)}
     for key, value in values.items():
+        place = f"{where + '.' if where else ''}{key}"
         if key not in fields:
-            raise ConfigError(f"{where + '.' if where else ''}{key} is not an option; {nearest(key, fields)}")
+            raise ConfigError(f"{place} is not an option; {nearest(key, fields)}")
+        if choices := _choices(fields[key].type):
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(one, str) and one not in choices:
+                    raise ConfigError(f"{place} has a value that is not allowed: {one!r}; {nearest(one, choices)}")
         inner = next(
             (t for t in (fields[key].type, *get_args(fields[key].type)) if isinstance(t, type) and issubclass(t, msgspec.Struct)),
             None,
         )
         if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown(value, inner, f"{where + '.' if where else ''}{key}")
+            _refuse_unknown(value, inner, place)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """The names that a setting, or each item of it, must be one of; none where it may be anything else."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Annotated, tuple):
+        return _choices(inner[0])
+    return inner if origin is Literal else ()

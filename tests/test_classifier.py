@@ -319,8 +319,8 @@ def test_augmentation_changes_what_is_trained_on_and_nothing_else(sample: Path, 
     assert baselines[0] == baselines[1]
     texts = ["Good kettle, boils fast."]
     assert not np.array_equal(plain.predict_proba(texts), rough.predict_proba(texts))
-    with pytest.raises(ConfigError, match="augmentations"):
-        Classifier("minilm-logreg", **tiny_settings, data__augmentations=["typos"]).train(sample)
+    with pytest.raises(ConfigError, match=r"data\.augmentations .*'cas'; did you mean 'case'"):
+        Classifier("minilm-logreg", **tiny_settings, data__augmentations=["cas"]).train(sample)
 
 
 def rows_of(rows: list[dict[str, str]]) -> dict[str, list[str]]:

@@ -188,12 +188,27 @@ def test_unknown_option_of_a_part_names_the_whole_place():
         ("data.validation", float("nan")),
         ("data.min_tokens", -1),
         ("data.max_tokens", 0),
-        ("data.normalization", "stdy"),
+        ("data.augment", 1.1),
+        ("data.augmentations", []),
+        ("data.augmentations", "case"),
     ],
 )
 def test_values_out_of_range_name_the_place(key, value):
     with pytest.raises(ConfigError, match=rf"not allowed: .*\$\.{re.escape(key)}"):
         decode(merge(PLAIN, {key: value}), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("data.normalization", "stdy", "study"),
+        ("data.augmentations", ["case", "mispelling"], "misspelling"),
+        ("encoder.pooling", "men", "mean"),
+    ],
+)
+def test_misspelt_values_name_the_nearest(key, value, meant):
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} has a value that is not allowed: .*did you mean '{meant}'"):
+        decode(merge({**PLAIN, "data": {}}, {key: value}), Recipe)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, Literal
 
 from reviewguard.config import Augmentation
+from reviewguard.data.normalize import encodable
 
 Perturb = Callable[[str, random.Random], str]
 Attack = Literal[
@@ -78,16 +79,21 @@ def perturbed(text: str, name: Attack | Augmentation, seed: int = 0) -> str:
         name: A key of `ATTACKS` or `AUGMENTATIONS`.
         seed: Of the draws.
     """
-    rng = random.Random(f"{seed} {name} {text}")  # noqa: S311 - nothing secret
-    return (ATTACKS | AUGMENTATIONS)[name](text, rng)
+    return (ATTACKS | AUGMENTATIONS)[name](text, _rng(f"{seed} {name} {text}"))
 
 
 def augmented(text: str, share: float, kinds: tuple[Augmentation, ...], seed: int) -> str:
     """A training text, with this probability under one of the changes; one that would leave nothing is not made."""
-    rng = random.Random(f"{seed} {text}")  # noqa: S311 - nothing secret
+    rng = _rng(f"{seed} {text}")
     if rng.random() >= share:
         return text
-    return perturbed(text, rng.choice(kinds), seed) or text
+    changed = perturbed(text, rng.choice(kinds), seed)
+    return changed if changed.strip() else text
+
+
+def _rng(seed: str) -> random.Random:
+    # Random encodes its seed, and half of a surrogate pair cannot be encoded.
+    return random.Random(encodable(seed))  # noqa: S311 - nothing secret
 
 
 def _at_letters(text: str, rng: random.Random, share: float, change: Callable[[str], str]) -> str:

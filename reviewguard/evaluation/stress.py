@@ -63,9 +63,10 @@ class StressReport(msgspec.Struct, frozen=True, kw_only=True):
     results: list[Stress]
 
     @property
-    def worst(self) -> Stress:
-        """The attack that costs most recall at the clean false-positive rate; cuts of length are no attacks."""
-        return max((one for one in self.results if not one.attack.startswith("first ")), key=lambda one: one.lost)
+    def worst(self) -> Stress | None:
+        """The attack that costs most recall at the clean false-positive rate; None without one: cuts of length are no attacks."""
+        attacks = [one for one in self.results[1:] if not one.attack.startswith("first ")]
+        return max(attacks, key=lambda one: one.lost, default=None)
 
     def rows(self) -> list[list[str]]:
         """A row for each attack, the head first; rates in percent."""
@@ -150,7 +151,8 @@ def _measured(
     held = clean[0].false_positive_rate if clean else rate
     assert held.value is not None
     ranked = np.sort(scores[wrong, positive])[::-1]
-    limit = ranked[min(round(held.value * len(ranked)), len(ranked) - 1)]
+    allowed = round(held.value * len(ranked))
+    limit = ranked[allowed] if allowed < len(ranked) else -np.inf
     at_rate = _share(scores[is_positive, positive] > limit)
     before = (clean[0].recall_at_clean_rate if clean else at_rate).value
     assert before is not None

@@ -53,11 +53,16 @@ def recipe_of(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if preset == BASELINE:
         if others := settings.keys() - _of_data(settings).keys():
             raise ConfigError(f"{BASELINE} has no setting but those of the data, such as data.normalization; got {others.pop()}")
-        return {"backend": BASELINE, "data": msgspec.to_builtins(data_config(settings))}
+        return {"backend": BASELINE, "data": _plain(data_config(settings))}
     if "seed" in settings:
         raise ConfigError("an experiment sets the seeds itself; name them all with seeds (--seeds 1,2,3)")
-    recipe: dict[str, Any] = msgspec.to_builtins(recipe_from(config.merge(config.load_preset(preset), settings)))
-    return recipe
+    return _plain(recipe_from(config.merge(config.load_preset(preset), settings)))
+
+
+def _plain(settings: msgspec.Struct) -> dict[str, Any]:
+    """Settings as JSON gives them back, lists for tuples: a result that is read from disk equals the one that was written."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
+    return plain
 
 
 def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:

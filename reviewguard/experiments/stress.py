@@ -18,13 +18,15 @@ def stress_page(report: StressReport, command: str) -> Page:
     head, *rows = report.rows()
     lines = {one.attack: (one.recall_at_clean_rate, one.false_positive_rate) for one in report.results}
     picture = charts.pairs(lines, ("recall at the clean false-positive rate", "false-positive rate at the threshold"))
+    short = [f"On clean texts, recall is {clean.recall} at a false-positive rate of {clean.false_positive_rate}."]
+    if worst:
+        short.append(
+            f"The attack that costs most at the same false-positive rate is {worst.attack}: {worst.lost:.1f} points of recall. "
+            "Shorter texts hold less evidence and are not counted as an attack."
+        )
     return Page(
         title=f"Stress test: {report.name}",
-        short=[
-            f"On clean texts, recall is {clean.recall} at a false-positive rate of {clean.false_positive_rate}.",
-            f"The attack that costs most at the same false-positive rate is {worst.attack}: {worst.lost:.1f} points of recall. "
-            "Shorter texts hold less evidence and are not counted as an attack.",
-        ],
+        short=short,
         sections=[
             Section(
                 "Under each attack",

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import call
+from commands import call, captured
+from pages import assert_whole
 
 from reviewguard import Classifier
 from reviewguard.data.perturb import ATTACKS, perturbed
 from reviewguard.errors import ConfigError, DataError
+from reviewguard.evaluation.stress import Stress, _measured
+from reviewguard.experiments.stress import stress_page
 
 ATTACKED = ["lower case", "homoglyphs 100 %", "first 10 words"]
 
@@ -46,7 +49,8 @@ def test_rates_are_those_of_the_changed_texts(model: Classifier, sample: Path) -
         limit = np.sort(odds[~fake])[::-1][min(round(clean_rate * (~fake).sum()), (~fake).sum() - 1)]
         assert one.recall_at_clean_rate.value == pytest.approx((odds[fake] > limit).mean(), abs=1 / fake.sum())
         assert one.lost == pytest.approx(100 * (report.results[0].recall_at_clean_rate.value - one.recall_at_clean_rate.value))
-    assert report.worst.attack != "first 10 words"
+    assert report.worst is not None
+    assert report.worst.attack in ATTACKED[:2]
     assert "homoglyphs 100 %" in report.to_markdown()
     assert str(report) == report.to_text()
 
@@ -72,6 +76,38 @@ def test_the_command_line_writes_a_page(
     assert "no punctuation" in page
     assert "data:image/svg+xml" in page
     assert (tmp_path / "page" / "report.json").exists()
+    assert_whole(tmp_path / "page")
+
+
+def test_a_folder_that_cannot_be_is_found_before_the_work(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = captured("stress", tmp_path / "no model", sample, "--out", tmp_path / "file", check=False)
+    assert (done.returncode, "file is a file" in done.stderr) == (1, True)
+
+
+def _result(attack: str, scores: list[float], clean: list[Stress]) -> Stress:
+    """Two positives, then five negatives; the score decides from 0 on."""
+    odds = np.array([[-one, one] for one in scores])
+    return _measured(attack, 0, odds, 1, np.arange(7) < 2, clean)
+
+
+def test_the_threshold_of_a_clean_rate() -> None:
+    clean = _result("clean", [3, 1, 2, -1, -2, -3, -4], [])
+    assert (clean.recall.value, clean.false_positive_rate.value, clean.recall_at_clean_rate.value, clean.lost) == (1, 0.2, 1, 0)
+    attacked = _result("a", [0.5, 2.5, 4, 2, -2, -3, -4], [clean])
+    assert (attacked.recall.value, attacked.false_positive_rate.value) == (1, 0.4)
+    assert (attacked.recall_at_clean_rate.value, attacked.lost) == (0.5, 50), "above 2, so that one negative of five is wrong"
+
+
+def test_a_model_that_calls_everything_positive_has_all_recall() -> None:
+    clean = _result("clean", [1, 2, 3, 4, 5, 6, 7], [])
+    assert (clean.false_positive_rate.value, clean.recall_at_clean_rate.value) == (1, 1)
+
+
+def test_a_report_of_cuts_alone_names_no_worst_attack(model: Classifier, sample: Path) -> None:
+    report = model.stress(rows(sample), attacks=["first 10 words"])
+    assert report.worst is None
+    assert len(stress_page(report, "it").short) == 1
 
 
 def test_there_is_an_attack_for_each_name() -> None:

@@ -85,6 +85,7 @@ def _pictures(labels: list[str]) -> list[bytes]:
         charts.pareto({label: (1.0 + i, 0.5) for i, label in enumerate(labels)}, labels[:1], "accuracy"),
         charts.steps(labels, [half] * n, [[0.5]] * n, labels[0], "accuracy"),
         charts.heatmap(np.eye(n), labels, labels, labels[0]),
+        charts.pairs(dict.fromkeys(labels, (half, half)), (labels[0], "accuracy")),
     ]
 
 
