@@ -201,8 +201,8 @@ Product reviews, all of them changed. "Recall at the clean rate" holds the false
 
 ## The model
 
-multilingual-e5-small with an English vocabulary, every weight fine-tuned for {of["epochs"]} epoch on {found["rows"]["real"]:,} human texts and
-{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them roughened; int8; {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
+multilingual-e5-small with an English vocabulary, every weight fine-tuned in {of["passes"]} passes over {found["rows"]["real"]:,} human texts and
+{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them changed; int8; {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
 (ROC AUC on {reading["rows"]} held-out texts longer than that: {tried}).
 
 ## Licences

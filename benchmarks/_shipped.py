@@ -20,22 +20,21 @@ SEED: Final = 0
 
 def trained(rows: Sequence[Row]) -> Classifier:
     """The model in float32; trained now, or resumed, if it is not there."""
-    folder = WORK / "models" / _key(rows)
-    if not is_bundle(folder):
-        classifier = Classifier({**settings(SHIPPED, rows), "seed": SEED})
-        classifier.train(
-            columns(training_rows(SHIPPED, rows, [])),
-            validation=columns(balanced(trainable(validation(rows, "setting"), SHIPPED, []), 800)),
-            run_dir=WORK / "runs" / folder.name,
-            resume="if-possible",
-        )
-        classifier.save(folder)
+    key = hashlib.sha256(msgspec.json.encode([SHIPPED, SEED, [row.text for row in rows]])).hexdigest()[:10]
+    recipe = settings(SHIPPED, rows)
+    for turn in range(SHIPPED.passes):
+        folder = WORK / "models" / f"{key}-{turn}"
+        if not is_bundle(folder):
+            classifier = Classifier({**recipe, "seed": SEED + turn})
+            classifier.train(
+                columns(training_rows(SHIPPED, rows, [])),
+                validation=columns(balanced(trainable(validation(rows, "setting"), SHIPPED, []), 800)),
+                run_dir=WORK / "runs" / folder.name,
+                resume="if-possible",
+            )
+            classifier.save(folder)
+        recipe["encoder"]["repo"] = str(folder / "encoder")
     return Classifier.from_pretrained(folder)
-
-
-def _key(rows: Sequence[Row]) -> str:
-    """Of settings and rows: others have another."""
-    return hashlib.sha256(msgspec.json.encode([SHIPPED, SEED, [row.text for row in rows]])).hexdigest()[:10]
 
 
 def main() -> None:

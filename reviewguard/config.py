@@ -41,8 +41,9 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         normalization: Named text normalisation, applied in training and at prediction alike.
         augment: Share of the training texts that are changed, each in one way of `augmentations`, before training; 0: none. It
             makes a model robust against such changes and costs some accuracy on clean texts.
-        augmentations: The ways: all in lower "case", no "punctuation", "misspelling" of an eighth of the words, half of the
-            "articles" left out, "casual" style, and a "snippet" of a few sentences in place of the whole text.
+        augmentations: The ways: all in lower "case" or some letters in the other one, no "punctuation", "misspelling" of an
+            eighth of the words, half of the "articles" left out, "casual" style, and a "snippet" of a few sentences or words in
+            place of the whole text. One that is named twice is drawn twice as often.
         near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
         min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
         max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.

@@ -431,7 +431,7 @@ class TestDecisions:
         assert {one.decision for one in answers} == {trained.manifest.positive, "needs_review", "not_flagged"}
         assert answers[-1].decision == "needs_review"
         # Other thresholds make the floor meaningless.
-        loaded.set_operating_point(max_fpr=0.3, by_length=(15, 25))
+        loaded.set_operating_point(rows_of(rows), max_fpr=0.3, by_length=(15, 25))
         assert loaded.manifest.decision.triage is None
 
     def test_rates_and_columns_that_do_not_fit_are_refused(

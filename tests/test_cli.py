@@ -84,7 +84,7 @@ def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert (tmp_path / "box" / "onnx" / "model_quantized.onnx").exists()
     done = captured("decide", folder / "model", "--out", tmp_path / "none", check=False)
     assert done.returncode == 1
-    assert "give at least one of --calibrate, --max-fpr, --error-rate" in done.stderr
+    assert "give at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate" in done.stderr
     assert not (tmp_path / "none").exists()
 
 

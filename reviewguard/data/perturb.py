@@ -165,15 +165,20 @@ def _first(text: str, _: random.Random, words: int) -> str:
     return " ".join(text.split()[:words])
 
 
+def _case(text: str, rng: random.Random) -> str:
+    """All in lower case, or a twentieth of the letters in the other case."""
+    return text.lower() if rng.random() < 0.5 else _case_swaps(text, rng)
+
+
 def _snippet(text: str, rng: random.Random) -> str:
-    """One to three sentences in a row; of a text that is one sentence, a run of 8 to 40 of its words."""
+    """Half the time one to three sentences in a row; else, and of a single sentence, a run of 8 to 40 words, often the first."""
     sentences = _SENTENCE.split(text.strip())
-    if len(sentences) > 1:
+    if len(sentences) > 1 and rng.random() < 0.5:
         start = rng.randrange(len(sentences))
         return " ".join(sentences[start : start + rng.randint(1, 3)])
     words = text.split()
     length = rng.randint(8, 40)
-    start = rng.randrange(max(len(words) - length, 0) + 1)
+    start = rng.choice((0, rng.randrange(max(len(words) - length, 0) + 1)))
     return " ".join(words[start : start + length])
 
 
@@ -199,7 +204,7 @@ ATTACKS: Final[dict[str, Perturb]] = {
 }
 #: What training texts can be changed by, by name.
 AUGMENTATIONS: Final[dict[str, Perturb]] = {
-    "case": _lower,
+    "case": _case,
     "punctuation": _no_punctuation,
     "misspelling": partial(_misspelling, share=0.12),
     "articles": _articles,
