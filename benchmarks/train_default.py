@@ -31,6 +31,7 @@ from reviewguard import Classifier, Limits
 from reviewguard.bundle import write_bundle
 from reviewguard.decision import NOT_FLAGGED, REVIEW
 from reviewguard.loading import DEFAULT_MODEL
+from reviewguard.references import FILE as REFERENCES
 from reviewguard.runtime.choose import GRAPHS
 from reviewguard.tokens import word_counts
 
@@ -40,13 +41,14 @@ MAX_FPR: Final = 0.02
 REVIEW_RATE: Final = 0.25
 #: Texts whose probability is near one half may get the other label in int8, up to this share. Thresholds are set on int8.
 LIMITS: Final = Limits(flips=0.005)
-#: What ships of an export: one graph, and nothing that the training rows left behind.
-KEPT: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", GRAPHS["int8"])
+#: What ships of an export: one graph, and no text.
+KEPT: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", GRAPHS["int8"], REFERENCES)
 #: Held-out human texts that a domain needs for a figure of its own.
 LEAST: Final = 150
 PREVALENCES: Final = (0.01, 0.2)
-#: Generated texts that decisions are set on; texts that the export is judged by, and that are changed in the stress test.
-FAKES, JUDGES, STRESSED = 1000, 1200, 800
+#: Generated texts that decisions are set on; texts that the export is judged by, whose human half become the references of `adapt`;
+#: texts that are changed in the stress test.
+FAKES, JUDGES, STRESSED = 1000, 3000, 800
 
 
 def make(rows: list[Row], folder: Path) -> tuple[Classifier, dict[str, Any]]:

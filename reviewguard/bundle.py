@@ -10,6 +10,8 @@
 - `onnx/model.onnx`: an export: one graph from token ids to logits; then the four above it are not there
 - `onnx/model.onnx_data`: its weights, where they exceed the two gibibytes that one file may have
 - `onnx/model_quantized.onnx`: the same graph in int8, if it was asked for
+- `references.safetensors`: embeddings of validation texts of the negative class, by which an export is adapted
+- `adaptation.safetensors`: what adapting adds to the log-odds, if the model was adapted
 - `export_report.json`: how the graphs compare with torch
 - `baseline.json`, `baseline.safetensors`: the bag of words that every result is shown beside
 - `validation.safetensors`: logits and class indices of the validation rows, which decisions can be set on
@@ -38,6 +40,7 @@ from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 from reviewguard.windows import Windows
 
 MANIFEST: Final = "reviewguard.json"
+VALIDATION: Final = "validation.safetensors"
 FORMAT_VERSION: Final = 1
 _MAX_MANIFEST_BYTES: Final = 16 * 2**20
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import loading
+from reviewguard import adaptation, loading
+from reviewguard.adaptation import Adaptation
 from reviewguard.data.perturb import Attack
 from reviewguard.data.reviews import Data, read
 from reviewguard.decider import checked
@@ -275,6 +276,33 @@ class Classifier(Saver):
         with requires("train"):
             from reviewguard.evaluation import stress
         return stress.stress(self._trained(), self._read(data, split, text, label), attacks, seed)
+
+    def adapt(self, texts: Iterable[str], labels: Iterable[Any], *, references: Iterable[str] | None = None) -> Adaptation:
+        """Teach an export a new kind of text by a few examples, such as 10 to 100 reviews by a new generator.
+
+        It takes seconds and no torch. A linear correction of the log-odds is fitted on the embeddings of the examples and of
+        reference texts, by logistic regression that starts from the model's own log-odds. Thresholds stay, and the correction is
+        set so that no more references are called positive than before. `save` keeps it. Other runtimes do not apply it: the
+        graph's own logits stay as they are. To add examples, adapt again with all of them; an earlier correction is replaced.
+
+        Args:
+            texts: Examples, n of them, at least two of the positive class.
+            labels: Of the examples, n of them.
+            references: At least 100 texts of the other class that the model was not trained on, such as genuine reviews of your
+                own; None: those of the validation texts that `export` was given.
+
+        Returns:
+            Recall on the examples before and after, by cross-fitting, and the share of references called positive.
+
+        Raises:
+            ConfigError: If the model is computed by torch, an earlier version exported it, or it has more than two classes.
+            DataError: If a text or label is missing or unknown, or there are too few examples or references.
+            NotTrainedError: Before training.
+        """
+        examples = read((list(texts), list(labels))).require_complete(self._trained().manifest.classes)
+        beside = None if references is None else checked(references)
+        self._fitted, found = adaptation.adapted(self._trained(), *examples, beside)
+        return found
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
         """Accuracy of `predict(X)` against the labels `y`, read as in `fit`."""

@@ -11,6 +11,7 @@ from reviewguard import config, hub
 from reviewguard.bundle import MANIFEST, Bundle, is_bundle, open_bundle, read_manifest
 from reviewguard.errors import BundleError, ConfigError, nearest, requires
 from reviewguard.fitted import Fitted
+from reviewguard.runtime import adapted
 from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
 from reviewguard.scoring import Scorer
 from reviewguard.tokens import Tokenizer
@@ -70,6 +71,13 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
     scorer: Scorer
     if any(graph in bundle for graph in GRAPHS.values()):
         scorer = open_scorer(bundle, runtime, precision, threads)
+        if adapted.FILE in bundle:
+            if manifest.positive is None:
+                raise BundleError(
+                    f"{bundle.folder} holds {adapted.FILE}, which is for two classes; it has {len(manifest.classes)}"
+                )
+            correction = adapted.from_file(bundle.read(adapted.FILE))
+            scorer = adapted.AdaptedScorer(scorer, correction, manifest.classes.index(manifest.positive))
     elif (runtime, precision, threads) != ("auto", "auto", 0):
         raise ConfigError("runtime, precision and threads are for exports; this model is computed by torch: export() it first")
     else:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from reviewguard.bundle import VALIDATION
 from reviewguard.errors import BundleError, DataError
 from reviewguard.fitted import Fitted
 from reviewguard.scoring import Floats
-
-FILE: Final = "validation.safetensors"
 
 
 class HeldOut(NamedTuple):
@@ -36,7 +35,7 @@ def to_file(rows: HeldOut) -> dict[str, bytes]:
     """The file of a bundle."""
     tensors = {"logits": rows.logits, "y": rows.y, "words": rows.words}
     kept = {name: np.ascontiguousarray(values) for name, values in tensors.items() if values is not None}
-    return {FILE: safetensors.numpy.save(kept)}
+    return {VALIDATION: safetensors.numpy.save(kept)}
 
 
 def kept(fitted: Fitted) -> HeldOut:
@@ -46,15 +45,17 @@ def kept(fitted: Fitted) -> HeldOut:
         BundleError: If the file is malformed.
         DataError: If the model was trained without validation rows.
     """
-    if FILE not in fitted.files:
-        raise DataError("this model keeps no validation rows (fit has none); pass labelled rows that it was not trained on")
+    if VALIDATION not in fitted.files:
+        raise DataError(
+            "this model keeps no validation rows (`fit` and `adapt` have none); pass labelled rows that it was not trained on"
+        )
     try:
-        tensors = safetensors.numpy.load(fitted.read(FILE))
+        tensors = safetensors.numpy.load(fitted.read(VALIDATION))
         logits, y = tensors["logits"], tensors["y"]
         words = tensors.get("words")
         shapes = [y.shape] if words is None else [y.shape, words.shape]
         if logits.shape != (len(y), len(fitted.manifest.classes)) or not len(y) or set(shapes) != {(len(y),)}:
             raise ValueError(f"shapes {logits.shape} and {', '.join(map(str, shapes))}")
     except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(f"{FILE} is malformed: {error}") from error
+        raise BundleError(f"{VALIDATION} is malformed: {error}") from error
     return HeldOut(logits, y, words)

@@ -1,4 +1,4 @@
-"""One ONNX graph from token ids to logits."""
+"""One ONNX graph from token ids to logits, and to the embeddings that they are computed from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any, Final
 import onnx_ir
 import torch
 from onnxscript.rewriter import RewriteRule, RewriteRuleSet
+from torch import Tensor, nn
 from torch.export import Dim
 
 from reviewguard.errors import ExportError
 from reviewguard.fitted import Fitted
 from reviewguard.nn.model import TextModel
+from reviewguard.runtime.cpu import EMBEDDINGS, LOGITS
 
 #: Weights beyond this stand in a file beside the graph: a protobuf message holds two gibibytes at most.
 INLINE_BYTES: Final = 2**31 - 2**26
@@ -33,6 +35,18 @@ def _is_softmax(_: Any, x: onnx_ir.Value, zero: onnx_ir.Value) -> bool:
 _UNGUARDED: Final = RewriteRuleSet(
     [RewriteRule(lambda op, x, zero: op.Where(op.IsNaN(x), zero, x), lambda op, x, zero: op.Identity(x), _is_softmax)]
 )
+
+
+class _Outputs(nn.Module):
+    """Both outputs of the graph. Other runtimes read the logits and leave the embeddings alone."""
+
+    def __init__(self, model: TextModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        embeddings = self.model.embeddings(input_ids, attention_mask)
+        return self.model.head(embeddings), embeddings
 
 
 def export_onnx(fitted: Fitted, path: Path) -> None:
@@ -63,10 +77,10 @@ def _export(model: TextModel, path: Path) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
             warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing of the model
             program = torch.onnx.export(
-                model,
+                _Outputs(model),
                 inputs,
                 input_names=["input_ids", "attention_mask"],
-                output_names=["logits"],
+                output_names=[LOGITS, EMBEDDINGS],
                 dynamic_shapes=(shape, shape),
                 dynamo=True,
                 verbose=False,

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from reviewguard import references
 from reviewguard.bundle import check_target, write_bundle
 from reviewguard.data.reviews import Reviews, class_indices
 from reviewguard.errors import ExportError
@@ -21,6 +22,8 @@ from reviewguard.export.report import ExportReport, Limits
 from reviewguard.fitted import Fitted
 from reviewguard.nn.model import NGRAMS
 from reviewguard.runtime.choose import GRAPHS
+from reviewguard.runtime.cores import available_cores
+from reviewguard.runtime.onnx import OnnxScorer
 
 REPORT: Final = "export_report.json"
 
@@ -45,6 +48,7 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
             small = graph.with_name(Path(GRAPHS["int8"]).name)
             quantize(graph, small)
             graphs["int8"] = judge(small, [small], "int8", plain, judges, limits)
+            graph = small
         report = ExportReport(limits=limits, graphs=graphs)
         kept = {
             name: content
@@ -53,11 +57,21 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
         }
         kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
         kept["README.md"] = fitted.read("README.md") + b"\n" + report.to_markdown().encode()
+        kept |= _references(plain, graph, texts, labels)
         # Other runtimes know nothing of the model's normalisation: their tokenizer brings it along.
         kept |= fitted.tokenizer.files(fitted.manifest.normalization)
         written = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
         write_bundle(folder, fitted.manifest, {**kept, **written})
     return report
+
+
+def _references(fitted: Fitted, graph: Path, texts: Sequence[str], labels: Sequence[str]) -> dict[str, bytes]:
+    """What the export carries for `adapt`: validation texts of the negative class, as embeddings."""
+    negatives = [text for text, label in zip(texts, labels, strict=True) if label != fitted.manifest.positive]
+    if fitted.positive is None or not negatives:
+        return {}
+    scorer = OnnxScorer(graph, fitted.manifest.classes, available_cores())
+    return references.to_file(fitted, scorer, negatives)
 
 
 def _judges(fitted: Fitted, texts: Sequence[str], labels: Sequence[str]) -> Judges:

@@ -53,12 +53,14 @@ class TextModel(nn.Module):
         """Padded tokens that a batch may hold."""
         return token_budget(next(self.parameters()).device)
 
+    def embeddings(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads, float32 (batch, width), of int64 (batch, length) ids and mask."""
+        features: Tensor = self.encoder(input_ids, attention_mask)
+        return features if self.bag is None else torch.cat([features, self.bag(input_ids, attention_mask)], dim=1)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
-        features: Tensor = self.encoder(input_ids, attention_mask)
-        if self.bag is not None:
-            features = torch.cat([features, self.bag(input_ids, attention_mask)], dim=1)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.embeddings(input_ids, attention_mask))
         return logits
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:

@@ -7,9 +7,9 @@ from typing import Final, Literal, TypeAlias, get_args
 from reviewguard.bundle import Bundle
 from reviewguard.errors import BundleError, ConfigError, requires
 from reviewguard.runtime.cores import available_cores
+from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.runtime.external import external_files
 from reviewguard.runtime.onnx import OnnxScorer
-from reviewguard.scoring import Scorer
 
 Engine: TypeAlias = Literal["auto", "onnxruntime", "openvino"]
 """What computes an export."""
@@ -20,7 +20,7 @@ Precision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
 GRAPHS: Final = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 
 
-def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> Scorer:
+def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> CpuScorer:
     """Choose how to compute an export.
 
     On its own it takes OpenVINO in bf16 where that is installed and the CPU computes in bf16, else onnxruntime, in int8 if the

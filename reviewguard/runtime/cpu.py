@@ -7,9 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
-from reviewguard.errors import BundleError
+from reviewguard.errors import BundleError, ConfigError
+from reviewguard.scoring import Floats
+from reviewguard.tokens import Batch
+
+#: Outputs of a graph. Those of earlier versions have no embeddings.
+LOGITS: Final = "logits"
+EMBEDDINGS: Final = "embeddings"
 
 
 class CpuScorer(ABC):
@@ -35,6 +41,32 @@ class CpuScorer(ABC):
         self.path, self.classes, self.workers, self.precision = path, classes, threads, precision
         self.name = f"{self.engine} in {precision}, threads: {threads}"
         self._loading = threading.Lock()
+        self._embeds = False
+
+    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
+        """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
+
+        Raises:
+            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
+        """
+        return self._run((LOGITS,), batch, alone)[0]
+
+    def embedded(self, batch: Batch, *, alone: bool = False) -> tuple[Floats, Floats]:
+        """Logits, and the embeddings that they are computed from, float32 (batch, width).
+
+        Raises:
+            BundleError: As `logits`.
+            ConfigError: If an earlier version made the export, without embeddings.
+        """
+        self._session(alone)
+        if not self._embeds:
+            raise ConfigError(f"{self.path} gives no embeddings: an earlier version exported it; export the model again")
+        logits, embeddings = self._run((LOGITS, EMBEDDINGS), batch, alone)
+        return logits, embeddings
+
+    @abstractmethod
+    def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
+        """Compute outputs by name."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str], int, str]]:
         # A session cannot be copied to another process; its file can be read there.
@@ -63,8 +95,11 @@ class CpuScorer(ABC):
 
     def _require_fit(self, inputs: set[str], outputs: list[tuple[str, Any]]) -> None:
         """See that a loaded graph has the inputs, and the outputs with their width, that a classifier has."""
-        if inputs != {"input_ids", "attention_mask"} or outputs != [("logits", len(self.classes))]:
+        others = {name for name, _ in outputs} - {LOGITS}
+        fits = (LOGITS, len(self.classes)) in outputs and others <= {EMBEDDINGS}
+        if inputs != {"input_ids", "attention_mask"} or not fits:
             raise BundleError(
                 f"{self.path} maps {sorted(inputs)} to {outputs}; expected input_ids and attention_mask to logits of width "
                 f"{len(self.classes)}"
             )
+        self._embeds = EMBEDDINGS in others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -36,14 +37,9 @@ class OnnxScorer(CpuScorer):
         self._require_fit({item.name for item in session.get_inputs()}, outputs)
         return session
 
-    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
-
-        Raises:
-            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
-        """
+    def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
         session = self._session(alone)
         try:
-            return np.asarray(session.run(["logits"], dict(batch))[0], dtype=np.float32)
+            return [np.asarray(values, dtype=np.float32) for values in session.run(list(names), dict(batch))]
         except Exception as error:  # as above
             raise BundleError(f"onnxruntime cannot compute {self.path}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -50,12 +51,7 @@ class OpenVinoScorer(CpuScorer):
         self._require_fit({item.any_name for item in compiled.inputs}, outputs)
         return compiled
 
-    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
-
-        Raises:
-            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
-        """
+    def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
         compiled, name = self._session(alone), "one" if alone else "many"
         # A request serves one thread at a time.
         request = getattr(self._requests, name, None)
@@ -66,4 +62,4 @@ class OpenVinoScorer(CpuScorer):
             request.infer(dict(batch))
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot compute {self.path}: {error}") from error
-        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+        return [np.array(request.get_tensor(name).data, dtype=np.float32) for name in names]
