@@ -1,4 +1,4 @@
-"""The training of the built-in model, kept once it is finished."""
+"""Trainings that are kept once they are finished: of the built-in model, and of its like without what cells leave out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from _candidates import SHIPPED, columns, settings, trainable, training_rows
+from _candidates import SHIPPED, Candidate, columns, settings, trainable, training_rows
 from _corpus import Row, balanced, validation
 from _results import ROOT
 
@@ -18,17 +18,22 @@ WORK: Final = ROOT / "build" / "default"
 SEED: Final = 0
 
 
-def trained(rows: Sequence[Row]) -> Classifier:
-    """The model in float32; trained now, or resumed, if it is not there."""
-    key = hashlib.sha256(msgspec.json.encode([SHIPPED, SEED, [row.text for row in rows]])).hexdigest()[:10]
-    recipe = settings(SHIPPED, rows)
-    for turn in range(SHIPPED.passes):
+def trained(candidate: Candidate, rows: Sequence[Row]) -> Classifier:
+    """The model in float32; trained now, or resumed, if it is not there.
+
+    Args:
+        candidate: How.
+        rows: All that may be trained on, and validation rows.
+    """
+    key = hashlib.sha256(msgspec.json.encode([candidate, SEED, [row.text for row in rows]])).hexdigest()[:10]
+    recipe = settings(candidate, rows)
+    for turn in range(candidate.passes):
         folder = WORK / "models" / f"{key}-{turn}"
         if not is_bundle(folder):
             classifier = Classifier({**recipe, "seed": SEED + turn})
             classifier.train(
-                columns(training_rows(SHIPPED, rows, [])),
-                validation=columns(balanced(trainable(validation(rows, "setting"), SHIPPED, []), 800)),
+                columns(training_rows(candidate, rows, [])),
+                validation=columns(balanced(trainable(validation(rows, "setting"), candidate, []), 800)),
                 run_dir=WORK / "runs" / folder.name,
                 resume="if-possible",
             )
@@ -41,7 +46,7 @@ def main() -> None:
     """Train."""
     from _corpus import load
 
-    print(trained(load()))
+    print(trained(SHIPPED, load()))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from _candidates import PRODUCTS, SHIPPED, columns, training_rows
+from _candidates import PRODUCTS, SHIPPED, Candidate, columns, training_rows
 from _corpus import BANDS, FILES, HUMAN, Row, balanced, band, draw, load, validation
 from _default_page import card, draw_rates, page
 from _results import RESULTS, machine, write
@@ -51,12 +51,12 @@ PREVALENCES: Final = (0.01, 0.2)
 FAKES, JUDGES, STRESSED = 1000, 3000, 800
 
 
-def make(rows: list[Row], folder: Path) -> tuple[Classifier, dict[str, Any]]:
+def make(candidate: Candidate, rows: list[Row], folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """Train, export in int8, and set how it reads and decides, on int8 too, by rows that are not scored."""
     own = validation(rows, "setting")
     fakes = draw([row for row in own if row.label == "fake"], FAKES, lambda row: (row.generator, row.domain))
     setting = columns([*(row for row in own if row.label == "real"), *fakes])
-    trained(rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=LIMITS)
+    trained(candidate, rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=LIMITS)
     model = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     reading = model.set_windows(setting)
     model.calibrate(setting)
@@ -155,7 +155,7 @@ def main() -> None:
             model = Classifier.from_pretrained()
         else:
             rows = load()
-            model, reading = make(rows, Path(scratch) / "export")
+            model, reading = make(SHIPPED, rows, Path(scratch) / "export")
             found = {"machine": machine(), **measure(model, rows, reading)}
         manifest = msgspec.structs.replace(model.manifest, training=None, files={})
         contents = {name: model._trained().read(name) for name in KEPT}

@@ -263,6 +263,40 @@ def _bounds(listed: str) -> list[int]:
 
 
 @app.command()
+def adapt(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapted model.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Folder of an export, or its Hub id; default: the built-in model.")
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="At least 100 texts of the other class, such as genuine reviews of your own; default: those of the model."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of DATA, only rows with this value in the column of splits.")] = "",
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    label: Annotated[str, typer.Option(help="Column of the labels of DATA.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt an export to a new generator by 10 to 100 labelled examples, at an unchanged false positive rate."""
+    from reviewguard.data.reviews import read
+
+    check_target(out)
+    classifier = _loaded(model)
+    texts, labels = classifier._read(data, split, text, label).require_complete()
+    beside = None
+    if references is not None:
+        rows = read(references, text=text)
+        positive = classifier.manifest.positive
+        beside = [own for own, its in zip(rows.texts, rows.labels, strict=True) if own is not None and its != positive]
+    report = classifier.adapt(texts, labels, references=beside)
+    classifier.save(out)
+    _show(msgspec.to_builtins(report), f"{report.to_text()}\nsaved to {out}", as_json)
+
+
+@app.command()
 def push(
     model: Annotated[str, typer.Argument(help="Folder of a trained model or an export, or its Hub id.")],
     repo: Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging Face Hub; made if it is not there.")],

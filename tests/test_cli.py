@@ -88,6 +88,16 @@ def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_adapt(folder: Path, sample: Path, tmp_path: Path) -> None:
+    command = ["adapt", sample, "--model", folder / "export", "--out", tmp_path / "new"]
+    done = captured(*command, check=False)
+    assert "carries no reference texts" in done.stderr
+    assert not (tmp_path / "new").exists()
+    found = json.loads(captured(*command, "--references", sample, "--json").stdout)
+    assert (found["positives"], found["negatives"], found["references"]) == (160, 160, 160)
+    assert (tmp_path / "new" / "adaptation.safetensors").exists()
+
+
 def test_version() -> None:
     from importlib.metadata import version
 
