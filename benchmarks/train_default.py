@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from _candidates import PRODUCTS, SHIPPED, Candidate, columns, training_rows
-from _corpus import BANDS, FILES, HUMAN, Row, balanced, band, draw, load, validation
+from _corpus import BANDS, FILES, HUMAN, REVIEWS, Row, balanced, band, draw, load, validation
 from _default_page import card, draw_rates, page
 from _results import RESULTS, machine, write
 from _shipped import trained
@@ -51,12 +51,12 @@ PREVALENCES: Final = (0.01, 0.2)
 FAKES, JUDGES, STRESSED = 1000, 3000, 800
 
 
-def make(candidate: Candidate, rows: list[Row], folder: Path) -> tuple[Classifier, dict[str, Any]]:
+def make(candidate: Candidate, rows: list[Row], folder: Path, limits: Limits = LIMITS) -> tuple[Classifier, dict[str, Any]]:
     """Train, export in int8, and set how it reads and decides, on int8 too, by rows that are not scored."""
     own = validation(rows, "setting")
     fakes = draw([row for row in own if row.label == "fake"], FAKES, lambda row: (row.generator, row.domain))
     setting = columns([*(row for row in own if row.label == "real"), *fakes])
-    trained(candidate, rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=LIMITS)
+    trained(candidate, rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=limits)
     model = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     reading = model.set_windows(setting)
     model.calibrate(setting)
@@ -81,7 +81,6 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
     flagged = decided == "fake"
     human = np.array([row.label == "real" for row in scored])
     domains = np.array([row.domain for row in scored])
-    enough = [name for name in sorted(set(domains)) if (human & (domains == name)).sum() >= LEAST]
     generators = np.array([row.generator for row in scored])
     lengths = np.array([band(row.text) for row in scored])
     told = lengths > 0
@@ -96,10 +95,7 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
         "reading": reading,
         "point": msgspec.to_builtins(point),
         "shares": {f"precision at {100 * rate:g} %": msgspec.to_builtins(point.precision(rate)) for rate in PREVALENCES},
-        "domains": {
-            **{name: share(flagged[human & told & (domains == name)]) for name in enough},
-            "other domains together": share(flagged[human & told & ~np.isin(domains, enough)]),
-        },
+        "domains": by_domain(flagged[human & told], domains[human & told]),
         "lengths": {
             str(bound): {
                 "false_positive_rate": share(flagged[human & (lengths == bound)]),
@@ -115,6 +111,17 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
             for name, of in (("human texts", human), ("fakes", ~human))
         },
         "stress": msgspec.to_builtins(model.stress(columns(balanced(products, STRESSED)))),
+    }
+
+
+def by_domain(flagged: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Any]:
+    """Share of human texts that are flagged: in each domain with enough of them, in the other reviews, in what is no review."""
+    enough = [name for name in sorted(set(domains)) if (domains == name).sum() >= LEAST]
+    pooled, reviews = ~np.isin(domains, enough), np.isin(domains, REVIEWS)
+    return {
+        **{name: share(flagged[domains == name]) for name in enough},
+        "other reviews together": share(flagged[pooled & reviews]),
+        "texts that are no reviews": share(flagged[pooled & ~reviews]),
     }
 
 
