@@ -198,6 +198,7 @@ class Classifier(Saver):
         Raises:
             DataError: If `texts` is a single string or holds something other than strings.
             NotTrainedError: Before training.
+            PredictionError: If a logit is not finite.
         """
         return np.array([one.label for one in self._trained().predictions(checked(texts))], dtype=self.classes_.dtype)
 

@@ -10,6 +10,7 @@ ReviewGuardError
 │   ├── IntegrityError
 │   └── FormatVersionError
 ├── ExportError (RuntimeError)
+├── PredictionError (RuntimeError)
 ├── HubError (RuntimeError)
 ├── CheckpointError (RuntimeError)
 ├── TrainingError (RuntimeError)
@@ -61,6 +62,10 @@ class FormatVersionError(BundleError):
 
 class ExportError(ReviewGuardError, RuntimeError):
     """An export did not pass its gate; nothing was written."""
+
+
+class PredictionError(ReviewGuardError, RuntimeError):
+    """A model that computes no finite logits."""
 
 
 class HubError(ReviewGuardError, RuntimeError):

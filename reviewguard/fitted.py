@@ -15,7 +15,7 @@ from reviewguard.bundle import Manifest
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.decision import REVIEW
 from reviewguard.errors import IntegrityError
-from reviewguard.scoring import Floats, Prediction, Scorer, score
+from reviewguard.scoring import Floats, Prediction, Scorer, require_finite, score
 from reviewguard.tokens import Encoded, Tokenizer, word_counts
 from reviewguard.windows import Windows
 
@@ -55,16 +55,22 @@ class Fitted:
         return [normalize(text) for text in texts]
 
     def logits(self, texts: Sequence[str], progress: str = "") -> tuple[Floats, list[Encoded]]:
-        """Logits, float32 (n, classes), and the tokens that they were computed from."""
+        """Logits, float32 (n, classes), and the tokens that they were computed from.
+
+        Raises:
+            PredictionError: If a logit is not finite.
+        """
         if not texts:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
         windows = self.manifest.windows
         encoded = self.tokenizer.encode(self.normalized(texts), windows)
-        if windows is None:
-            return score(self.scorer, self.tokenizer, encoded, progress), encoded
-        pieces = [replace(item, ids=ids, more=()) for item in encoded for ids in (item.ids, *item.more)]
+        pieces = [replace(item, ids=ids, more=()) for item in encoded for ids in (item.ids, *item.more)] if windows else encoded
         logits = score(self.scorer, self.tokenizer, pieces, progress)
-        return windows.combined(logits, [[len(item.ids), *map(len, item.more)] for item in encoded], self.positive), encoded
+        # Before windows are combined, which hides an infinity.
+        require_finite(logits, [text for text, item in enumerate(encoded) for _ in (item.ids, *(item.more if windows else ()))])
+        if windows is not None:
+            logits = windows.combined(logits, [[len(item.ids), *map(len, item.more)] for item in encoded], self.positive)
+        return logits, encoded
 
     def read_by(self, windows: Windows | None) -> Fitted:
         """The same model, reading long texts so."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from reviewguard.errors import PredictionError
 from reviewguard.tokens import Batch, Encoded, Tokenizer
 
 Floats = NDArray[np.float32]
@@ -122,3 +123,21 @@ def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], prog
     if len(encoded) == 1 or len(encoded) * max(len(item.ids) for item in encoded) <= scorer.token_budget:
         return scorer.logits(tokenizer.pad(encoded), alone=True)
     return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
+
+
+def require_finite(logits: Floats, texts: Sequence[int]) -> None:
+    """Refuse logits that mean nothing: the first class would come out of them.
+
+    Args:
+        logits: float32 (rows, classes).
+        texts: Of each row, the number of the text that it belongs to.
+
+    Raises:
+        PredictionError: Naming the first texts.
+    """
+    if wrong := sorted({texts[int(row)] for row in np.flatnonzero(~np.isfinite(logits).all(axis=1))}):
+        raise PredictionError(
+            f"the model gives no finite logits for {len(wrong)} of {texts[-1] + 1} texts, first for those at "
+            f"{', '.join(map(str, wrong[:5]))} (counted from 0); its weights or its graph are damaged, or numbers overflow in "
+            "this precision: load it again, or with precision='fp32'"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -21,7 +22,7 @@ from reviewguard import Classifier
 from reviewguard.config import load_preset
 from reviewguard.data.reviews import read
 from reviewguard.data.split import row_hash
-from reviewguard.errors import BundleError, ConfigError, DataError, EncoderError, IntegrityError, NotTrainedError
+from reviewguard.errors import BundleError, ConfigError, DataError, EncoderError, IntegrityError, NotTrainedError, PredictionError
 
 
 @pytest.fixture(scope="module")
@@ -462,3 +463,13 @@ class TestDecisions:
         (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
         with pytest.raises(BundleError, match="a decision that does not fit its 2 classes"):
             Classifier.from_pretrained(tmp_path / "m")
+
+
+def test_logits_that_are_not_finite_are_no_answer(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
+    rows = read(sample)
+    damaged = Classifier("minilm-logreg", **tiny_settings).fit(rows.texts, rows.labels)
+    with torch.no_grad():
+        damaged._trained().scorer.head.bias[0] = float("nan")
+    for ask in (damaged.predict, damaged.predict_proba, lambda texts: list(damaged.stream(texts))):
+        with pytest.raises(PredictionError, match=r"no finite logits for 2 of 2 texts, first for those at 0, 1"):
+            ask(["One.", "Two."])

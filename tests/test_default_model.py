@@ -47,7 +47,15 @@ def test_card_results_and_model_belong_together() -> None:
 
 def test_it_is_small_and_holds_nothing_of_the_training_rows() -> None:
     files = open_bundle(DEFAULT_MODEL).manifest.files
-    assert set(files) == {"config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", "README.md", REFERENCES, GRAPH}
+    assert set(files) == {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "export_report.json",
+        "README.md",
+        REFERENCES,
+        GRAPH,
+    }
     assert sum(file.size for file in files.values()) <= 40 * MIB
     assert {path.relative_to(DEFAULT_MODEL).as_posix() for path in DEFAULT_MODEL.rglob("*") if path.is_file()} == {
         *files,

@@ -65,6 +65,7 @@ DECIDED = [
     "Absolutely love this product! Great quality, fast shipping, and amazing value for the price. Highly recommend it to all.",
     LONG,
 ]
+UNSURE = "Needs review: the model is not sure, or the text is too short to tell"
 SHORT = [text for text in TEXTS if text != LONG]
 #: Our tokenizer and the page read this as characters. transformers.js and optimum read the special token, so they are not asked.
 SPECIAL = "A kettle [SEP] that boils [CLS]."
@@ -162,8 +163,8 @@ def test_transformers_js_in_int8(odd: Export) -> None:
 def test_transformers_js_reads_the_model_in_the_box() -> None:
     box = Export(DEFAULT_MODEL, ["fake", "real"])
     answers = node("transformers.mjs", {"folder": str(box.folder), "texts": SHORT, "dtype": "q8"})
-    # Other runtimes know nothing of its calibration.
-    assert_same(box, answers, softmax(Classifier.from_pretrained()._trained().logits(SHORT)[0]), atol=1e-3)
+    # Other runtimes know nothing of its calibration. In int8, WebAssembly rounds otherwise than a CPU with VNNI.
+    assert_same(box, answers, softmax(Classifier.from_pretrained()._trained().logits(SHORT)[0]), atol=2e-2)
 
 
 @pytest.mark.parametrize("scheme", ["typography", "unicode-english", "study"])
@@ -244,11 +245,14 @@ def test_the_page_says_what_we_say(
     assert visits[name]["error"] is None
     assert [answer["shown"] for answer in visits[name]["answers"]] == [bool(text) for text in texts]
     asked = [(text, answer) for text, answer in zip(texts, visits[name]["answers"], strict=True) if text]
-    expected = export.probabilities([text for text, _ in asked], precision)
-    for (text, answer), row in zip(asked, expected, strict=True):
+    classifier = Classifier.from_pretrained(export.folder, runtime="onnxruntime", precision=precision)
+    expected, decisions = (ask([text for text, _ in asked]) for ask in (classifier.predict_proba, classifier.stream))
+    for (text, answer), row, decided in zip(asked, expected, decisions, strict=True):
         assert [label for label, _ in answer["scores"]] == export.labels
         np.testing.assert_allclose([score for _, score in answer["scores"]], row, atol=TOLERANCE)
-        assert answer["verdict"] == f"{export.labels[row.argmax()]}: {100 * row.max():.1f} %"
+        sure = f"{export.labels[row.argmax()]}: {100 * row.max():.1f} %"
+        assert answer["decision"] == decided.decision
+        assert answer["verdict"] == (UNSURE if decided.decision == "needs_review" else sure)
         assert answer["cut"] is (text == LONG) or model == "odd"
 
 
@@ -256,7 +260,7 @@ def test_the_page_runs_the_built_in_model(visits: dict[str, Any]) -> None:
     assert visits["box"]["error"] is None
     found = [[score for _, score in answer["scores"]] for answer in visits["box"]["answers"]]
     model = Classifier.from_pretrained()
-    np.testing.assert_allclose(found, model.predict_proba(BUILT_IN), atol=1e-3)
+    np.testing.assert_allclose(found, model.predict_proba(BUILT_IN), atol=2e-2)
     assert [one["decision"] for one in visits["box"]["answers"]] == [one.decision for one in model.stream(BUILT_IN)]
 
 
@@ -265,8 +269,8 @@ def decided(minilm: Export, sample: Path) -> Classifier:
     classifier = Classifier.from_pretrained(minilm.folder)
     classifier._fitted = classifier._trained().read_by(Windows(overlap=32, rule="max"))
     classifier.calibrate(sample)
-    classifier.set_operating_point(sample, max_fpr=0.3, by_length=(15, 25))
-    classifier.set_triage(sample, review_rate=0.3, one_sided=True)
+    classifier.set_operating_point(sample, max_fpr=0.1, by_length=(15, 25))
+    classifier.set_triage(sample, review_rate=0.1, one_sided=True)
     return classifier
 
 
