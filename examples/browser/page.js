@@ -9,8 +9,9 @@ import { REVIEW, NOT_FLAGGED, combine, countWords, decide } from "./decide.js";
 const GRAPHS = { fp32: "onnx/model.onnx", q8: "onnx/model_quantized.onnx" };
 const PAUSE_MS = 200; // of typing, before a text is scored
 const MAX_CHARS = 100_000; // as in reviewguard
+const PUNCTUATION = /[^\p{L}\p{N}_\s]/gu;
 const SAID = {
-  [REVIEW]: "Needs review: the model is not sure, or the text is too short to tell",
+  [REVIEW]: "Needs review: the model is not sure, or the text is too short or in another language",
   [NOT_FLAGGED]: "Not flagged: the model has nothing against it, which does not show that a person wrote it",
 };
 
@@ -45,6 +46,8 @@ class Classifier {
     const [ids, bare] = [true, false].map((add_special_tokens) => this.tokenizer.encode("a", { add_special_tokens }).ids);
     this.opening = ids.indexOf(bare[0]); // special tokens before a text, and behind it
     this.closing = ids.length - this.opening - bare.length;
+    const unknown = settings.unk_token?.content ?? settings.unk_token ?? tokenizer.model.unk_token;
+    this.unknown = Array.isArray(vocab) ? vocab.findIndex(([word]) => word === unknown) : vocab[unknown];
   }
 
   /** Token ids of each window, cut as reviewguard cuts: the special tokens stand around each; one window unless the model reads more. */
@@ -59,7 +62,15 @@ class Classifier {
     let end = room;
     for (; end < body.length && windows.length < most; end += room - overlap)
       windows.push([...before, ...body.slice(end - overlap, end - overlap + room), ...behind]);
-    return { windows, truncated: end < body.length };
+    return { windows, truncated: end < body.length, fertility: this.fertility(text, body) };
+  }
+
+  /** Pieces that a word falls into on average: many in other languages. */
+  fertility(text, body) {
+    const unknown = body.filter((id) => id === this.unknown).length;
+    const pieces = body.length - unknown - (text.match(PUNCTUATION) ?? []).length;
+    const known = countWords(text) - unknown;
+    return known > 0 ? Math.max(pieces, 0) / known : Infinity;
   }
 
   async run(ids) {
@@ -69,15 +80,16 @@ class Classifier {
   }
 
   async score(text) {
-    const { windows, truncated } = this.encode(text);
+    const { windows, truncated, fertility } = this.encode(text);
     const rows = [];
     for (const ids of windows) rows.push(await this.run(ids));
-    const { classes, positive, decision, min_tokens: least = 0 } = this.manifest;
+    const { classes, positive, decision, min_tokens: least = 0, max_fertility } = this.manifest;
     const logits = rows.length > 1 ? combine(this.manifest.windows, rows, windows.map((ids) => ids.length), classes.indexOf(positive)) : rows[0];
     const top = Math.max(...logits);
     const powers = logits.map((logit) => Math.exp((logit - top) / decision.temperature));
     const sum = powers.reduce((total, power) => total + power);
-    const decided = windows[0].length < least ? REVIEW : decide(this.manifest, logits, countWords(text));
+    const unfamiliar = windows[0].length < least || fertility > (max_fertility ?? Infinity);
+    const decided = unfamiliar ? REVIEW : decide(this.manifest, logits, countWords(text));
     return { probabilities: powers.map((power) => power / sum), decided, truncated };
   }
 }
