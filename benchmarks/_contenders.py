@@ -28,6 +28,8 @@ SentenceTransformer(source, backend=backend, device="cpu").save_pretrained(folde
 Predict = Callable[[list[str]], list[str]]
 #: What contenders compute with; not all of it is everywhere.
 PACKAGES = ("transformers", "sentence-transformers", "optimum-onnx", "optimum-intel", "onnxruntime", "openvino")
+#: Tokens that every contender reads of a text.
+MAX_LENGTH = 256
 #: Texts that are predicted one by one, and those that a contender may warm up on.
 SINGLE, WARM = 100, 16
 
@@ -57,6 +59,14 @@ def pipeline(spec: dict[str, Any]) -> Predict:
     if len(sample) > 1:
         best = min((1, 8, 32), key=lambda size: seconds(lambda: predict(sample, size)))
     return predict
+
+
+def prepare_pipeline(encoder: Path, folder: Path) -> None:
+    """Write what `pipeline` loads: an encoder under a random head of two classes, and its tokenizer."""
+    import transformers
+
+    transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
 
 
 def sentence_transformers(spec: dict[str, Any], backend: str = "torch") -> Predict:

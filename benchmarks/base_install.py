@@ -22,8 +22,7 @@ from statistics import median
 from typing import Any
 
 import psutil
-import transformers
-from _contenders import pipeline
+from _contenders import MAX_LENGTH, pipeline, prepare_pipeline
 from _contenders import seconds as timed
 from _results import ROOT, SHARED, describe, machine, write
 
@@ -37,7 +36,6 @@ ROWS = 20_000
 EARLY = 5_000
 #: Reviews that are predicted beside transformers, and how often.
 BESIDE, TURNS = 1000, 3
-MAX_LENGTH = 256
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas")
 
 
@@ -86,8 +84,7 @@ def import_milliseconds(python: Path) -> float:
 def beside_transformers(texts: list[str], folder: Path) -> dict[str, float]:
     """Reviews per second of the built-in model, and of transformers' pipeline with MiniLM under a random head; medians of turns."""
     minilm = locate(Classifier("minilm-logreg")._recipe().encoder)
-    transformers.AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
+    prepare_pipeline(minilm, folder)
     contenders = {
         "built_in": Classifier.from_pretrained().predict,
         "pipeline": pipeline({"huggingface": str(folder), "max_length": MAX_LENGTH, "calibrate": texts[:64]}),

@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import onnxruntime
 import torch
-from _contenders import CONTENDERS
+from _contenders import CONTENDERS, MAX_LENGTH, prepare_pipeline
 from _qlora import SIZES
 from _results import RESULTS, ROOT, SHARED, describe, machine, run_apart, write
 from onnx import TensorProto, helper, numpy_helper
@@ -45,7 +45,6 @@ PRESETS = {"minilm": "minilm-logreg", "stella": "stella-logreg"}
 FITTED_ON = {"minilm": 4000, "stella": 32}
 TITLES = {"minilm": "all-MiniLM-L6-v2", "stella": "Stella-400M"}
 KINDS = {"": "", "bf16": " that computes in bf16", "amx": " that computes in bf16 with AMX"}
-MAX_LENGTH = 256
 #: Products of this size keep any CPU busy, and fit its cache.
 PRODUCT = 1024
 #: What the study timed.
@@ -86,9 +85,7 @@ def prepare(size: str, work: Path) -> dict[str, str]:
     classifier.save(work / "saved")
     loose = Limits(texts=1, flips=1, f1=1)
     report = classifier.export(work / "export", (texts[:32], labels[:32]), int8=True, limits=loose)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
-    model.save_pretrained(work / "huggingface")
-    transformers.AutoTokenizer.from_pretrained(encoder).save_pretrained(work / "huggingface")
+    prepare_pipeline(encoder, work / "huggingface")
     print(report.to_text())
     folders = {"encoder": encoder, "saved": work / "saved", "export": work / "export", "huggingface": work / "huggingface"}
     return {name: str(folder) for name, folder in folders.items()}

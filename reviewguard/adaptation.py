@@ -106,7 +106,7 @@ def fit(
     both = examples.and_then(references)
     y = np.concatenate([is_positive, np.zeros(len(references.odds), dtype=bool)])
     before = _margins(both, both.odds, decision)
-    # What a correction says of texts that it was fitted on flatters it, so the bias is set by corrections that did not see them.
+    # Scores of the texts that a correction was fitted on are optimistic, so the bias is set on cross-fitted scores.
     after = np.empty(len(y))
     folds = _dealt(y, min(_FOLDS, int(y.sum())))
     for fold in range(int(folds.max()) + 1):

@@ -26,12 +26,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
 import msgspec
+from safetensors import SafetensorError
 
 from reviewguard import files
 from reviewguard.config import Normalization
@@ -115,6 +117,22 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """Contents of a listed file."""
         return self.path(name).read_bytes()
+
+
+@contextmanager
+def well_formed(name: str) -> Iterator[None]:
+    """Turn what goes wrong in reading tensors of a file into `BundleError`.
+
+    Args:
+        name: Of the file.
+
+    Raises:
+        BundleError: If it is no safetensors file, lacks a tensor, or a `ValueError` says that one is wrong.
+    """
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BundleError(f"{name} is malformed: {error}") from error
 
 
 def is_bundle(folder: Path) -> bool:

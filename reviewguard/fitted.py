@@ -64,10 +64,10 @@ class Fitted:
             return np.empty((0, len(self.manifest.classes)), dtype=np.float32), []
         windows = self.manifest.windows
         encoded = self.tokenizer.encode(self.normalized(texts), windows)
+        # Without windows, no text has more than one.
         pieces = [replace(item, ids=ids, more=()) for item in encoded for ids in (item.ids, *item.more)] if windows else encoded
         logits = score(self.scorer, self.tokenizer, pieces, progress)
-        # Before windows are combined, which hides an infinity.
-        require_finite(logits, [text for text, item in enumerate(encoded) for _ in (item.ids, *(item.more if windows else ()))])
+        require_finite(logits, [1 + len(item.more) for item in encoded])  # combining windows could hide an infinity
         if windows is not None:
             logits = windows.combined(logits, [[len(item.ids), *map(len, item.more)] for item in encoded], self.positive)
         return logits, encoded

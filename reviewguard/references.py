@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from reviewguard.bundle import well_formed
 from reviewguard.decision import log_odds
-from reviewguard.errors import BundleError
 from reviewguard.fitted import Fitted
 from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.scoring import Floats, compute
@@ -93,11 +92,9 @@ def from_file(content: bytes) -> Embedded:
     Raises:
         BundleError: If it is malformed.
     """
-    try:
+    with well_formed(FILE):
         tensors = safetensors.numpy.load(content)
         embeddings, scales, odds, words = (tensors[name] for name in ("embeddings", "scales", "odds", "words"))
         if embeddings.ndim != 2 or {scales.shape, odds.shape, words.shape} != {(len(embeddings),)}:
             raise ValueError(f"shapes {embeddings.shape}, {scales.shape}, {odds.shape}, {words.shape}")
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(f"{FILE} is malformed: {error}") from error
     return Embedded(embeddings.astype(np.float32) * scales[:, None], odds.astype(np.float64), words.astype(np.int64))

@@ -125,19 +125,21 @@ def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], prog
     return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
 
 
-def require_finite(logits: Floats, texts: Sequence[int]) -> None:
-    """Refuse logits that mean nothing: the first class would come out of them.
+def require_finite(logits: Floats, rows: Sequence[int]) -> None:
+    """Refuse logits that are not finite: their argmax is the first class.
 
     Args:
-        logits: float32 (rows, classes).
-        texts: Of each row, the number of the text that it belongs to.
+        logits: float32 (sum of rows, classes).
+        rows: Of each text, how many rows it has.
 
     Raises:
         PredictionError: Naming the first texts.
     """
-    if wrong := sorted({texts[int(row)] for row in np.flatnonzero(~np.isfinite(logits).all(axis=1))}):
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        wrong = np.unique(np.repeat(np.arange(len(rows)), rows)[~finite])
         raise PredictionError(
-            f"the model gives no finite logits for {len(wrong)} of {texts[-1] + 1} texts, first for those at "
+            f"the model gives no finite logits for {len(wrong)} of {len(rows)} texts, first for those at "
             f"{', '.join(map(str, wrong[:5]))} (counted from 0); its weights or its graph are damaged, or numbers overflow in "
             "this precision: load it again, or with precision='fp32'"
         )

@@ -7,9 +7,12 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from reviewguard import Classifier
 
 # Off the network: huggingface_hub reads it when it is first imported, which the modules of tests do.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -91,6 +94,16 @@ def tiny_settings(tiny_encoder: Path) -> dict[str, object]:
         "encoder__dense": "",
         "encoder__max_length": 32,
     }
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_settings: dict[str, object], sample: Path) -> Classifier:
+    """Logistic regression on the tiny encoder, fitted on the sample; modules that need another one define their own."""
+    from reviewguard import Classifier
+    from reviewguard.data.reviews import read
+
+    reviews = read(sample)
+    return Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
 
 
 @pytest.fixture(scope="module")

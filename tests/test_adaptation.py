@@ -24,15 +24,9 @@ NEW = [f"In sum, dear customer: {text}" for text in HUMAN[:45]]
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    reviews = read(sample)
-    return Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
-
-
-@pytest.fixture(scope="module")
-def export(trained: Classifier, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export(classifier: Classifier, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adaptation") / "export"
-    trained.export(folder, sample)
+    classifier.export(folder, sample)
     return folder
 
 
@@ -72,7 +66,7 @@ def test_an_adapted_model_is_saved_and_adapted_again_from_the_start(export: Path
         again.calibrate()
 
 
-def test_negative_examples_and_own_references_count(export: Path, sample: Path) -> None:
+def test_negative_examples_and_own_references_count(export: Path) -> None:
     model = load(export)
     report = model.adapt([*NEW[:10], *HUMAN[:5]], ["fake"] * 10 + ["real"] * 5, references=iter(HUMAN[5:]))
     assert (report.positives, report.negatives, report.references) == (10, 5, len(HUMAN) - 5)
@@ -96,9 +90,9 @@ def test_references_are_kept_in_eight_bits(export: Path) -> None:
         adapted.from_file(safetensors.numpy.save({"weight": np.zeros((3, 1), np.float32), "bias": np.array(0.0, np.float32)}))
 
 
-def test_what_cannot_be_adapted_is_named(trained: Classifier, export: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_adapted_is_named(classifier: Classifier, export: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"computed by torch.*export\(\) it"):
-        trained.adapt(NEW[:10], ["fake"] * 10)
+        classifier.adapt(NEW[:10], ["fake"] * 10)
     model = load(export)
     with pytest.raises(DataError, match="two examples of 'fake', and 1 are given"):
         model.adapt(NEW[:3], ["fake", "real", "real"])
@@ -106,7 +100,7 @@ def test_what_cannot_be_adapted_is_named(trained: Classifier, export: Path, tmp_
         model.adapt(NEW[:2], ["fake", "bot"])
     with pytest.raises(DataError, match="at least 100 reference texts, and there are 3"):
         model.adapt(NEW[:2], ["fake", "fake"], references=["One.", "Two.", "Three."])
-    trained.export(tmp_path / "plain")
+    classifier.export(tmp_path / "plain")
     with pytest.raises(DataError, match=r"carries no reference texts.*pass references="):
         load(tmp_path / "plain").adapt(NEW[:2], ["fake", "fake"])
 

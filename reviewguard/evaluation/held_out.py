@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from reviewguard.bundle import VALIDATION
-from reviewguard.errors import BundleError, DataError
+from reviewguard.bundle import VALIDATION, well_formed
+from reviewguard.errors import DataError
 from reviewguard.fitted import Fitted
 from reviewguard.scoring import Floats
 
@@ -49,13 +48,11 @@ def kept(fitted: Fitted) -> HeldOut:
         raise DataError(
             "this model keeps no validation rows (`fit` and `adapt` have none); pass labelled rows that it was not trained on"
         )
-    try:
+    with well_formed(VALIDATION):
         tensors = safetensors.numpy.load(fitted.read(VALIDATION))
         logits, y = tensors["logits"], tensors["y"]
         words = tensors.get("words")
         shapes = [y.shape] if words is None else [y.shape, words.shape]
         if logits.shape != (len(y), len(fitted.manifest.classes)) or not len(y) or set(shapes) != {(len(y),)}:
             raise ValueError(f"shapes {logits.shape} and {', '.join(map(str, shapes))}")
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(f"{VALIDATION} is malformed: {error}") from error
     return HeldOut(logits, y, words)

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from reviewguard.bundle import well_formed
 from reviewguard.errors import BundleError
 from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.scoring import Floats
@@ -44,13 +44,11 @@ def from_file(content: bytes) -> Correction:
     Raises:
         BundleError: If it is malformed.
     """
-    try:
+    with well_formed(FILE):
         tensors = safetensors.numpy.load(content)
         weight, bias = tensors["weight"], tensors["bias"]
         if weight.ndim != 1 or bias.ndim != 0 or weight.dtype != np.float32:
             raise ValueError(f"shapes {weight.shape} and {bias.shape}, {weight.dtype}")
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(f"{FILE} is malformed: {error}") from error
     return Correction(weight, float(bias))
 
 

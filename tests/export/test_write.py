@@ -18,12 +18,6 @@ from reviewguard.export.report import Limits
 LOOSE = Limits(texts=100, flips=0.05, f1=0.05)
 
 
-@pytest.fixture(scope="module")
-def classifier(tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    reviews = read(sample)
-    return Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
-
-
 def test_both_graphs_are_judged_and_written(classifier: Classifier, sample: Path, tmp_path: Path) -> None:
     report = classifier.export(tmp_path / "export", sample, int8=True, limits=LOOSE)
     fp32, int8 = report.graphs["fp32"], report.graphs["int8"]

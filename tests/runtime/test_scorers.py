@@ -22,12 +22,6 @@ TEXTS = ["a kettle", "", "Great pan, highly recommend it to everyone! " * 9, "no
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    reviews = read(sample)
-    return Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
-
-
-@pytest.fixture(scope="module")
 def export(classifier: Classifier, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     reviews = read(sample)
     return int8_of(classifier, tmp_path_factory.mktemp("engines") / "export", (reviews.texts, reviews.labels))
