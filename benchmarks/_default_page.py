@@ -260,7 +260,7 @@ Where one review in a hundred is generated, HONEST % of those flagged are human.
 GENERATORS
 
 Generators that it was not trained on are found less often: see docs/results/generalization.md for the figures. `Classifier.adapt` takes ten to
-a hundred examples of one. `references.safetensors` holds embeddings of human texts for that, and no text.
+a hundred examples of one, with genuine texts of the same domain as references (docs/results/adaptation.md). `references.safetensors` holds embeddings of human texts for that, and no text.
 
 ## What it must not be used for
 

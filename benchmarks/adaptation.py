@@ -140,17 +140,17 @@ among the texts that are scored. In "gpt-4 hotels", "gpt-4o reviews" and "five d
 
 ## With human texts of the same domain
 
-`references={OWN} human texts` beside the references that come with the model. Recall at the model's own thresholds:
+`references={OWN} human texts`, in place of the references that come with the model. Recall at the model's own thresholds:
 
-{table("recall", "both")}
+{table("recall", "own")}
 
 The false positive rate there, on human texts of the same domain:
 
-{table("false positive rate", "both")}
+{table("false positive rate", "own")}
 
 Recall where {100 * MAX_FPR:g} % of the human texts of the same domain are flagged:
 
-{table("recall at 2 %", "both")}
+{table("recall at 2 %", "own")}
 
 ![Recall at 2 % false positives by number of examples](adaptation.png)
 
@@ -181,7 +181,7 @@ def draw_recall(cells: dict[str, Any]) -> None:
     penalty = f"{adaptation.PENALTY:g}"
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for (name, cell), marker in zip(cells.items(), "osv^DP", strict=True):
-        after = [cell["after"]["both"][penalty][str(size)]["published"]["recall at 2 %"] for size in SIZES]
+        after = [cell["after"]["own"][penalty][str(size)]["published"]["recall at 2 %"] for size in SIZES]
         values = [100 * value for value in (cell["before"]["recall at 2 %"], *after)]
         axes.plot(range(len(values)), values, marker=marker, label=name, alpha=0.8)
     axes.set_xticks(range(len(SIZES) + 1), ["none", *map(str, SIZES)])

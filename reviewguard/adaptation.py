@@ -58,7 +58,8 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"adapted to {self.positives} positive and {self.negatives} negative examples, beside {self.references} references\n"
             f"recall on examples that were left out: {100 * self.recall_before:.1f} % -> {100 * self.recall_after:.1f} %\n"
-            f"references called positive: {100 * self.flagged_before:.2f} % -> {100 * self.flagged_after:.2f} %"
+            f"references called positive: {100 * self.flagged_before:.2f} % -> {100 * self.flagged_after:.2f} %; on texts of "
+            "another domain than theirs the rate may be far higher"
         )
 
 

@@ -289,8 +289,9 @@ class Classifier(Saver):
         Args:
             texts: Examples, n of them, at least two of the positive class.
             labels: Of the examples, n of them.
-            references: At least 100 texts of the other class that the model was not trained on, such as genuine reviews of your
-                own; None: those of the validation texts that `export` was given.
+            references: At least 100 texts of the other class that the model was not trained on, such as genuine reviews of the
+                domain that the examples are from; None: those of the validation texts that `export` was given. Where these are of
+                another domain, the correction learns the domain, and flags its genuine texts (docs/results/adaptation.md).
 
         Returns:
             Recall on the examples before and after, by cross-fitting, and the share of references called positive.
