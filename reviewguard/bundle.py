@@ -37,6 +37,7 @@ from safetensors import SafetensorError
 
 from reviewguard import files
 from reviewguard.config import Normalization
+from reviewguard.data.labels import LabelType
 from reviewguard.decision import Decision
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 from reviewguard.windows import Windows
@@ -60,7 +61,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         format_version: Of this layout.
         reviewguard_version: That wrote the bundle.
-        classes: Labels in the order of the logits.
+        classes: Labels in the order of the logits, as strings.
+        label_type: What the labels were before they became strings, and are again where Python asks for them.
         positive: The class that binary metrics are about; None with three classes or more.
         normalization: Name of the text normalisation (`reviewguard.data.normalize`).
         max_length: Tokens read of a text.
@@ -86,6 +88,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     training: dict[str, Any] | None
     data_sha256: str
+    label_type: LabelType = "str"
     max_fertility: float | None = None
     min_tokens: int = 0
     decision: Decision = Decision()

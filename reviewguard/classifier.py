@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from reviewguard import adaptation, loading
 from reviewguard.adaptation import Adaptation
+from reviewguard.data.labels import restored
 from reviewguard.data.perturb import Attack
-from reviewguard.data.reviews import Data, read
-from reviewguard.decider import checked
+from reviewguard.data.reviews import Data, iter_texts, read_pair, texts_of
 from reviewguard.errors import ConfigError, requires
 from reviewguard.runtime.choose import Engine, Precision
 from reviewguard.saver import Saver
@@ -38,7 +38,8 @@ class Classifier(Saver):
     there, with double underscores for sections (`encoder__max_length`).
 
     Attributes:
-        classes_: Labels, strings (classes,), in the order of every probability column. Missing before training.
+        classes_: Labels (classes,), in the order of every probability column: as `np.unique(y)`, in the type of the training
+            labels (str, int, bool or float). Missing before training.
     """
 
     def __init__(self, preset: str | os.PathLike[str] | Mapping[str, Any], **overrides: Any) -> None:
@@ -93,9 +94,10 @@ class Classifier(Saver):
         return self
 
     @property
-    def classes_(self) -> NDArray[np.str_]:
-        """Labels in the order of the probability columns."""
-        return np.array(self._trained().manifest.classes)
+    def classes_(self) -> NDArray[Any]:
+        """Labels in the order of the probability columns, in the type that the training labels had."""
+        manifest = self._trained().manifest
+        return restored(manifest.classes, manifest.label_type)
 
     @property
     def runtime(self) -> str:
@@ -177,45 +179,48 @@ class Classifier(Saver):
 
         Args:
             X: Texts, n of them.
-            y: Labels, n of them; they are turned into strings.
+            y: Labels, n of them: str, int, bool or float. `classes_` is `np.unique(y)`.
             subclasses: Kinds within a class, n of them or None, as the setting `data.subclass` reads them from a column.
 
         Raises:
-            DataError: If a text or label is missing, or there is only one class.
+            DataError: If a text or label is missing, a label is none of these types or has white space at its ends, or there is
+                only one class.
         """
         with requires("train"):
             from reviewguard import backends, training
         recipe = self._recipe()
         kinds = None if subclasses is None else list(subclasses)
-        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), list(X), list(y), kinds)
+        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), texts_of(X, recipe.data.text), y, kinds)
         return self
 
-    def predict(self, texts: Iterable[str]) -> NDArray[np.str_]:
-        """The most probable label of each text, strings (n,), or the one that `set_operating_point` calls for.
+    def predict(self, texts: Iterable[str]) -> NDArray[Any]:
+        """The most probable label of each text, (n,) in the type of `classes_`, or the one that `set_operating_point` calls for.
 
-        An empty text is scored like any other; of a long one the first `encoder.max_length` tokens are read (see `stream`).
+        Of a long text the first `encoder.max_length` tokens are read (see `stream`).
+
+        Args:
+            texts: Strings, n of them; or a table (pandas, polars, Arrow, a Dataset, a mapping of columns), of which the column is
+                taken that the model was trained on, or one with a usual name.
 
         Raises:
-            DataError: If `texts` is a single string or holds something other than strings.
+            DataError: If `texts` is a single string, holds something other than strings, or an empty text.
             NotTrainedError: Before training.
             PredictionError: If a logit is not finite.
         """
-        return np.array([one.label for one in self._trained().predictions(checked(texts))], dtype=self.classes_.dtype)
+        return self.classes_[self._trained().labels(self._texts(texts))]
 
     def predict_proba(self, texts: Iterable[str]) -> Floats:
         """Probabilities, float32 (n, classes), columns in the order of `classes_`. Raises as `predict` does."""
-        return self._trained().probabilities(checked(texts))
+        return self._trained().probabilities(self._texts(texts))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """Predictions for any number of texts, in order and in constant memory, with a flag on texts that were cut.
 
-        Raises as `predict` does, at the text in question.
+        An empty text has no label; `error` says why. Raises as `predict` does otherwise, at the text in question.
         """
-        if isinstance(texts, str):
-            checked(texts)
-        fitted, remaining = self._trained(), iter(texts)
+        fitted, remaining = self._trained(), iter_texts(texts, self._text_column())
         while chunk := list(islice(remaining, CHUNK_TEXTS)):
-            yield from fitted.predictions(checked(chunk))
+            yield from fitted.predictions(chunk)
 
     def evaluate(self, data: Data, *, split: str = "", text: str = "", label: str = "") -> Report:
         """Score the model on labelled rows, beside the baseline that was fitted on the same training rows.
@@ -301,15 +306,19 @@ class Classifier(Saver):
             DataError: If a text or label is missing or unknown, or there are too few examples or references.
             NotTrainedError: Before training.
         """
-        examples = read((list(texts), list(labels))).require_complete(self._trained().manifest.classes)
-        beside = None if references is None else checked(references)
+        manifest = self._trained().manifest
+        rows = read_pair(self._texts(texts), labels).labelled_as(manifest.label_type)
+        examples = rows.require_complete(manifest.classes)
+        beside = None if references is None else self._texts(references)
         self._fitted, found = adaptation.adapted(self._trained(), *examples, beside)
         return found
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
         """Accuracy of `predict(X)` against the labels `y`, read as in `fit`."""
-        texts, labels = read((list(X), list(y))).require_complete()
-        return float(np.mean(self.predict(texts) == np.array(labels)))
+        manifest = self._trained().manifest
+        texts, labels = read_pair(self._texts(X), y).labelled_as(manifest.label_type).require_complete()
+        called = self._trained().labels(texts)
+        return float(np.mean(np.array(manifest.classes)[called] == np.array(labels)))
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None

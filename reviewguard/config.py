@@ -191,6 +191,8 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ConfigError: If there is no such preset, with the nearest name, or the file is no TOML.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ConfigError(f"preset is {type(name).__name__} {name!r}; it is a name, the path of a .toml file, or a mapping")
     source: Traversable = Path(name)
     if not str(name).endswith(".toml"):
         if name not in preset_names():

@@ -12,7 +12,7 @@ import msgspec
 
 from reviewguard import config
 from reviewguard.bundle import Manifest
-from reviewguard.data.reviews import Data, Reviews, class_indices, read
+from reviewguard.data.reviews import Data, Reviews, class_indices, read, texts_of
 from reviewguard.decision import Decision, OperatingPoint, Triage
 from reviewguard.errors import ConfigError, DataError, NotTrainedError, nearest, requires
 from reviewguard.estimator import Estimator
@@ -218,7 +218,7 @@ class Decider(Estimator):
         """
         if self.manifest.decision.triage is None:
             raise ConfigError("this model was not set to abstain; call set_triage(error_rate=...) first, and save it")
-        return self._trained().predictions(checked(texts))
+        return self._trained().predictions(self._texts(texts))
 
     def _held_out(self, data: Data | None, split: str, group: str = "") -> HeldOut:
         from reviewguard.evaluation import held_out
@@ -252,12 +252,19 @@ class Decider(Estimator):
     def _read(self, data: Data, split: str, text: str = "", label: str = "") -> Reviews:
         """Labelled rows, from the columns that the model was trained on unless others are named."""
         columns = config.decode(self.manifest.recipe.get("data", {}), config.DataConfig, "data")
-        reviews = read(data, text=text or columns.text, label=label or columns.label)
+        reviews = read(data, text=text or columns.text, label=label or columns.label).labelled_as(self.manifest.label_type)
         if not split:
             return reviews
         from reviewguard.data.split import only
 
         return only(reviews, columns.split, split)
+
+    def _texts(self, texts: Iterable[str]) -> list[str]:
+        """Texts to be predicted, from a table's column that the model was trained on, or the usual ones."""
+        return texts_of(texts, self._text_column())
+
+    def _text_column(self) -> str:
+        return str(self.manifest.recipe.get("data", {}).get("text", ""))
 
     def _trained(self) -> Fitted:
         if self._fitted is None:
@@ -266,18 +273,3 @@ class Decider(Estimator):
                 "Classifier.from_pretrained(folder)"
             )
         return self._fitted
-
-
-def checked(texts: Iterable[str]) -> list[str]:
-    """Texts as a list.
-
-    Raises:
-        DataError: If they are a single string, or hold something other than strings.
-    """
-    if isinstance(texts, str):
-        raise DataError("texts is a single string; pass a list of texts, such as [text]")
-    checked = list(texts)
-    for row, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise DataError(f"texts[{row}] is {type(text).__name__} {text!r}; every text must be a string")
-    return checked

@@ -10,17 +10,20 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from reviewguard.bundle import Manifest
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.decision import REVIEW
-from reviewguard.errors import IntegrityError
+from reviewguard.errors import DataError, IntegrityError
 from reviewguard.scoring import Floats, Prediction, Scorer, require_finite, score
 from reviewguard.tokens import Encoded, Tokenizer, word_counts
 from reviewguard.windows import Windows
 
 #: Texts that two models are compared on: short, empty, and longer than any model reads.
 _PROBES: Final = ("A kettle that boils.", "", "The lid rattles, but for the price I cannot complain. " * 200)
+
+_EMPTY: Final = Prediction(None, None, None, truncated=False, unfamiliar=False, error="the text is empty")
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,32 @@ class Fitted:
         return None if positive is None else self.manifest.classes.index(positive)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Calibrated probabilities, float32 (n, classes)."""
-        return self.manifest.decision.probabilities(self.logits(texts)[0])
+        """Calibrated probabilities, float32 (n, classes).
+
+        Raises:
+            DataError: If a text is empty.
+            PredictionError: If a logit is not finite.
+        """
+        return self.manifest.decision.probabilities(self._of_written(texts)[0])
+
+    def labels(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Index of the class that each text is called, int64 (n,). Raises as `probabilities` does."""
+        logits, encoded = self._of_written(texts)
+        called: NDArray[np.int64] = self.manifest.decision.scores(logits, self.positive, word_counts(encoded)).argmax(axis=1)
+        return called
+
+    def _of_written(self, texts: Sequence[str]) -> tuple[Floats, list[Encoded]]:
+        """What `logits` gives of texts none of which is empty."""
+        logits, encoded = self.logits(texts)
+        if empty := [row for row, item in enumerate(encoded) if not item.words]:
+            raise DataError(
+                f"{len(empty)} texts are empty, first texts[{empty[0]}]; remove them, or use stream(), which gives each an error "
+                "in place of a label"
+            )
+        return logits, encoded
 
     def predictions(self, texts: Sequence[str]) -> list[Prediction]:
-        """What the model says of each text."""
+        """What the model says of each text; of an empty one, that it is empty."""
         if not texts:
             return []
         logits, encoded = self.logits(texts)
@@ -101,7 +125,7 @@ class Fitted:
         most, least = self.manifest.max_fertility, self.manifest.min_tokens
         unfamiliar = [len(item.ids) < least or (most is not None and item.fertility > most) for item in encoded]
         return [
-            Prediction(classes[best], float(row[best]), REVIEW if odd else sure, item.truncated, odd)
+            Prediction(classes[best], float(row[best]), REVIEW if odd else sure, item.truncated, odd) if item.words else _EMPTY
             for row, best, sure, item, odd in zip(
                 decision.probabilities(logits), called, decided, encoded, unfamiliar, strict=True
             )

@@ -56,7 +56,7 @@ def rehearse(recipe: Recipe, backend: Backend, data: Data, validation: Data | No
     reviews = read(data, text=recipe.data.text, label=recipe.data.label)
     loaded = backend.load(recipe)
     parts, cleaning = parts_of(reviews, validation, recipe, loaded)
-    classes, _ = classes_of(parts["train"].require_complete()[1], recipe.data.positive)
+    classes, _ = classes_of(parts["train"], recipe.data.positive)
     for part in parts.values():
         part.require_complete(classes)
     if column := recipe.data.subclass:

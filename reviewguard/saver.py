@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from reviewguard import card, files, hub, loading
 from reviewguard.bundle import MANIFEST, Bundle, read_manifest, write_bundle
 from reviewguard.data.reviews import Data
-from reviewguard.decider import Decider, checked
+from reviewguard.decider import Decider
 from reviewguard.errors import BundleError, ConfigError, ExportError, HubError, requires
 from reviewguard.runtime.choose import GRAPHS
 
@@ -114,7 +114,7 @@ class Saver(Decider):
         with requires("train"):
             from reviewguard.export import merge
         merged = copy.copy(self)
-        merged._fitted, _ = merge.merge(fitted, checked(texts), base)
+        merged._fitted, _ = merge.merge(fitted, self._texts(texts), base)
         return merged
 
     def export(

@@ -45,7 +45,8 @@ class Prediction(msgspec.Struct, frozen=True):
     """What the model says of one text.
 
     Attributes:
-        label: The most probable class, or the one that the operating point calls for.
+        label: The most probable class, as a string, or the one that the operating point calls for. None where there is an error,
+            as are score and decision.
         score: Its probability, 0 to 1.
         decision: What to do with the text. A class: act on it as the model's answer. "needs_review": a person should look; the
             model abstains, or the text is unfamiliar or shorter than every band that has a threshold. "not_flagged": a one-sided
@@ -53,13 +54,15 @@ class Prediction(msgspec.Struct, frozen=True):
         truncated: The text was longer than the model reads; its end had no influence.
         unfamiliar: The text is hardly in a language or script of the training texts, or shorter than nearly all of them. Its
             label is a guess then.
+        error: Why there is no answer, such as an empty text; None: there is one.
     """
 
-    label: str
-    score: float
-    decision: str
+    label: str | None
+    score: float | None
+    decision: str | None
     truncated: bool
     unfamiliar: bool
+    error: str | None = None
 
 
 def batches(encoded: Sequence[Encoded], token_budget: int) -> Iterator[list[int]]:

@@ -218,9 +218,11 @@ def _error(text: object) -> str | None:
 
 
 def _columns(answer: Prediction) -> dict[str, Any]:
+    if answer.error:
+        return {**dict.fromkeys(ADDED), "error": answer.error}
     return {
         "predicted_label": answer.label,
-        "predicted_score": round(answer.score, 6),
+        "predicted_score": None if answer.score is None else round(answer.score, 6),
         "decision": answer.decision,
         "truncated": answer.truncated,
         "unfamiliar": answer.unfamiliar,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,12 @@ from reviewguard.bundle import FORMAT_VERSION, Manifest
 from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
+from reviewguard.data.labels import ordered
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.perturb import augmented
-from reviewguard.data.reviews import Data, Reviews, class_indices, read
+from reviewguard.data.reviews import Data, Reviews, class_indices, read, read_pair
 from reviewguard.data.subclasses import subclass_indices, subclasses_of
-from reviewguard.decision import log_odds
+from reviewguard.decision import NOT_FLAGGED, REVIEW, log_odds
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation import held_out
 from reviewguard.evaluation.baseline import Baseline
@@ -86,18 +87,21 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     if "validation" in logits:
         words = word_counts(loaded.tokenizer.encode(labelled["validation"].texts))
         extra |= held_out.to_file(HeldOut(logits["validation"], labelled["validation"].y, words))
-    return _fitted(learned, recipe, complete["train"], report, extra), report
+    return _fitted(learned, recipe, parts["train"], report, extra), report
 
 
-def fit(recipe: Recipe, backend: Backend, texts: list[Any], labels: list[Any], subclasses: list[Any] | None) -> Fitted:
+def fit(recipe: Recipe, backend: Backend, texts: list[str], labels: Iterable[Any], subclasses: list[Any] | None) -> Fitted:
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
-    if subclasses is None:
-        rows = read((texts, labels))
-    else:
+    rows = read_pair(texts, labels)
+    if subclasses is not None:
         recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, subclass=SUBCLASS))
-        rows = read({"text": texts, "label": labels, SUBCLASS: subclasses})
+        rows = replace(rows, columns={SUBCLASS: subclasses})
+        if len(subclasses) != len(rows):
+            raise DataError(f"subclasses and texts differ in length: {len(subclasses)} and {len(rows)}")
+    if rows.stripped_labels:
+        raise DataError(f"{rows.stripped_labels} labels have white space at their ends; fit takes labels as they are: strip them")
     learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run())
-    return _fitted(learned, recipe, rows.require_complete(), None, {})
+    return _fitted(learned, recipe, rows, None, {})
 
 
 class Learned(NamedTuple):
@@ -140,7 +144,7 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
     Raises:
         DataError: If a row lacks text or label, there is only one class, or a part has a label that the training rows lack.
     """
-    classes, positive = classes_of(parts["train"].require_complete()[1], recipe.data.positive)
+    classes, positive = classes_of(parts["train"], recipe.data.positive)
     normalize = NORMALIZERS[recipe.data.normalization]
     labelled = {}
     for name, part in parts.items():
@@ -179,7 +183,7 @@ def parts_of(
                 f"{other} assigns rows to splits, and validation data was passed too; leave one out: set "
                 f"data.{'split' if assigned else 'split_file'}= (empty) to train on every row"
             )
-        held_out = read(validation, text=data.text, label=data.label)
+        held_out = read(validation, text=data.text, label=data.label).labelled_as(reviews.label_type)
         train_rows, cleaning = clean(reviews, data, loaded.tokenizer.count)
         return {"train": train_rows, "validation": held_out}, cleaning
     if not assigned and not data.split_file:
@@ -201,18 +205,20 @@ def parts_of(
     return parts, cleaning
 
 
-def classes_of(labels: Sequence[str], wanted: str = "") -> tuple[list[str], str | None]:
-    """The classes, sorted, and the positive one of two.
+def classes_of(rows: Reviews, wanted: str = "") -> tuple[list[str], str | None]:
+    """The classes, in the order of their values, and the positive one of two.
 
     Args:
-        labels: Of the training rows.
+        rows: For training; all are labelled.
         wanted: The positive one, of two; empty: the one named like a fake, else the last.
 
     Raises:
         ConfigError: If the wanted one is none of them, or there are more than two.
-        DataError: If there is one class only.
+        DataError: If there is one class only, or one has the name of a decision.
     """
-    classes = sorted(set(labels))
+    classes = ordered(rows.require_complete()[1], rows.label_type)
+    if taken := {REVIEW, NOT_FLAGGED} & set(classes):
+        raise DataError(f"a class is called {min(taken)!r}, which is the name of a decision on texts; rename the label")
     if len(classes) < 2:
         raise DataError(f"the training rows carry one label only, {classes[0]!r}; a classifier needs at least two")
     if wanted and wanted not in classes:
@@ -228,7 +234,7 @@ def classes_of(labels: Sequence[str], wanted: str = "") -> tuple[list[str], str 
 def _fitted(
     learned: Learned,
     recipe: Recipe,
-    rows: tuple[list[str], list[str]],
+    rows: Reviews,
     report: TrainingReport | None,
     extra: dict[str, bytes],
 ) -> Fitted:
@@ -252,7 +258,8 @@ def _fitted(
         training=None if report is None else msgspec.to_builtins(report),
         max_fertility=familiar.max_fertility,
         min_tokens=familiar.min_tokens,
-        data_sha256=_data_sha256(rows),
+        label_type=rows.label_type,
+        data_sha256=_data_sha256(rows.require_complete()),
     )
     labels = dict(enumerate(classes))
     settings = {

@@ -222,7 +222,7 @@ def test_the_positive_class(tiny_settings: dict[str, object], labels: tuple[obje
     classifier = Classifier("minilm-logreg", **tiny_settings, data__positive=wanted)
     classifier.fit(["a kettle", "a pan", "a book", "a dog"], [*labels, *labels])
     assert classifier.manifest.positive == positive
-    assert classifier.classes_.tolist() == sorted(map(str, labels))
+    assert classifier.classes_.tolist() == sorted(labels)
 
 
 def test_a_positive_class_that_is_none(tiny_settings: dict[str, object]) -> None:
@@ -232,7 +232,7 @@ def test_a_positive_class_that_is_none(tiny_settings: dict[str, object]) -> None
 
 def test_missing_texts_or_labels_are_refused_where_nothing_may_be_dropped(tiny_settings: dict[str, object]) -> None:
     for texts, labels in ((["a", None], ["x", "y"]), (["a", "b"], ["x", None])):
-        with pytest.raises(DataError, match="first at row 1"):
+        with pytest.raises(DataError, match=r"texts\[1\]|first at row 1"):
             Classifier("minilm-logreg", **tiny_settings).fit(texts, labels)
 
 

@@ -52,9 +52,11 @@ def load(path: Path) -> list[dict[str, str]]:
 
 def test_every_row_in_order_with_its_other_columns(classifier: Classifier, source: Path, tmp_path: Path) -> None:
     summary = predict_file(classifier, source, tmp_path / "out.csv")
-    assert (summary.rows, summary.resumed, summary.errors) == (2500, 0, 0)
+    assert (summary.rows, summary.resumed, summary.errors) == (2500, 0, 1)
     before, after = load(source), load(tmp_path / "out.csv")
     assert [{name: row[name] for name in before[0]} for row in after] == before
+    assert {name: after[7][name] for name in ADDED} == {**dict.fromkeys(ADDED, ""), "error": "the text is empty"}
+    del before[7], after[7]
     probabilities = classifier.predict_proba([row["review"] for row in before])
     assert [row["predicted_label"] for row in after] == classifier.classes_[probabilities.argmax(axis=1)].tolist()
     assert [float(row["predicted_score"]) for row in after] == pytest.approx(probabilities.max(axis=1).tolist(), abs=2e-6)
@@ -85,7 +87,7 @@ def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tm
     lines = [json.dumps({"text": text, "id": i}) for i, text in enumerate(texts)] + ['{"id": 8}']
     source.write_text("\n".join(lines) + "\n\n")
     summary = predict_file(classifier, source, tmp_path / "out.jsonl")
-    assert (summary.rows, summary.errors, summary.truncated, summary.unfamiliar) == (9, 5, 1, 2)
+    assert (summary.rows, summary.errors, summary.truncated, summary.unfamiliar) == (9, 6, 1, 1)
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in out] == list(range(9))
     assert [row["error"] for row in out] == [
@@ -93,15 +95,15 @@ def test_rows_without_a_usable_text_become_error_rows(classifier: Classifier, tm
         "the text is missing or null",
         "the text is a int, not a string",
         "the text is a dict, not a string",
-        None,
+        "the text is empty",
         None,
         None,
         "the text has 1,048,576 characters, more than 1,000,000",
         "the text is missing or null",
     ]
     assert [row["predicted_label"] is None for row in out] == [bool(row["error"]) for row in out]
-    assert [row["truncated"] for row in out if not row["error"]] == [False, False, True, False]
-    assert [row["unfamiliar"] for row in out if not row["error"]] == [False, True, True, False]
+    assert [row["truncated"] for row in out if not row["error"]] == [False, True, False]
+    assert [row["unfamiliar"] for row in out if not row["error"]] == [False, True, False]
 
 
 class Interrupted(Exception):

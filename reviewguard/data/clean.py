@@ -36,6 +36,7 @@ class CleaningReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rows_in: Rows read.
         rows_out: Rows kept.
+        stripped_labels: Rows whose label lost white space at its ends: what differs in it only is one class.
         steps: Each step with the rows it dropped, in order.
         conflicts: Up to ten equal texts with different labels; all rows of such texts are dropped, since no label of
             theirs can be trusted.
@@ -45,11 +46,13 @@ class CleaningReport(msgspec.Struct, frozen=True, kw_only=True):
     rows_out: int
     steps: list[Step]
     conflicts: list[Conflict]
+    stripped_labels: int = 0
 
     def to_text(self) -> str:
         """A line for each step."""
         lines = [f"cleaning: {self.rows_in} rows read, {self.rows_out} kept"]
         lines += [f"  {step.name}: {step.dropped} dropped" for step in self.steps]
+        lines += [f"  {self.stripped_labels} labels lost white space at their ends"] if self.stripped_labels else []
         lines += [f"  labelled {' and '.join(c.labels)}: {c.text[:80]!r}" for c in self.conflicts]
         return "\n".join(lines)
 
@@ -106,6 +109,7 @@ def clean(
         rows_out=len(kept),
         steps=steps,
         conflicts=[Conflict(text, sorted(seen[text])) for text in sorted(contradicted)[:10]],
+        stripped_labels=reviews.stripped_labels,
     )
     if not kept:
         raise DataError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard.data.normalize import encodable
+from reviewguard.data.labels import Labels, LabelType, as_type, read_labels, whole_floats, whole_numbers
 from reviewguard.data.rows import STREAMED, iter_rows, refuse_repeated
 from reviewguard.errors import DataError, nearest, requires
 
@@ -21,7 +20,8 @@ LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
 FILE_TYPES: Final = (*STREAMED, ".parquet")
 
 Data: TypeAlias = Any
-"""What `train` and `evaluate` accept: a path, a pandas DataFrame, a Hugging Face Dataset, columns by name, or (texts, labels)."""
+"""What `train` and `evaluate` accept: a path, a table (pandas, polars, Arrow, a Hugging Face Dataset), columns by name, a list of
+rows as mappings, or (texts, labels)."""
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
@@ -36,15 +36,19 @@ class Reviews:
 
     Attributes:
         texts: One text a row; None where the source had none.
-        labels: One label a row, as a string; None where the source had none.
+        labels: One label a row, as a string; None where the source had none, or only white space.
         columns: Every other column by name.
         source: Where the rows came from, for messages.
+        label_type: What the labels were before they became strings.
+        stripped_labels: Rows whose label lost white space at its ends.
     """
 
     texts: list[str | None]
     labels: list[str | None]
     columns: dict[str, list[Any]] = field(default_factory=dict)
     source: str = "the data"
+    label_type: LabelType = "str"
+    stripped_labels: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -52,12 +56,17 @@ class Reviews:
     def take(self, rows: Iterable[int]) -> Reviews:
         """The given rows, in the given order."""
         index = list(rows)
-        return Reviews(
+        return replace(
+            self,
             texts=[self.texts[i] for i in index],
             labels=[self.labels[i] for i in index],
             columns={name: [values[i] for i in index] for name, values in self.columns.items()},
-            source=self.source,
         )
+
+    def labelled_as(self, label_type: LabelType) -> Reviews:
+        """The same rows with labels as a model with labels of this type writes them (see `as_type`)."""
+        labels = [None if label is None else as_type(label, label_type) for label in self.labels]
+        return replace(self, labels=labels, label_type=label_type)
 
     def require_complete(self, classes: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
         """Texts and labels of rows that must all be usable: nothing is dropped from data that is scored.
@@ -71,7 +80,7 @@ class Reviews:
         if not len(self):
             raise DataError(f"{self.source} has no rows")
         for what, values in (("text", self.texts), ("label", self.labels)):
-            empty = [i for i, value in enumerate(values) if value is None]
+            empty = [i for i, value in enumerate(values) if value is None or not value.strip()]
             if empty:
                 raise DataError(
                     f"{self.source} has {len(empty)} row(s) without a {what}, first at row {empty[0]} (counted from 0); "
@@ -90,11 +99,14 @@ class Reviews:
 def concatenate(parts: Sequence[Reviews], source: str) -> Reviews:
     """Rows one after another, with the columns that all of them have."""
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    types = {part.label_type for part in parts}
     return Reviews(
         texts=[text for part in parts for text in part.texts],
         labels=[label for part in parts for label in part.labels],
         columns={name: [value for part in parts for value in part.columns[name]] for name in shared},
         source=source,
+        label_type=types.pop() if len(types) == 1 else "str",
+        stripped_labels=sum(part.stripped_labels for part in parts),
     )
 
 
@@ -102,8 +114,8 @@ def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
     """Read labelled texts.
 
     Args:
-        data: A path (.csv, .tsv, .jsonl, .ndjson, .parquet), a pandas DataFrame, a Hugging Face Dataset, a mapping of
-            columns, or a pair (texts, labels).
+        data: A path (.csv, .tsv, .jsonl, .ndjson, .parquet), a table (pandas, polars, Arrow, a Hugging Face Dataset), a mapping
+            of columns, a list of rows as mappings, or a pair (texts, labels).
         text: Column of the texts; empty: the first of `TEXT_COLUMNS` that is there, case ignored.
         label: Column of the labels; empty: the first of `LABEL_COLUMNS` that is there.
 
@@ -111,25 +123,60 @@ def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
         DataError: If the source or a column cannot be used; the message lists what is there.
     """
     if isinstance(data, tuple) and len(data) == 2:
-        for values in data:
-            if isinstance(values, str) or not isinstance(values, Iterable):
-                raise DataError(f"(texts, labels) is a pair of lists; got {type(values).__name__} {values!r} in it")
-        texts, labels = list(data[0]), list(data[1])
-        if len(texts) != len(labels):
-            raise DataError(f"texts and labels differ in length: {len(texts)} and {len(labels)}")
-        return Reviews(texts=_texts(texts, "texts"), labels=_labels(labels), source="(texts, labels)")
-    columns, source = _columns(data)
+        texts, labels = _pair(*data)
+        return _reviews(texts, whole_floats(labels), {}, "(texts, labels)")
+    columns, source = columns_of(data)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of {source} differ in length: {lengths}")
     text_column = pick_column(columns, text, TEXT_COLUMNS, "text", source)
     label_column = pick_column(columns, label, LABEL_COLUMNS, "label", source)
-    return Reviews(
-        texts=_texts(columns[text_column], f"column {text_column!r}"),
-        labels=_labels(columns[label_column]),
-        columns={name: values for name, values in columns.items() if name not in (text_column, label_column)},
-        source=source,
+    found = read_labels(columns[label_column], f"column {label_column!r}")
+    return _reviews(
+        _texts(columns[text_column], f"column {text_column!r}"),
+        whole_numbers(found) if _is_text(data) else whole_floats(found),
+        {name: values for name, values in columns.items() if name not in (text_column, label_column)},
+        source,
     )
+
+
+def read_pair(texts: Iterable[Any], labels: Iterable[Any]) -> Reviews:
+    """Texts and labels, row by row, labels in the type that they have: 1.0 stays a float, where `read` makes 1 of it.
+
+    Raises:
+        DataError: As `read`.
+    """
+    return _reviews(*_pair(texts, labels), {}, "(texts, labels)")
+
+
+def _pair(texts: Any, labels: Any) -> tuple[list[str | None], Labels]:
+    for values in (texts, labels):
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise DataError(f"(texts, labels) is a pair of lists; got {type(values).__name__} {values!r} in it")
+    if (names := names_of(labels)) is not None:
+        if len(names) != 1:
+            raise DataError(f"labels have the columns {', '.join(map(repr, names))}; pass one of them")
+        labels = columns_of(labels)[0][str(names[0])]
+    texts, labels = list(texts), list(labels)
+    if len(texts) != len(labels):
+        raise DataError(f"texts and labels differ in length: {len(texts)} and {len(labels)}")
+    return _texts(texts, "texts"), read_labels(labels, "labels")
+
+
+def _reviews(texts: list[str | None], labels: Labels, columns: dict[str, list[Any]], source: str) -> Reviews:
+    return Reviews(
+        texts=texts,
+        labels=labels.values,
+        columns=columns,
+        source=source,
+        label_type=labels.type,
+        stripped_labels=labels.stripped,
+    )
+
+
+def _is_text(data: Data) -> bool:
+    """Whether values of other types than str are written as text there."""
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.casefold() in (".csv", ".tsv")
 
 
 def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: str, source: str) -> str:
@@ -153,40 +200,54 @@ def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: s
     )
 
 
-def _columns(data: Data) -> tuple[dict[str, list[Any]], str]:
+def columns_of(data: Data) -> tuple[dict[str, list[Any]], str]:
+    """Columns by name, and where they come from.
+
+    Raises:
+        DataError: If the data are no file and no table that can be read.
+    """
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
-        return (_parquet(path) if path.suffix.casefold() == ".parquet" else _streamed(path)), str(path)
+        return (_parquet(path) if path.suffix.casefold() == ".parquet" else _by_column(iter_rows(path), str(path))), str(path)
     if isinstance(data, Mapping):
         if type(data).__name__.endswith("DatasetDict"):
             raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")
         return {str(name): list(values) for name, values in data.items()}, "the mapping"
-    names = getattr(data, "column_names", None)
-    if names is None:
-        names = getattr(data, "columns", None)
-    if names is None:
+    if isinstance(data, list) and all(isinstance(row, Mapping) for row in data):
+        return _by_column(data, "the list"), "the list"
+    source, names = f"the {type(data).__name__}", names_of(data)
+    if names is None or not hasattr(data, "__len__"):
         raise DataError(
-            f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, a Dataset, "
-            "a mapping of columns, or (texts, labels)"
+            f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, an Arrow table, a Dataset, "
+            "a mapping of columns, a list of rows as mappings, or (texts, labels)"
         )
-    refuse_repeated([str(name) for name in names], f"the {type(data).__name__}")
-    columns = {str(name): list(data[name]) for name in names}
+    refuse_repeated([str(name) for name in names], source)
+    if hasattr(data, "with_format"):  # tensors and arrays are for models
+        data = data.with_format(None)
+    columns = data.to_pydict() if hasattr(data, "to_pydict") else {str(name): list(data[name]) for name in names}
     for name, feature in (getattr(data, "features", None) or {}).items():
-        if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names
-            columns[name] = [value if is_null(value) or value < 0 else feature.int2str(value) for value in columns[name]]
-    return columns, f"the {type(data).__name__}"
+        if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names, and -1 for none
+            columns[name] = [None if is_null(value) or value < 0 else feature.int2str(value) for value in columns[name]]
+    return columns, source
 
 
-def _streamed(path: Path) -> dict[str, list[Any]]:
+def names_of(data: object) -> list[Any] | None:
+    """Names of a table's columns; None: it is no table."""
+    names = getattr(data, "column_names", None)
+    names = getattr(data, "columns", None) if names is None else names
+    return None if names is None else list(names)
+
+
+def _by_column(rows: Iterable[Mapping[str, Any]], source: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
-    for count, row in enumerate(iter_rows(path)):
+    for count, row in enumerate(rows):
         for name in row:
             if name not in columns:
                 columns[name] = [None] * count
         for name, values in columns.items():
             values.append(row.get(name))
     if not columns:
-        raise DataError(f"{path} has no rows")
+        raise DataError(f"{source} has no rows")
     return columns
 
 
@@ -224,13 +285,43 @@ def _texts(values: Sequence[Any], where: str) -> list[str | None]:
     return texts
 
 
-def _labels(values: Iterable[Any]) -> list[str | None]:
-    labels: list[str | None] = []
-    for value in values:
-        if is_null(value) or (isinstance(value, str) and not value):
-            labels.append(None)
-        elif isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
-            labels.append(str(int(float(value))))  # a column of 0 and 1 with gaps reads as 0.0 and 1.0
-        else:
-            labels.append(encodable(str(value)))
-    return labels
+def texts_of(data: Any, column: str = "") -> list[str]:
+    """Texts to be predicted: a list of strings, or a table's column of them.
+
+    Args:
+        data: Any iterable of strings, or a table, a mapping of columns or a list of rows as `read` takes them.
+        column: Of a table; empty: the first of `TEXT_COLUMNS` that is there.
+
+    Raises:
+        DataError: If there is a single string in place of them, or something other than strings among them.
+    """
+    return list(iter_texts(data, column))
+
+
+def iter_texts(data: Any, column: str = "") -> Iterator[str]:
+    """The texts of `texts_of`, one at a time; of an iterable, each is checked when it is its turn.
+
+    Raises:
+        DataError: As `texts_of`; at once, where it is not about one of the texts.
+    """
+    if isinstance(data, (str, bytes, os.PathLike)):
+        what = "is a path; pass texts, or use predict_file" if isinstance(data, os.PathLike) else "is a single string"
+        raise DataError(f"texts {what}; pass a list of texts, such as [text]")
+    if (
+        isinstance(data, Mapping)
+        or names_of(data) is not None
+        or (isinstance(data, list) and data and isinstance(data[0], Mapping))
+    ):
+        columns, source = columns_of(data)
+        data = columns[pick_column(columns, column, TEXT_COLUMNS, "text", source)]
+    elif not isinstance(data, Iterable):
+        raise DataError(f"texts is {type(data).__name__} {data!r}; pass a list of texts, such as [text]")
+    return _strings(data)
+
+
+def _strings(values: Iterable[Any]) -> Iterator[str]:
+    for row, value in enumerate(values):
+        text = value.as_py() if hasattr(value, "as_py") else value
+        if not isinstance(text, str):
+            raise DataError(f"texts[{row}] is {type(text).__name__} {text!r}; every text must be a string")
+        yield text

@@ -76,9 +76,9 @@ def audit(source: Source, config: DataConfig) -> Audit:
 
 def plain_class(rows: Reviews, positive: str = "") -> str:
     """The most frequent class that is not the positive one: of reviews, the human ones."""
-    labels = [label for label in rows.labels if label is not None]
-    called = classes_of(labels, positive)[1]
-    return Counter(label for label in labels if label != called).most_common(1)[0][0]
+    labelled = rows.take(row for row, label in enumerate(rows.labels) if label is not None)
+    called = classes_of(labelled, positive)[1]
+    return Counter(label for label in labelled.labels if label not in (None, called)).most_common(1)[0][0]
 
 
 def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
@@ -88,7 +88,7 @@ def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
 
     def drawn(part: Reviews) -> Reviews:
         rows = part.take(row for row, label in enumerate(part.labels) if label == plain)
-        return replace(rows, labels=[f"lot {one}" for one in rng.permutation(len(rows)) % 2])
+        return replace(rows, labels=[f"lot {one}" for one in rng.permutation(len(rows)) % 2], label_type="str")
 
     recipe = {"backend": BASELINE, "data": {"normalization": config.normalization}}
     return Task(

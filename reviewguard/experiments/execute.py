@@ -131,7 +131,7 @@ def _classifier(task: Task, checkpoints: Path) -> Trained:
 def _baseline(task: Task) -> Trained:
     texts, labels = task.train.require_complete()
     data = decode(task.job.recipe.get("data", {}), DataConfig, "data")
-    classes, positive = training.classes_of(labels, data.positive)
+    classes, positive = training.classes_of(task.train, data.positive)
     normalize = NORMALIZERS[data.normalization]
     started = time.perf_counter()
     model = Baseline.fit([normalize(text) for text in texts], class_indices(labels, classes), len(classes), seed=0)

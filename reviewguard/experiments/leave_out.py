@@ -111,7 +111,7 @@ def _whole(data: Sequence[Data] | Mapping[str, Data], columns: Sequence[str], co
             if column not in part.columns:
                 raise DataError(f"{part.source} has no column {column!r} to leave out by; {nearest(column, part.columns)}")
     source = divide_source(concatenate(parts, "the data"), config, "the data")
-    classes, positive = classes_of(source.train.require_complete()[1], config.positive)
+    classes, positive = classes_of(source.train, config.positive)
     if positive is None:
         raise DataError(f"what is left out are positives, of two classes; there are {len(classes)}: {', '.join(classes)}")
     return source, positive

@@ -102,8 +102,8 @@ def test_nulls_are_none(null):
         (np.array([0, 1, 1]), ["0", "1", "1"]),
         (np.array([0, 1, 1], dtype=np.float32), ["0", "1", "1"]),
         (np.array([0, 1, np.nan]), ["0", "1", None]),
-        ([0.5, 1.0, -1.0], ["0.5", "1", "-1"]),
-        (["0.0", " a ", "1"], ["0.0", " a ", "1"]),
+        ([0.5, 1.0, -1.0], ["0.5", "1.0", "-1.0"]),
+        (["0.0", " a ", "1"], ["0.0", "a", "1"]),
     ],
     ids=repr,
 )
@@ -322,8 +322,8 @@ def test_take_keeps_rows_aligned():
 
 
 def test_complete_rows_are_handed_out():
-    reviews = Reviews(texts=["a", ""], labels=["x", "y"])
-    assert reviews.require_complete() == reviews.require_complete(["y", "x", "z"]) == (["a", ""], ["x", "y"])
+    reviews = Reviews(texts=["a", "b "], labels=["x", "y"])
+    assert reviews.require_complete() == reviews.require_complete(["y", "x", "z"]) == (["a", "b "], ["x", "y"])
 
 
 @pytest.mark.parametrize(
@@ -331,6 +331,7 @@ def test_complete_rows_are_handed_out():
     [
         ([], [], "s has no rows"),
         (["a", None, None], ["x", "x", "x"], r"s has 2 row\(s\) without a text, first at row 1 .*remove or fill"),
+        (["a", " \n"], ["x", "x"], r"s has 1 row\(s\) without a text, first at row 1 .*remove or fill"),
         (["a", "b"], ["x", None], r"s has 1 row\(s\) without a label, first at row 1 .*remove or fill"),
         (["a", "b", "c"], ["x", "q", "r"], "labels that the model was not trained on: 'q', 'r'; it knows 'x', 'y'"),
     ],

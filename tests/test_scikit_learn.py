@@ -1,0 +1,155 @@
+"""scikit-learn's contract: its own checks that apply to texts, and what its meta-estimators do beside a pipeline of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import TunedThresholdClassifierCV, cross_val_predict, cross_validate
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_checks
+
+from reviewguard import Classifier
+from reviewguard.errors import DataError
+
+#: Of scikit-learn's checks, those that bring no numbers as X. Its others fit numeric arrays; an estimator of texts refuses them.
+#: One does not hold: `check_do_not_raise_errors_in_init_or_set_param`, since `set_params` checks settings at once.
+CHECKS = (
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_set_params",
+    "check_valid_tag_types",
+)
+WORDS = ("kettle", "pan", "book", "dog", "lamp", "hose", "chair", "phone", "cable", "shirt", "knife", "piano")
+#: From the index of a class to its label; the order of each differs from that of its strings.
+LABELS: dict[str, Callable[[int], Any]] = {
+    "int": lambda index: index,
+    "negative": lambda index: index - 5,
+    "bool": bool,
+    "float": lambda index: index + 0.5,
+    "str": lambda index: f"no {index}",
+}
+
+
+def rows(classes: int, kind: str, each: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Texts that their class's word tells, and labels."""
+    indices = np.tile(np.arange(classes), each)
+    texts = [f"a {WORDS[index]} of mine, number {row}, and a fine {WORDS[index]} it is" for row, index in enumerate(indices)]
+    return np.array(texts, dtype=object), np.array([LABELS[kind](int(index)) for index in indices])
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_settings: dict[str, object]) -> Classifier:
+    return Classifier("minilm-logreg", **tiny_settings, C=100.0)
+
+
+@pytest.fixture(scope="module")
+def theirs() -> BaseEstimator:
+    return make_pipeline(TfidfVectorizer(), LogisticRegression(C=100.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*recommended to delay parameter validation:UserWarning")
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks_of_scikit_learn(ours: Classifier, name: str) -> None:
+    getattr(estimator_checks, name)("Classifier", ours)
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(2, "bool"), (2, "float"), (3, "negative"), (12, "int"), (12, "str")])
+def test_labels_keep_their_type_and_order(ours: Classifier, tmp_path, classes: int, kind: str) -> None:
+    X, y = rows(classes, kind)
+    ours.fit(X, y)
+    saved = tmp_path / "saved"
+    ours.save(saved)
+    ours.export(tmp_path / "export")
+    strings = [str(label) for label in np.unique(y).tolist()]
+    for model in (ours, Classifier.from_pretrained(saved), Classifier.from_pretrained(tmp_path / "export")):
+        assert model.classes_.tolist() == np.unique(y).tolist()
+        assert model.classes_.dtype == np.unique(y).dtype
+        called = model.predict(X)
+        assert called.dtype == y.dtype
+        assert (called == y).all()
+        assert (model.classes_[model.predict_proba(X).argmax(axis=1)] == y).all()
+        assert model.score(X, y) == 1.0
+        assert model.manifest.classes == strings
+        assert {one.label for one in model.stream(X)} == set(strings)
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(2, "int"), (2, "str"), (3, "str"), (12, "int"), (12, "str")])
+def test_meta_estimators_do_as_with_a_pipeline(ours: Classifier, theirs: BaseEstimator, classes: int, kind: str) -> None:
+    X, y = rows(classes, kind)
+    held_out, truth = rows(classes, kind, each=2)
+
+    def meta(one: BaseEstimator) -> dict[str, BaseEstimator]:
+        found = {
+            "hard votes": VotingClassifier([("a", one), ("b", one)], voting="hard"),
+            "soft votes": VotingClassifier([("a", one), ("b", one)], voting="soft"),
+            "stacking": StackingClassifier([("a", one)], LogisticRegression(C=100.0), cv=2),
+            "calibration": CalibratedClassifierCV(one, cv=2, ensemble=False),
+            "one against the rest": OneVsRestClassifier(one),
+        }
+        if classes == 2:
+            found["threshold"] = TunedThresholdClassifierCV(one, scoring="accuracy", cv=2)
+        return found
+
+    for (name, own), other in zip(meta(ours).items(), meta(theirs).values(), strict=True):
+        expected = other.fit(X, y)
+        found = own.fit(X, y)
+        assert found.classes_.tolist() == expected.classes_.tolist(), name
+        assert found.predict(held_out).dtype == expected.predict(held_out).dtype, name
+        accuracies = found.score(held_out, truth), expected.score(held_out, truth)
+        assert accuracies == (1.0, 1.0), name
+        if name != "hard votes":
+            shares = found.predict_proba(held_out)
+            assert shares.shape == expected.predict_proba(held_out).shape, name
+            assert (found.classes_[shares.argmax(axis=1)] == truth).all(), name
+
+    probabilities = cross_val_predict(ours, X, y, cv=2, method="predict_proba")
+    assert (np.unique(y)[probabilities.argmax(axis=1)] == y).all()
+    scores = cross_validate(ours, X, y, cv=2, scoring=["accuracy", "f1_macro", "neg_log_loss"], error_score="raise")
+    assert scores["test_accuracy"].tolist() == scores["test_f1_macro"].tolist() == [1.0, 1.0]
+
+
+def test_processes_of_joblib(ours: Classifier) -> None:
+    X, y = rows(3, "int")
+    scores = cross_validate(ours, X, y, cv=2, n_jobs=2, error_score="raise")
+    assert scores["test_score"].tolist() == [1.0, 1.0]
+
+
+def test_tables_give_their_column_of_texts(ours: Classifier) -> None:
+    X, y = rows(2, "str")
+    frame = pd.DataFrame({"id": range(len(X)), "text": X})
+    ours.fit(frame, pd.DataFrame({"label": y}))
+    assert (ours.predict(frame) == y).all()
+    assert ours.score(frame, y) == 1.0
+    with pytest.raises(DataError, match="no column of the DataFrame looks like the text: it has 'id', 'words'"):
+        ours.predict(frame.rename(columns={"text": "words"}))
+    with pytest.raises(DataError, match="labels have the columns 'id', 'text'; pass one of them"):
+        ours.fit(X, frame)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a ", "b"], "1 labels have white space at their ends; fit takes labels as they are: strip them"),
+        (["needs_review", "b"], "a class is called 'needs_review', which is the name of a decision on texts; rename the label"),
+        (["not_flagged", "b"], "a class is called 'not_flagged'"),
+        ([1, "b"], "labels mix types: int and str"),
+        ([["a"], ["b", "a"]], "multi-label data is not supported"),
+    ],
+)
+def test_what_no_class_may_be(ours: Classifier, labels: list[Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        ours.fit(["a kettle", "a pan"], labels)
