@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard import references as kept
+from reviewguard import trained_on
 from reviewguard.bundle import VALIDATION
 from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError
@@ -88,6 +89,8 @@ def adapted(
     # What was kept of the validation rows are logits that hold no longer.
     files = {name: content for name, content in fitted.files.items() if name != VALIDATION}
     files |= correction.to_file()
+    if trained_on.FILE in files:
+        files |= trained_on.to_file(fitted.normalized(texts), trained_on.from_file(fitted.read(trained_on.FILE)))
     return replace(fitted, scorer=AdaptedScorer(scorer, correction, fitted.positive), files=files), report
 
 

@@ -14,6 +14,7 @@
 - `adaptation.safetensors`: what adapting adds to the log-odds, if the model was adapted
 - `export_report.json`: how the graphs compare with torch
 - `baseline.json`, `baseline.safetensors`: the bag of words that every result is shown beside
+- `trained_on.safetensors`: hashes of the training texts, so that `evaluate` can tell rows that the model has seen
 - `validation.safetensors`: logits and class indices of the validation rows, which decisions can be set on
 - `split.csv`: which text was in train, validation and test, by sha256
 - `README.md`: the model card

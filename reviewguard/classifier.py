@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import adaptation, loading
+from reviewguard import adaptation, loading, trained_on
 from reviewguard.adaptation import Adaptation
 from reviewguard.data.labels import restored
 from reviewguard.data.perturb import Attack
@@ -225,6 +225,8 @@ class Classifier(Saver):
     def evaluate(self, data: Data, *, split: str = "", text: str = "", label: str = "") -> Report:
         """Score the model on labelled rows, beside the baseline that was fitted on the same training rows.
 
+        The report says how many of the texts the model was trained on.
+
         Args:
             data: As for `train`. No row is dropped.
             split: Only rows with this value in the column of splits; empty: all rows.
@@ -252,6 +254,7 @@ class Classifier(Saver):
             classes=manifest.classes,
             positive=manifest.positive,
             truncated=sum(item.truncated for item in encoded),
+            seen=None if (seen := trained_on.seen(fitted, texts)) is None else int(seen.sum()),
         )
 
     def stress(

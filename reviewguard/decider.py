@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from reviewguard import config
+from reviewguard import config, trained_on
 from reviewguard.bundle import Manifest
 from reviewguard.data.reviews import Data, Reviews, class_indices, read, texts_of
 from reviewguard.decision import Decision, OperatingPoint, Triage
@@ -236,6 +236,12 @@ class Decider(Estimator):
         if group and group not in reviews.columns:
             raise DataError(f"{reviews.source} has no column {group!r} of groups; {nearest(group, reviews.columns)}")
         texts, labels = reviews.require_complete(fitted.manifest.classes)
+        if (seen := trained_on.seen(fitted, texts)) is not None and seen.any():
+            warnings.warn(
+                f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; what is set on them promises too "
+                "much: pass rows that it was not trained on",
+                stacklevel=3,
+            )
         logits, encoded = fitted.logits(texts, "scoring")
         return held_out.HeldOut(
             logits,

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import torch
 
-from reviewguard import card
+from reviewguard import card, trained_on
 from reviewguard.backends import Backend, Labelled
 from reviewguard.bundle import FORMAT_VERSION, Manifest
 from reviewguard.config import Recipe
@@ -270,6 +270,7 @@ def _fitted(
     }
     files: dict[str, bytes | Path] = {
         **extra,
+        **trained_on.to_file(learned.labelled["train"].texts),
         **loaded.tokenizer.files(),
         "config.json": json.dumps(settings, indent=1).encode(),
         "README.md": card.render(manifest, _results(report), _metrics(report)).encode(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
 from joblib import parallel_config
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -22,6 +23,9 @@ from reviewguard.nn.heads import RbfHead
 
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
+#: Where held-out folds come out no better than by chance: nearly even odds, and labels that still follow the machine.
+_LEAST_SLOPE: Final = 0.1
+
 
 class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the support vector machine.
@@ -31,7 +35,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
         gamma: Kernel width: "scale" is 1 / (width * variance of the vectors).
         class_weight: "balanced" weighs rows inversely to their class's frequency, in the machine and in its calibration;
             "none" weighs all alike.
-        calibration_folds: Folds of the cross-validation that Platt's sigmoid is fitted on.
+        calibration_folds: Folds of the cross-validation that the sigmoid is fitted on.
     """
 
     C: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -43,15 +47,16 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def train(
     train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
-    """Fit scikit-learn's SVC under CalibratedClassifierCV, once a class where there are more than two."""
+    """Fit scikit-learn's SVC, once a class where there are more than two, and the slope of its probabilities."""
     return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
     """Fit on vectors float32 (n, width).
 
-    Three classes or more are fitted one against the rest, which keeps the probability a smooth function of the vector;
-    it equals OneVsRestClassifier over the same calibrated machine.
+    Three classes or more are fitted one against the rest, which keeps the probability a smooth function of the vector. A label is
+    that of the decision function: of two classes its sign, of more the largest. So the sigmoid passes through 0.5 where the
+    decision function is 0, and the machines share one slope; Platt's own offset (1999) would move the border, far on few rows.
 
     Raises:
         DataError: If a class has fewer rows than there are calibration folds.
@@ -64,8 +69,7 @@ def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
             f"{config.calibration_folds} folds; add rows or lower calibration_folds"
         )
     targets = [y] if classes == 2 else [(y == index).astype(np.int64) for index in range(classes)]
-    fitted = [_fit_one(x, target, config) for target in targets]
-    machines = [one.estimator for one in fitted]
+    machines = [_machine(config).fit(x, target) for target in targets]
     used = np.unique(np.concatenate([machine.support_ for machine in machines]))
     dual = np.zeros((len(machines), len(used)))
     for row, machine in enumerate(machines):
@@ -75,16 +79,33 @@ def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
         dual=tensor(dual),
         intercept=tensor(np.array([machine.intercept_[0] for machine in machines])),
         gamma=tensor(machines[0]._gamma),
-        a=tensor(np.array([one.calibrators[0].a_ for one in fitted])),
-        b=tensor(np.array([one.calibrators[0].b_ for one in fitted])),
+        a=tensor(np.full(len(machines), -_slope(x, targets, config))),
+        b=tensor(np.zeros(len(machines))),
     )
 
 
-def _fit_one(x: NDArray[np.float32], y: NDArray[np.int64], config: Config) -> Any:  # a private type of scikit-learn
-    # Weights go to both the machine and the sigmoid: a sigmoid fitted on unweighted rows would undo the balancing.
-    weights = compute_sample_weight("balanced", y) if config.class_weight == "balanced" else None
-    machine = SVC(C=config.C, gamma=config.gamma, cache_size=1000)
-    # libsvm lets go of the interpreter lock while it fits, so threads share the vectors instead of copying them.
-    with parallel_config(backend="threading"):
-        calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=config.calibration_folds, n_jobs=-1)
-        return calibrated.fit(x, y, sample_weight=weights).calibrated_classifiers_[0]
+def _machine(config: Config) -> SVC:
+    weight = "balanced" if config.class_weight == "balanced" else None
+    return SVC(C=config.C, gamma=config.gamma, class_weight=weight, cache_size=1000)
+
+
+def _slope(x: NDArray[np.float32], targets: list[NDArray[np.int64]], config: Config) -> float:
+    """Log-odds for each unit of the decision function, fitted on its values on held-out folds."""
+    values, rates, weights = [], [], []
+    for target in targets:
+        # libsvm lets go of the interpreter lock while it fits, so threads share the vectors instead of copying them.
+        with parallel_config(backend="threading"):
+            folds = StratifiedKFold(config.calibration_folds)
+            values.append(cross_val_predict(_machine(config), x, target, cv=folds, method="decision_function", n_jobs=-1))
+        # Platt's targets, a little inside of 0 and 1, keep the slope finite where the folds are told apart without an error.
+        least = 1 / (np.bincount(target)[target] + 2)
+        rates.append(np.where(target == 1, 1 - least, least))
+        balanced = config.class_weight == "balanced"
+        weights.append(compute_sample_weight("balanced", target) if balanced else np.ones(len(target)))
+    value, rate, weight = np.concatenate(values), np.concatenate(rates), np.concatenate(weights)
+    fitted = LogisticRegression(C=1e10, fit_intercept=False).fit(
+        np.tile(value, 2)[:, None],
+        np.repeat([1, 0], len(value)),
+        sample_weight=np.concatenate([weight * rate, weight * (1 - rate)]),
+    )
+    return max(float(fitted.coef_[0, 0]), _LEAST_SLOPE)

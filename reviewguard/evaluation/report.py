@@ -22,6 +22,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         name: Which rows.
         rows: Number of rows.
         truncated: Rows longer than the model reads.
+        seen: Rows whose text the model was trained on: they flatter it. None: the model does not say.
         classes: In the order of the confusion matrix.
         positive: The class that binary metrics are about; None: macro averages.
         model: The model's scores.
@@ -36,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     positive: str | None
     model: Scores
     baseline: Scores | None
+    seen: int | None = None
 
     def to_json(self) -> str:
         """The report as JSON."""
@@ -56,6 +58,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         about = f"metrics are of the class {self.positive!r}" if self.positive else "metrics are macro averages"
         title = f"{self.name}: {self.rows} rows, {about}"
         title += f"; {self.truncated} texts were longer than the model reads" if self.truncated else ""
+        title += f"; the model was trained on {self.seen} of these texts, which flatters it" if self.seen else ""
         scores = [("model", self.model), *([("TF-IDF baseline", self.baseline)] if self.baseline else [])]
         metrics = [["metric, with 95 % interval", *(name for name, _ in scores)]]
         metrics += [[name, *(str(of.metrics[name]) for _, of in scores)] for name in self.model.metrics]
@@ -79,6 +82,7 @@ def make_report(
     classes: Sequence[str],
     positive: str | None,
     truncated: int,
+    seen: int | None = None,
 ) -> Report:
     """Measure a model, and the baseline, on the same rows.
 
@@ -90,6 +94,7 @@ def make_report(
         classes: In the order of the columns.
         positive: See `reviewguard.metrics.measure`.
         truncated: Rows longer than the model reads.
+        seen: See `Report`.
     """
     y = class_indices(labels, classes)
     return Report(
@@ -100,6 +105,7 @@ def make_report(
         positive=positive,
         model=measure(y, scores, classes, positive),
         baseline=None if baseline is None else measure(y, baseline, classes, positive),
+        seen=seen,
     )
 
 

@@ -30,8 +30,8 @@ class RbfHead(nn.Module):
     """Support vector machines with an RBF kernel, one a class against the rest, each under a Platt sigmoid.
 
     With K = 1 machine there are two classes and the machine speaks for the second. The machines share the support vectors;
-    a machine that does not use one has a zero coefficient there. Platt's sigmoid, `1 / (1 + exp(a f + b))`, is Platt
-    (1999), as in scikit-learn's CalibratedClassifierCV.
+    a machine that does not use one has a zero coefficient there. The sigmoid, `1 / (1 + exp(a f + b))`, is that of
+    Platt (1999); new models have no offset `b`.
     """
 
     def __init__(self, support: Tensor, dual: Tensor, intercept: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> None:

@@ -8,10 +8,10 @@ import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
-from sklearn.utils.class_weight import compute_sample_weight
 
 from reviewguard.backends import logreg, mlp, svm
 from reviewguard.config import EncoderConfig
@@ -54,26 +54,36 @@ def test_logistic_regression(classes: int, class_weight: str) -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("class_weight", ["balanced", "none"])
 def test_support_vector_machine(classes: int, class_weight: str) -> None:
-    x, y = vectors(classes, rows=400)
-    config = svm.Config(**COMMON, C=2.0, class_weight=class_weight)
-    head = svm.fit_head((x, y), classes, config)
-    machine = CalibratedClassifierCV(SVC(C=2.0, gamma="scale"), ensemble=False, cv=5)
-    if classes == 2:
-        weights = compute_sample_weight("balanced", y) if class_weight == "balanced" else None
-        agree(head, machine.fit(x, y, sample_weight=weights), x)
-    elif class_weight == "none":
-        agree(head, OneVsRestClassifier(machine).fit(x, y), x)
-    else:
-        expected = [
-            CalibratedClassifierCV(SVC(C=2.0, gamma="scale"), ensemble=False, cv=5)
-            .fit(x, y == index, sample_weight=compute_sample_weight("balanced", y == index))
-            .predict_proba(x)[:, 1]
-            for index in range(classes)
-        ]
-        stacked = np.stack(expected, axis=1)
-        np.testing.assert_allclose(
-            Decision().probabilities(run(head, {"x": x})), stacked / stacked.sum(axis=1, keepdims=True), atol=1e-4
-        )
+    """Its labels are those of scikit-learn's decision function, also on few rows; its probabilities a sigmoid of it."""
+    x, y = vectors(classes, rows=1000)
+    held_out, truth = x[600:], y[600:]
+    weight = "balanced" if class_weight == "balanced" else None
+    for rows in (40, 600):
+        head = svm.fit_head((x[:rows], y[:rows]), classes, svm.Config(**COMMON, C=2.0, class_weight=class_weight))
+        machine = SVC(C=2.0, gamma="scale", class_weight=weight)
+        machine = machine if classes == 2 else OneVsRestClassifier(machine)
+        decided = machine.fit(x[:rows], y[:rows]).decision_function(held_out)
+        probabilities = Decision().probabilities(run(head, {"x": held_out}))
+        assert (probabilities.argmax(axis=1) == machine.predict(held_out)).all()
+        slope = -head.a[0].item()
+        assert slope > 0
+        own = 1 / (1 + np.exp(-slope * decided))
+        expected = np.stack([1 - own, own], axis=1) if classes == 2 else own / own.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    if class_weight == "none":
+        reference = CalibratedClassifierCV(SVC(C=2.0), ensemble=False, cv=5).fit(x[:600], y[:600])
+        losses = log_loss(truth, probabilities), log_loss(truth, reference.predict_proba(held_out))
+        assert losses[0] < losses[1] + 0.02, "as well calibrated as with Platt's offset"
+
+
+def test_a_machine_no_better_than_chance_is_not_sure_of_itself() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(16, 8)).astype(np.float32), np.tile([0, 1], 8)
+    for labels in (y, 1 - y, np.repeat([0, 1], 8)):
+        head = svm.fit_head((x, labels), 2, svm.Config(**COMMON))
+        probabilities = Decision().probabilities(run(head, {"x": x}))
+        assert (probabilities.argmax(axis=1) == SVC().fit(x, labels).predict(x)).all()
+        assert probabilities.max() < 0.9
 
 
 def test_the_machine_at_the_width_of_a_real_encoder() -> None:
@@ -81,7 +91,8 @@ def test_the_machine_at_the_width_of_a_real_encoder() -> None:
     x, y = vectors(2, width=1024, rows=300)
     x += 3
     head = svm.fit_head((x, y), 2, svm.Config(**COMMON, class_weight="none"))
-    agree(head, CalibratedClassifierCV(SVC(), ensemble=False, cv=5).fit(x, y), x)
+    logits = run(head, {"x": x})
+    np.testing.assert_allclose((logits[:, 1] - logits[:, 0]) / -head.a[0].item(), SVC().fit(x, y).decision_function(x), atol=1e-3)
 
 
 def test_perceptron_forward_equals_scikit_learn() -> None:
