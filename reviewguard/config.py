@@ -25,6 +25,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Augmentation = Literal["case", "punctuation", "misspelling", "articles", "casual", "snippet"]
 Normalization = Literal["typography", "unicode-english", "study", "none"]
+Quoting = Literal["auto", "quoted", "none"]
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +34,11 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         text: Column of the texts; empty: detected by name.
         label: Column of the labels; empty: detected by name.
+        delimiter: Between the fields of CSV and TSV files, one character; empty: a tab in .tsv, a comma in .csv.
+        quoting: What double quotes mean in CSV and TSV files. "quoted": a field may stand in them, with separators and line
+            breaks inside. "none": they are plain characters. "auto": in CSV "quoted", with an error where a quoted field seems to
+            have swallowed rows; in TSV "none", unless the file can be read with quotes only.
+        header: Whether the first row of CSV and TSV files names the columns; without it they are "0", "1" and so on.
         split: Column that assigns rows to train, validation and test; empty: never look for one. Used if present.
         group: Column whose equal values stay on one side of a split (product, author); empty: none.
         subclass: Column that tells kinds within a class apart, such as the generators of fakes; empty: none. Each kind is learned
@@ -55,6 +61,9 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     text: str = ""
     label: str = ""
+    delimiter: str = ""
+    quoting: Quoting = "auto"
+    header: bool = True
     split: str = "split"
     group: str = ""
     subclass: str = ""

@@ -238,8 +238,8 @@ class Decider(Estimator):
         texts, labels = reviews.require_complete(fitted.manifest.classes)
         if (seen := trained_on.seen(fitted, texts)) is not None and seen.any():
             warnings.warn(
-                f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; what is set on them promises too "
-                "much: pass rows that it was not trained on",
+                f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; what is set on them promises "
+                "too much: pass rows that it was not trained on",
                 stacklevel=3,
             )
         logits, encoded = fitted.logits(texts, "scoring")

@@ -53,7 +53,7 @@ def rehearse(recipe: Recipe, backend: Backend, data: Data, validation: Data | No
     if isinstance(loop, LoopConfig):
         rows = micro_batch(loop, processes)  # before anything is loaded
         batch = rows, processes, loop.batch_size // (rows * processes)
-    reviews = read(data, text=recipe.data.text, label=recipe.data.label)
+    reviews = read(data, text=recipe.data.text, label=recipe.data.label, settings=recipe.data)
     loaded = backend.load(recipe)
     parts, cleaning = parts_of(reviews, validation, recipe, loaded)
     classes, _ = classes_of(parts["train"], recipe.data.positive)

@@ -50,7 +50,7 @@ RUNS: Final = Path("reviewguard-runs")
 
 def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None, run: Run) -> tuple[Fitted, TrainingReport]:
     """Clean, split, train and report; see `reviewguard.Classifier.train`."""
-    reviews = read(data, text=recipe.data.text, label=recipe.data.label)
+    reviews = read(data, text=recipe.data.text, label=recipe.data.label, settings=recipe.data)
     loaded = backend.load(recipe)
     parts, cleaning = parts_of(reviews, validation, recipe, loaded)
     complete = {name: part.require_complete() for name, part in parts.items()}
@@ -183,7 +183,7 @@ def parts_of(
                 f"{other} assigns rows to splits, and validation data was passed too; leave one out: set "
                 f"data.{'split' if assigned else 'split_file'}= (empty) to train on every row"
             )
-        held_out = read(validation, text=data.text, label=data.label).labelled_as(reviews.label_type)
+        held_out = read(validation, text=data.text, label=data.label, settings=data).labelled_as(reviews.label_type)
         train_rows, cleaning = clean(reviews, data, loaded.tokenizer.count)
         return {"train": train_rows, "validation": held_out}, cleaning
     if not assigned and not data.split_file:

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from reviewguard.config import DataConfig
 from reviewguard.data.labels import Labels, LabelType, as_type, read_labels, whole_floats, whole_numbers
-from reviewguard.data.rows import STREAMED, iter_rows, refuse_repeated
+from reviewguard.data.rows import STREAMED, File, iter_rows, refuse_repeated
 from reviewguard.errors import DataError, nearest, requires
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
@@ -110,7 +111,7 @@ def concatenate(parts: Sequence[Reviews], source: str) -> Reviews:
     )
 
 
-def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
+def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | None = None) -> Reviews:
     """Read labelled texts.
 
     Args:
@@ -118,6 +119,7 @@ def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
             of columns, a list of rows as mappings, or a pair (texts, labels).
         text: Column of the texts; empty: the first of `TEXT_COLUMNS` that is there, case ignored.
         label: Column of the labels; empty: the first of `LABEL_COLUMNS` that is there.
+        settings: How a CSV or TSV file is written, if the path alone is given and not a `File`.
 
     Raises:
         DataError: If the source or a column cannot be used; the message lists what is there.
@@ -125,16 +127,19 @@ def read(data: Data, *, text: str = "", label: str = "") -> Reviews:
     if isinstance(data, tuple) and len(data) == 2:
         texts, labels = _pair(*data)
         return _reviews(texts, whole_floats(labels), {}, "(texts, labels)")
+    if isinstance(data, (str, os.PathLike)):
+        data = File.of(data, settings)
     columns, source = columns_of(data)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of {source} differ in length: {lengths}")
     text_column = pick_column(columns, text, TEXT_COLUMNS, "text", source)
     label_column = pick_column(columns, label, LABEL_COLUMNS, "label", source)
+    is_text = isinstance(data, File) and data.is_text
     found = read_labels(columns[label_column], f"column {label_column!r}")
     return _reviews(
         _texts(columns[text_column], f"column {text_column!r}"),
-        whole_numbers(found) if _is_text(data) else whole_floats(found),
+        whole_numbers(found) if is_text else whole_floats(found),
         {name: values for name, values in columns.items() if name not in (text_column, label_column)},
         source,
     )
@@ -174,11 +179,6 @@ def _reviews(texts: list[str | None], labels: Labels, columns: dict[str, list[An
     )
 
 
-def _is_text(data: Data) -> bool:
-    """Whether values of other types than str are written as text there."""
-    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.casefold() in (".csv", ".tsv")
-
-
 def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: str, source: str) -> str:
     """The column asked for, or the first usual name that is there.
 
@@ -207,8 +207,8 @@ def columns_of(data: Data) -> tuple[dict[str, list[Any]], str]:
         DataError: If the data are no file and no table that can be read.
     """
     if isinstance(data, (str, os.PathLike)):
-        path = Path(data)
-        return (_parquet(path) if path.suffix.casefold() == ".parquet" else _by_column(iter_rows(path), str(path))), str(path)
+        file = File.of(data)
+        return (_parquet(Path(file)) if file.kind == ".parquet" else _by_column(iter_rows(file), str(file))), str(file)
     if isinstance(data, Mapping):
         if type(data).__name__.endswith("DatasetDict"):
             raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")

@@ -78,7 +78,7 @@ def ablate(
             changed = recipe_of(preset, {**given, **settings_.parse_assignments([f"{key}={value}"])})
             name = preset if changed == base else f"{preset}+{key}={value}"
             recipes[name], factors[key][value] = changed, name
-    source = divide_source(read(data, text=config.text, label=config.label), config, name_of(data))
+    source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
     contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(contest, preset, factors, max_fpr, command)
     page.save(folder)

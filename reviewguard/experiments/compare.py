@@ -52,7 +52,7 @@ def compare(
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     recipes = contestants([*presets, BASELINE], given)
-    source = divide_source(read(data, text=config.text, label=config.label), config, name_of(data))
+    source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
     contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(contest, max_fpr, command)
     page.save(folder)

@@ -105,7 +105,7 @@ def leave_out(
 
 def _whole(data: Sequence[Data] | Mapping[str, Data], columns: Sequence[str], config: DataConfig) -> tuple[Source, str]:
     given = list(data.values()) if isinstance(data, Mapping) else [data] if isinstance(data, str | os.PathLike) else list(data)
-    parts = [read(one, text=config.text, label=config.label) for one in given]
+    parts = [read(one, text=config.text, label=config.label, settings=config) for one in given]
     for part in parts:
         for column in columns:
             if column not in part.columns:

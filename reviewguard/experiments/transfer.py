@@ -159,7 +159,7 @@ def _sources(data: Sequence[Data] | Mapping[str, Data], by: str, config: DataCon
     )
     sources: dict[str, Source] = {}
     for name, one in given:
-        reviews = read(one, text=config.text, label=config.label)
+        reviews = read(one, text=config.text, label=config.label, settings=config)
         parts = {name: reviews}
         if by:
             if by not in reviews.columns:

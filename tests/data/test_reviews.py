@@ -279,7 +279,7 @@ def test_a_field_of_a_megabyte(tmp_path, name):
         json.dumps({"text": text, "label": "b"}) if name == "x.jsonl" else f"text{',' if name == 'x.csv' else chr(9)}label\n"
     )
     if name != "x.jsonl":
-        content += f'"{text}"{"," if name == "x.csv" else chr(9)}b\n'
+        content += f'"{text}",b\n' if name == "x.csv" else f"{text}\tb\n"
     (tmp_path / name).write_text(content)
     assert read(tmp_path / name).texts == [text]
 
