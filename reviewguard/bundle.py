@@ -45,6 +45,9 @@ from reviewguard.windows import Windows
 
 MANIFEST: Final = "reviewguard.json"
 VALIDATION: Final = "validation.safetensors"
+#: What only models of torch have, and what only those with adapters have: no export and no merged model gives it back.
+HEAD: Final = "head.safetensors"
+ADAPTER: Final = "adapter/"
 FORMAT_VERSION: Final = 1
 _MAX_MANIFEST_BYTES: Final = 16 * 2**20
 
@@ -261,8 +264,13 @@ def write_bundle(
         raise BundleError(f"cannot write {target}: {error}") from error
 
 
-def check_target(target: Path) -> None:
+def check_target(target: Path, never: str = "") -> None:
     """See that a bundle may be written to a folder: that nothing there would be lost but an older bundle.
+
+    Args:
+        target: The folder.
+        never: Name of a file, or the beginning of one, that an older bundle there may not have, as what is written could not
+            take its place; empty: any may be there.
 
     Raises:
         BundleError: Naming what is in the way.
@@ -278,6 +286,11 @@ def check_target(target: Path) -> None:
         raise BundleError(
             f"{target} exists and holds what is no part of a model of reviewguard, such as {foreign[0]!r}; it is left alone. "
             "Choose another folder"
+        )
+    if never and (lost := sorted(name for name in listed if name.startswith(never))):
+        raise BundleError(
+            f"{target} holds a model with {lost[0]}, which what is to be written does not have: it would be lost. Choose another "
+            "folder"
         )
 
 

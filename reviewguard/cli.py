@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
+import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 import typer
 
-from reviewguard import cli_experiments, config, files
-from reviewguard.bundle import check_target
-from reviewguard.cli_experiments import DataArgument
+from reviewguard import cli_experiments, config, console, files
+from reviewguard.bundle import ADAPTER, check_target
+from reviewguard.cli_options import (
+    DataArgument,
+    DelimiterOption,
+    HeaderOption,
+    JsonOption,
+    LabelOption,
+    QuotingOption,
+    SplitOption,
+    TextOption,
+    data_settings,
+    file_of,
+)
 from reviewguard.data.perturb import ATTACKS
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted, requires
 
@@ -38,17 +52,19 @@ BUILT_IN: Final = (
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="Folder of a trained model, or its Hub id; default: the built-in model.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and exit status 1."""
-    try:
-        app()
-    except ReviewGuardError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
-        # By custom, a program that a signal ended exits with 128 and its number.
-        raise SystemExit(128 + error.signum if isinstance(error, TrainingInterrupted) else 1) from None
+    """Run the command line; an error of ours, or of the system, is one line on stderr and exit status 1."""
+    with console.lasting():
+        try:
+            app()
+        except (ReviewGuardError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, ReviewGuardError):
+                console.silence(sys.stdout)  # if that is what failed, it fails again when the process ends
+            typer.secho(f"error: {error}", err=True, fg="red")
+            # By custom, a program that a signal ended exits with 128 and its number.
+            raise SystemExit(128 + error.signum if isinstance(error, TrainingInterrupted) else 1) from None
 
 
 def _version(asked: bool) -> None:
@@ -66,10 +82,17 @@ def _options(
 
 @app.command()
 def train(
-    data: DataArgument,
+    data: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="Files as for `evaluate`; several, or a wildcard, are read as one.")
+    ],
     preset: Annotated[str, typer.Option("--preset", "-p", help="A name from `reviewguard presets`, or a .toml file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
-    validation: Annotated[Path | None, typer.Option(help="Validation rows; without it, rows of DATA are held out.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Validation rows; without it, rows of DATA are held out.")] = None,
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
@@ -88,33 +111,36 @@ def train(
     from reviewguard.classifier import Classifier
 
     check_target(out)  # before the work, not after it
+    settings = data_settings(text, label, delimiter, quoting, header) | config.parse_assignments(assignments or [])
+    classifier = Classifier(preset, **settings)
     if dry_run:
-        found = Classifier(preset, **config.parse_assignments(assignments or [])).rehearse(data, validation, processes=processes)
-        _show(msgspec.to_builtins(found), found.to_text(), as_json)
+        found = classifier.rehearse(data, validation, processes=processes)
+        _show(found, found.to_text(), as_json)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("reviewguard").setLevel(logging.INFO)
-    classifier = Classifier(preset, **config.parse_assignments(assignments or []))
     report = classifier.train(data, validation, run_dir=run_dir, resume="if-possible" if resume_if_possible else resume)
-    if files.is_main_process():
-        typer.echo(report.to_json() if as_json else report.to_text())
-    classifier.save(out)
+    classifier.save(out)  # before anything is printed, which can fail
     if files.is_main_process():
         typer.echo(f"saved to {out}", err=True)
+        _show(report, report.to_text(), as_json)
 
 
 @app.command()
 def evaluate(
     data: DataArgument,
     model: ModelOption = None,
-    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    split: SplitOption = "",
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Score a trained model on labelled rows."""
-    report = _loaded(model).evaluate(data, split=split, text=text, label=label)
-    typer.echo(report.to_json() if as_json else report.to_text())
+    report = _loaded(model).evaluate(file_of(data, delimiter, quoting, header), split=split, text=text, label=label)
+    _show(report, report.to_text(), as_json)
 
 
 @app.command()
@@ -125,9 +151,12 @@ def stress(
         Path | None, typer.Option("--out", "-o", help="Folder for the report with a chart; needs reviewguard[experiments].")
     ] = None,
     attack: Annotated[list[str] | None, typer.Option(help=f"May be repeated; default: all of {', '.join(ATTACKS)}.")] = None,
-    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
-    label: Annotated[str, typer.Option(help="Column of the labels.")] = "",
+    split: SplitOption = "",
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Score a trained model on labelled rows under attack: look-alike letters, typos, casual style and others."""
@@ -137,36 +166,38 @@ def stress(
             from reviewguard.experiments.stress import stress_page
         folder_at(out).mkdir(parents=True, exist_ok=True)
     classifier = _loaded(None if model == "built-in" else model)
-    report = classifier.stress(data, attacks=attack or list(ATTACKS), split=split, text=text, label=label)
+    rows = file_of(data, delimiter, quoting, header)
+    report = classifier.stress(rows, attacks=attack or list(ATTACKS), split=split, text=text, label=label)
     if out is not None:
         stress_page(report, cli_experiments.this_command()).save(out)
         files.replace(out / "report.json", report.to_json().encode())
-    typer.echo(report.to_json() if as_json else report.to_text())
+    _show(report, report.to_text(), as_json)
 
 
 @app.command()
 def merge(
     model: Annotated[str, typer.Argument(help="Folder of a model with adapters, or its Hub id.")],
-    data: Annotated[Path, typer.Argument(help="Rows whose texts the change is judged on, such as your validation rows.")],
+    data: Annotated[str, typer.Argument(help="Rows whose texts the change is judged on, such as your validation rows.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the merged model.")],
     base: Annotated[
         Literal["trained", "original"],
         typer.Option(help="Merge into the weights that the adapters were trained on, dequantised, or into the published ones."),
     ] = "trained",
-    split: Annotated[str, typer.Option(help="Only rows with this value in the column of splits.")] = "",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    split: SplitOption = "",
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Fold a fine-tuned model's adapters into its weights, and say what that changes."""
     from reviewguard.classifier import Classifier
-    from reviewguard.data.reviews import read
-    from reviewguard.data.split import only
     from reviewguard.export.merge import MergeReport
 
-    check_target(out)
-    classifier, reviews = Classifier.from_pretrained(model), read(data, text=text)
-    if split:
-        reviews = only(reviews, str(classifier.manifest.recipe["data"]["split"]), split)
+    check_target(out, never=ADAPTER)
+    classifier = Classifier.from_pretrained(model)
+    reviews = classifier._read(file_of(data, delimiter, quoting, header), split, text, label)
     merged = classifier.merge([text for text in reviews.texts if text is not None], base)
     merged.save(out)
     assert merged.manifest.merged is not None
@@ -178,7 +209,7 @@ def merge(
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a trained model, or its Hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the export.")],
-    validation: Annotated[Path | None, typer.Option(help="Labelled rows to judge the export by.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Labelled rows to judge the export by.")] = None,
     split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
     int8: Annotated[
         bool, typer.Option("--int8", help="Write a second graph in eight bits; needs --validation, of 1,000 rows at least.")
@@ -189,7 +220,7 @@ def export(
     from reviewguard.classifier import Classifier
 
     report = Classifier.from_pretrained(model).export(out, validation, split=split, int8=int8)
-    _show(msgspec.to_builtins(report), f"{report.to_text()}\nexported to {out}", as_json)
+    _show(report, f"{report.to_text()}\nexported to {out}", as_json)
 
 
 @app.command()
@@ -199,9 +230,14 @@ def decide(
         str | None, typer.Argument(help="Folder of a trained model or an export, or its Hub id; default: the built-in model.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
+        str | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
+    split: SplitOption = "",
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     windows: Annotated[
         bool, typer.Option("--windows", help="Read long texts in overlapping windows, if that is better on --data.")
     ] = False,
@@ -232,27 +268,24 @@ def decide(
         raise ConfigError("--one-sided is about abstention; give --review-rate or --error-rate too")
     check_target(out)
     classifier = _loaded(model)
+    rows = None if data is None else classifier._read(file_of(data, delimiter, quoting, header), split, text, label)
     found: dict[str, Reading | Calibration | OperatingPoint | Triage] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if windows:
-            assert data is not None
-            found["windows"] = classifier.set_windows(data, split=split)
+            found["windows"] = classifier.set_windows(rows)
         if calibrate:
-            found["calibration"] = classifier.calibrate(data, split=split)
+            found["calibration"] = classifier.calibrate(rows)
         if max_fpr is not None:
-            found["operating_point"] = classifier.set_operating_point(
-                data, max_fpr=max_fpr, by_length=_bounds(by_length), group=group, split=split
-            )
+            bounds = _bounds(by_length)
+            found["operating_point"] = classifier.set_operating_point(rows, max_fpr=max_fpr, by_length=bounds, group=group)
         if triage:
-            found["triage"] = classifier.set_triage(
-                data, error_rate=error_rate, review_rate=review_rate, one_sided=one_sided, split=split
-            )
+            found["triage"] = classifier.set_triage(rows, error_rate=error_rate, review_rate=review_rate, one_sided=one_sided)
     for warning in caught:
         typer.secho(f"warning: {warning.message}", err=True, fg="yellow")
     classifier.save(out)
-    text = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
-    _show(msgspec.to_builtins(found), f"{text}\n\nsaved to {out}", as_json)
+    told = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
+    _show(found, f"{told}\n\nsaved to {out}", as_json)
 
 
 def _bounds(listed: str) -> list[int]:
@@ -270,14 +303,17 @@ def adapt(
         str | None, typer.Option("--model", "-m", help="Folder of an export, or its Hub id; default: the built-in model.")
     ] = None,
     references: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="At least 100 texts of the other class, such as genuine reviews of your own; default: those of the model."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of DATA, only rows with this value in the column of splits.")] = "",
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
-    label: Annotated[str, typer.Option(help="Column of the labels of DATA.")] = "",
+    split: SplitOption = "",
+    text: TextOption = "",
+    label: LabelOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Adapt an export to a new generator by 10 to 100 labelled examples, at an unchanged false positive rate."""
@@ -285,15 +321,15 @@ def adapt(
 
     check_target(out)
     classifier = _loaded(model)
-    texts, labels = classifier._read(data, split, text, label).require_complete()
+    texts, labels = classifier._read(file_of(data, delimiter, quoting, header), split, text, label).require_complete()
     beside = None
     if references is not None:
-        rows = read(references, text=text)
+        rows = read(file_of(references, delimiter, quoting, header), text=text)
         positive = classifier.manifest.positive
         beside = [own for own, its in zip(rows.texts, rows.labels, strict=True) if own is not None and its != positive]
     report = classifier.adapt(texts, labels, references=beside)
     classifier.save(out)
-    _show(msgspec.to_builtins(report), f"{report.to_text()}\nsaved to {out}", as_json)
+    _show(report, f"{report.to_text()}\nsaved to {out}", as_json)
 
 
 @app.command()
@@ -318,39 +354,56 @@ def push(
 @app.command()
 def predict(
     data: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="CSV, TSV or JSONL with a column of texts, of any length. With --engine ray: Parquet, a folder of it, or its URL"
+            metavar="[DATA]",
+            help="CSV, TSV, JSON, JSONL, Parquet or Excel with a column of texts; - for CSV or JSONL from standard input. With "
+            "--engine ray: Parquet, a folder of it, or its URL",
         ),
-    ],
+    ] = None,
     model: ModelOption = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", help="CSV, TSV or JSONL; default: standard output. With --engine ray: a folder or its URL."),
+        typer.Option(
+            "--out", "-o", help="CSV, TSV or JSONL; default, and -: standard output. With --engine ray: a folder or its URL."
+        ),
     ] = None,
-    text: Annotated[str, typer.Option(help="Column of the texts.")] = "",
+    texts: Annotated[list[str] | None, typer.Option("--input", help="A text, in place of DATA; may be repeated.")] = None,
+    text: TextOption = "",
+    delimiter: DelimiterOption = "",
+    quoting: QuotingOption = "auto",
+    header: HeaderOption = True,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="This process, or all cores of the Ray cluster that RAY_ADDRESS names."),
     ] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a predicted label and its probability to every row; run again after a kill, it goes on where it was."""
+    """Add the predicted label and the probability of each class to every row; run again after a kill, it resumes."""
     from reviewguard import streaming
 
+    if (data is None) == (texts is None):
+        raise ConfigError("give either DATA, which may be - for standard input, or --input TEXT")
     if engine == "ray":
-        if out is None:
-            raise ConfigError("many actors cannot write to standard output; name a folder with --out")
+        if out is None or data is None:
+            raise ConfigError("--engine ray reads Parquet and writes a folder; name both, the latter with --out")
         from reviewguard import scale
 
         _say_what_it_is(model)
         _predicted(scale.predict_parquet(data, out, model, text=text), as_json)
         return
     classifier = _loaded(model)
-    if out is None:
-        streaming.predict_to_stdout(classifier, Path(data), text=text, as_json=as_json)
-    else:
-        _predicted(streaming.predict_file(classifier, Path(data), Path(out), text=text), as_json)
+    with tempfile.TemporaryDirectory() as scratch:
+        if texts is not None:
+            given, text = console.save_texts(texts, Path(scratch)), "text"
+        else:
+            given = console.save_input(Path(scratch)) if data == "-" else Path(str(data))
+        source = file_of(str(given), delimiter, quoting, header)
+        if out is None or out == "-":
+            streaming.predict_to(console.write_data, classifier, source, text=text, as_json=as_json)
+            sys.stdout.flush()
+        else:
+            _predicted(streaming.predict_file(classifier, source, out, text=text), as_json)
 
 
 def _predicted(summary: Summary, as_json: bool) -> None:
@@ -359,7 +412,7 @@ def _predicted(summary: Summary, as_json: bool) -> None:
     more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
     more += f"; {summary.unfamiliar} unlike its training texts in language or length" if summary.unfamiliar else ""
     new = (summary.rows - summary.resumed) / summary.seconds
-    _show(msgspec.to_builtins(summary), f"{summary.rows} rows in {summary.out}{more}; {new:.0f} rows a second", as_json)
+    _show(summary, f"{summary.rows} rows in {summary.out}{more}; {new:.0f} rows a second", as_json)
 
 
 cli_experiments.register(app)
@@ -387,5 +440,6 @@ def _say_what_it_is(model: str | None) -> None:
         typer.echo(f"{BUILT_IN} Its card: {DEFAULT_MODEL / 'README.md'}", err=True)
 
 
-def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode() if as_json else text)
+def _show(value: Any, text: str, as_json: bool) -> None:
+    # In JSON every character has an ASCII form, which any console can show.
+    typer.echo(json.dumps(json.loads(msgspec.json.encode(value)), indent=1) if as_json else text)

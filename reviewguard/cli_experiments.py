@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reviewguard import config
+from reviewguard.cli_options import DataArgument
 from reviewguard.errors import ConfigError
 
 if TYPE_CHECKING:
     from reviewguard.experiments import Experiment
 
-DataArgument = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with a column of texts and one of labels.")]
 PresetsOption = Annotated[
     list[str],
     typer.Option(

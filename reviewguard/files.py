@@ -28,6 +28,11 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("reviewguard"))
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` resolved, where it stands for a home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser fails where there is no such home
+
+
 def sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -125,7 +125,16 @@ class Fitted:
         most, least = self.manifest.max_fertility, self.manifest.min_tokens
         unfamiliar = [len(item.ids) < least or (most is not None and item.fertility > most) for item in encoded]
         return [
-            Prediction(classes[best], float(row[best]), REVIEW if odd else sure, item.truncated, odd) if item.words else _EMPTY
+            Prediction(
+                classes[best],
+                float(row[best]),
+                REVIEW if odd else sure,
+                item.truncated,
+                odd,
+                dict(zip(classes, row.tolist(), strict=True)),
+            )
+            if item.words
+            else _EMPTY
             for row, best, sure, item, odd in zip(
                 decision.probabilities(logits), called, decided, encoded, unfamiliar, strict=True
             )

@@ -54,6 +54,7 @@ class Prediction(msgspec.Struct, frozen=True):
         truncated: The text was longer than the model reads; its end had no influence.
         unfamiliar: The text is hardly in a language or script of the training texts, or shorter than nearly all of them. Its
             label is a guess then.
+        scores: Probability of each class, by label; empty where there is an error.
         error: Why there is no answer, such as an empty text; None: there is one.
     """
 
@@ -62,6 +63,7 @@ class Prediction(msgspec.Struct, frozen=True):
     decision: str | None
     truncated: bool
     unfamiliar: bool
+    scores: dict[str, float] = {}
     error: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Predict a CSV or JSONL file of any length: constant memory, other columns kept, resumable after a kill."""
+"""Predict a file of any length: constant memory, other columns kept, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import hashlib
 import io
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 from filelock import Timeout
@@ -21,11 +20,10 @@ from tqdm import tqdm
 from reviewguard import files
 from reviewguard.classifier import CHUNK_TEXTS, Classifier
 from reviewguard.data.reviews import TEXT_COLUMNS, pick_column
-from reviewguard.data.rows import STREAMED, iter_rows, open_text
+from reviewguard.data.rows import STREAMED, File, open_rows
 from reviewguard.errors import DataError
 from reviewguard.scoring import Prediction
 
-ADDED: Final = ("predicted_label", "predicted_score", "decision", "truncated", "unfamiliar", "error")
 #: Characters. What is longer is no review but some other document, or several that lost their separators.
 MAX_TEXT: Final = 1_000_000
 
@@ -64,7 +62,9 @@ class _Progress(msgspec.Struct, kw_only=True):
     input_sha256: str = ""
 
 
-def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str = "") -> Summary:
+def predict_file(
+    classifier: Classifier, source: str | os.PathLike[str], out: str | os.PathLike[str], *, text: str = ""
+) -> Summary:
     """Add predictions to every row of a file.
 
     Rows go to `OUT.partial`, and after each thousand that are on disk `OUT.progress` says so; the finished file takes its name
@@ -73,27 +73,29 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
 
     Args:
         classifier: Trained.
-        source: .csv, .tsv, .jsonl or .ndjson.
-        out: Any of these; replaced if it exists.
+        source: A path of `reviewguard.data.rows.FILE_TYPES`, or a `File`.
+        out: .csv, .tsv, .jsonl or .ndjson; replaced if it exists.
         text: Column of the texts; empty: as in training.
 
     Raises:
         DataError: If a file, column or row cannot be used, or what an earlier run left belongs to other input or another model.
     """
     started = time.perf_counter()
+    source, out = File.of(source), files.expanded(out)
     if out.suffix.casefold() not in STREAMED:
         raise DataError(f"{out} ends in {out.suffix!r}; predictions are written as {', '.join(STREAMED)}")
-    if out.resolve() == source.resolve():
-        raise DataError(f"{out} is the input itself; choose another output")
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
+    for written in (out, partial, record):
+        if written.exists() and Path(source).exists() and written.samefile(source):
+            raise DataError(f"{written} is the input itself, which would be lost; choose another output")
     try:
-        with files.exclusive(out, timeout=0), open_text(source) as file:
+        with files.exclusive(out, timeout=0), open_rows(source) as (rows, position):
             text = text or trained_on(classifier)
             job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text])).hexdigest()
             progress = _left_over(partial, record, job)
             resumed = progress.rows
-            size = source.stat().st_size
-            blocks = _blocks(classifier, source, file, out, text, progress)
+            size = Path(source).stat().st_size
+            blocks = _blocks(classifier, source, rows, out, text, progress)
             head = next(blocks, "")  # input that cannot be used is found out before anything is written
             with (
                 open(partial, "ab") as sink,
@@ -106,7 +108,7 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
                     os.fsync(sink.fileno())
                     progress.bytes_out = sink.tell()
                     files.replace(record, msgspec.json.encode(progress))
-                    bar.update(min(file.buffer.tell(), size) - bar.n)  # type: ignore[attr-defined]  # text files have one
+                    bar.update(position() - bar.n)
             os.replace(partial, out)
             record.unlink(missing_ok=True)
     except Timeout as error:
@@ -116,12 +118,21 @@ def predict_file(classifier: Classifier, source: Path, out: Path, *, text: str =
     return _summary(progress, resumed, str(out), started)
 
 
-def predict_to_stdout(classifier: Classifier, source: Path, *, text: str = "", as_json: bool = False) -> Summary:
-    """Write rows with predictions to standard output, as CSV or JSONL like the source (`as_json`: always JSONL)."""
+def predict_to(
+    write: Callable[[str], object],
+    classifier: Classifier,
+    source: str | os.PathLike[str],
+    *,
+    text: str = "",
+    as_json: bool = False,
+) -> Summary:
+    """Hand on rows with predictions, block by block, as CSV or TSV like the source, else (and with `as_json`) as JSONL."""
     started, progress, text = time.perf_counter(), _Progress(job=""), text or trained_on(classifier)
-    with open_text(source) as file:
-        for block in _blocks(classifier, source, file, Path("-.jsonl") if as_json else source, text, progress):
-            sys.stdout.write(block)
+    source = File.of(source)
+    with open_rows(source) as (rows, _):
+        out = Path(f"-{'.jsonl' if as_json or not source.is_text else source.kind}")
+        for block in _blocks(classifier, source, rows, out, text, progress):
+            write(block)
     return _summary(progress, 0, None, started)
 
 
@@ -130,14 +141,20 @@ def trained_on(classifier: Classifier) -> str:
     return str(classifier.manifest.recipe.get("data", {}).get("text", ""))
 
 
-def text_column(names: Sequence[str], wanted: str, source: str) -> str:
+def added_columns(classes: Sequence[str]) -> list[str]:
+    """Names of the columns that rows gain from a model of these classes."""
+    scores = (f"score_{name}" for name in classes)
+    return ["predicted_label", "predicted_score", *scores, "decision", "truncated", "unfamiliar", "error"]
+
+
+def text_column(names: Sequence[str], wanted: str, source: str, classes: Sequence[str]) -> str:
     """The column of texts.
 
     Raises:
         DataError: If it is not there, or a column has the name of one that is added.
     """
     column = pick_column(names, wanted, TEXT_COLUMNS, "text", source)
-    if taken := [name for name in ADDED if name in names]:
+    if taken := [name for name in added_columns(classes) if name in names]:
         raise DataError(f"{source} has columns that predictions would overwrite: {', '.join(taken)}; rename or remove them")
     return column
 
@@ -172,13 +189,15 @@ def _left_over(partial: Path, record: Path, job: str) -> _Progress:
     return progress
 
 
-def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text: str, progress: _Progress) -> Iterator[str]:
+def _blocks(
+    classifier: Classifier, source: File, rows: Iterator[dict[str, Any]], out: Path, text: str, progress: _Progress
+) -> Iterator[str]:
     """Blocks of output for the rows behind `progress`, which is counted up along the way."""
-    rows = iter_rows(source, file)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source} has no rows")
-    column = text_column(list(first), text, str(source))
+    names = added_columns(classifier.manifest.classes)
+    column = text_column(list(first), text, str(source), classifier.manifest.classes)
     rows, digest = chain([first], rows), hashlib.sha256()
     for row in islice(rows, progress.rows):
         digest.update(_canonical(row))
@@ -198,14 +217,15 @@ def _blocks(classifier: Classifier, source: Path, file: IO[str], out: Path, text
         progress.errors += sum(new["error"] is not None for new in gained)
         progress.truncated += sum(new["truncated"] is True for new in gained)
         progress.unfamiliar += sum(new["unfamiliar"] is True for new in gained)
-        yield write(list(first), chunk, gained, header, out)
+        yield write([*first, *names], chunk, gained, header, out)
 
 
 def added(classifier: Classifier, texts: Sequence[object]) -> list[dict[str, Any]]:
-    """What rows with these texts gain: the columns of `ADDED`."""
+    """What rows with these texts gain: values of `added_columns`."""
+    nothing: dict[str, Any] = dict.fromkeys(added_columns(classifier.manifest.classes))
     errors = [_error(text) for text in texts]
     answers = classifier.stream(str(text) for text, error in zip(texts, errors, strict=True) if not error)
-    return [{**dict.fromkeys(ADDED), "error": error} if error else _columns(next(answers)) for error in errors]
+    return [nothing | ({"error": error} if error else _columns(next(answers))) for error in errors]
 
 
 def _error(text: object) -> str | None:
@@ -218,31 +238,29 @@ def _error(text: object) -> str | None:
 
 
 def _columns(answer: Prediction) -> dict[str, Any]:
-    if answer.error:
-        return {**dict.fromkeys(ADDED), "error": answer.error}
+    if answer.error is not None or answer.score is None:
+        return {"error": answer.error}
     return {
         "predicted_label": answer.label,
-        "predicted_score": None if answer.score is None else round(answer.score, 6),
+        "predicted_score": round(answer.score, 6),
+        **{f"score_{name}": round(score, 6) for name, score in answer.scores.items()},
         "decision": answer.decision,
         "truncated": answer.truncated,
         "unfamiliar": answer.unfamiliar,
-        "error": None,
     }
 
 
 def _canonical(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=True).encode() + b"\n"
+    return json.dumps(row, ensure_ascii=True, default=str).encode() + b"\n"
 
 
 def _jsonl(names: list[str], rows: list[dict[str, Any]], gained: list[dict[str, Any]], header: bool, out: Path) -> str:
-    return "".join(json.dumps({**row, **new}) + "\n" for row, new in zip(rows, gained, strict=True))
+    return "".join(json.dumps({**row, **new}, default=str) + "\n" for row, new in zip(rows, gained, strict=True))
 
 
 def _csv(names: list[str], rows: list[dict[str, Any]], gained: list[dict[str, Any]], header: bool, out: Path) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [*names, *ADDED], delimiter="\t" if out.suffix.casefold() == ".tsv" else ",", lineterminator="\n"
-    )
+    writer = csv.DictWriter(text, names, delimiter="\t" if out.suffix.casefold() == ".tsv" else ",", lineterminator="\n")
     if header:
         writer.writeheader()
     for row, new in zip(rows, gained, strict=True):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import tracemalloc
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from filelock import FileLock
+from pyarrow import parquet
 
 from reviewguard import Classifier, files
 from reviewguard.data.reviews import read
 from reviewguard.errors import DataError
-from reviewguard.streaming import ADDED, predict_file, predict_to_stdout
+from reviewguard.streaming import added_columns, predict_file, predict_to
+
+ADDED = added_columns(["fake", "real"])
 
 
 @pytest.fixture(scope="module")
@@ -243,12 +248,37 @@ def test_two_processes_do_not_write_one_file(classifier: Classifier, source: Pat
         predict_file(classifier, source, tmp_path / "out.csv")
 
 
-def test_standard_output(classifier: Classifier, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_handed_on_as_they_would_be_written(classifier: Classifier, source: Path, tmp_path: Path) -> None:
     predict_file(classifier, source, tmp_path / "out.csv")
-    predict_to_stdout(classifier, source)
-    assert capsys.readouterr().out == (tmp_path / "out.csv").read_bytes().decode()
-    predict_to_stdout(classifier, source, as_json=True)
-    assert json.loads(capsys.readouterr().out.splitlines()[7])["id"] == "7"
+    blocks: list[str] = []
+    predict_to(blocks.append, classifier, source)
+    assert "".join(blocks) == (tmp_path / "out.csv").read_bytes().decode()
+    blocks.clear()
+    predict_to(blocks.append, classifier, source, as_json=True)
+    assert json.loads("".join(blocks).splitlines()[7])["id"] == "7"
+
+
+def test_the_input_is_never_the_output(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+    content = source.read_bytes()
+    (tmp_path / "hard.csv").hardlink_to(source)
+    (tmp_path / "out.csv.partial").hardlink_to(source)
+    for out in (source, tmp_path / "hard.csv", tmp_path / "out.csv"):
+        with pytest.raises(DataError, match="is the input itself, which would be lost"):
+            predict_file(classifier, source, out)
+    assert source.read_bytes() == content
+
+
+def test_any_format_that_is_read_can_be_predicted(classifier: Classifier, tmp_path: Path) -> None:
+    day = datetime(2026, 1, 2, tzinfo=UTC)
+    table = pa.table({"text": ["It boils fast.", None, "The lid rattles."], "day": [day] * 3})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    summary = predict_file(classifier, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    assert (summary.rows, summary.errors) == (3, 1)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["day"] for row in rows] == [str(day)] * 3
+    assert rows[0]["score_fake"] + rows[0]["score_real"] == pytest.approx(1, abs=2e-6)
+    assert rows[0]["predicted_score"] == max(rows[0]["score_fake"], rows[0]["score_real"])
+    assert rows[1]["score_fake"] is None
 
 
 def test_memory_does_not_grow_with_the_file(classifier: Classifier, tmp_path: Path) -> None:

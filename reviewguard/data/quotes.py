@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Final
 
 from reviewguard.errors import DataError
@@ -69,28 +69,27 @@ class Guard:
         )
 
 
-def is_quoted(lines: Callable[[], IO[str]], separator: str) -> bool:
+def is_quoted(file: IO[str], again: IO[str], separator: str) -> bool:
     """Whether a TSV file must be read with quotes, or has what only a program that quotes writes.
 
     Args:
-        lines: Opens the file.
+        file: Open at its beginning.
+        again: The same, a second time.
         separator: What stands between fields.
     """
     doubled, width = False, 0
-    with lines() as file:
-        for line in file:
-            fields = line.rstrip("\r\n").split(separator)
-            if len(fields) != (width or len(fields)) and line.strip():
-                return True  # as it stands, it is not one row a line
-            width = width or len(fields)
-            doubled = doubled or any(map(_is_written_by_a_program, fields))
+    for line in file:
+        fields = line.rstrip("\r\n").split(separator)
+        if len(fields) != (width or len(fields)) and line.strip():
+            return True  # as it stands, it is not one row a line
+        width = width or len(fields)
+        doubled = doubled or any(map(_is_written_by_a_program, fields))
     if not doubled:
         return False
-    with lines() as file:
-        try:
-            return all(not row or len(row) == width for row in csv.reader(file, delimiter=separator, strict=True))
-        except csv.Error:
-            return False
+    try:
+        return all(not row or len(row) == width for row in csv.reader(again, delimiter=separator, strict=True))
+    except csv.Error:
+        return False
 
 
 def _is_written_by_a_program(field: str) -> bool:

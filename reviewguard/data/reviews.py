@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -13,16 +12,15 @@ from numpy.typing import NDArray
 
 from reviewguard.config import DataConfig
 from reviewguard.data.labels import Labels, LabelType, as_type, read_labels, whole_floats, whole_numbers
-from reviewguard.data.rows import STREAMED, File, iter_rows, refuse_repeated
-from reviewguard.errors import DataError, nearest, requires
+from reviewguard.data.rows import FILE_TYPES, File, files_of, iter_rows, refuse_repeated
+from reviewguard.errors import DataError, nearest
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
 LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
-FILE_TYPES: Final = (*STREAMED, ".parquet")
 
 Data: TypeAlias = Any
-"""What `train` and `evaluate` accept: a path, a table (pandas, polars, Arrow, a Hugging Face Dataset), columns by name, a list of
-rows as mappings, or (texts, labels)."""
+"""What `train` and `evaluate` accept: a path or several, a table (pandas, polars, Arrow, a Hugging Face Dataset), columns by
+name, a list of rows as mappings, or (texts, labels)."""
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
@@ -115,8 +113,8 @@ def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | 
     """Read labelled texts.
 
     Args:
-        data: A path (.csv, .tsv, .jsonl, .ndjson, .parquet), a table (pandas, polars, Arrow, a Hugging Face Dataset), a mapping
-            of columns, a list of rows as mappings, or a pair (texts, labels).
+        data: A path (of `FILE_TYPES`, or with wildcards), a list of them, a table (pandas, polars, Arrow, a Hugging Face
+            Dataset), a mapping of columns, a list of rows as mappings, or a pair (texts, labels).
         text: Column of the texts; empty: the first of `TEXT_COLUMNS` that is there, case ignored.
         label: Column of the labels; empty: the first of `LABEL_COLUMNS` that is there.
         settings: How a CSV or TSV file is written, if the path alone is given and not a `File`.
@@ -127,8 +125,13 @@ def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | 
     if isinstance(data, tuple) and len(data) == 2:
         texts, labels = _pair(*data)
         return _reviews(texts, whole_floats(labels), {}, "(texts, labels)")
-    if isinstance(data, (str, os.PathLike)):
-        data = File.of(data, settings)
+    if isinstance(data, Reviews):
+        return data
+    if isinstance(data, (str, os.PathLike)) or (isinstance(data, list) and data and isinstance(data[0], (str, os.PathLike))):
+        given = files_of([data] if isinstance(data, (str, os.PathLike)) else data, settings)
+        if len(given) > 1:
+            return concatenate([read(one, text=text, label=label) for one in given], f"{given[0]} and {len(given) - 1} more")
+        data = given[0]
     columns, source = columns_of(data)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -208,7 +211,7 @@ def columns_of(data: Data) -> tuple[dict[str, list[Any]], str]:
     """
     if isinstance(data, (str, os.PathLike)):
         file = File.of(data)
-        return (_parquet(Path(file)) if file.kind == ".parquet" else _by_column(iter_rows(file), str(file))), str(file)
+        return _by_column(iter_rows(file), str(file)), str(file)
     if isinstance(data, Mapping):
         if type(data).__name__.endswith("DatasetDict"):
             raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")
@@ -248,16 +251,6 @@ def _by_column(rows: Iterable[Mapping[str, Any]], source: str) -> dict[str, list
             values.append(row.get(name))
     if not columns:
         raise DataError(f"{source} has no rows")
-    return columns
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    with requires("train"):
-        from pyarrow import parquet
-    try:
-        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
     return columns
 
 

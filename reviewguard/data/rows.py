@@ -1,21 +1,28 @@
-"""Rows of files, one at a time and of any length: CSV, TSV and JSON lines, compressed by gzip or not."""
+"""Rows of files, one at a time: CSV, TSV, JSON and JSON lines, plain or compressed by gzip; Parquet and Excel."""
 
 from __future__ import annotations
 
 import csv
+import glob
 import gzip
+import io
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
+from reviewguard import files
 from reviewguard.config import DataConfig, Quoting
 from reviewguard.data.quotes import Guard, is_quoted
-from reviewguard.errors import DataError
+from reviewguard.errors import DataError, requires
 
 STREAMED: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
+_BATCH_ROWS: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,15 @@ class File:
     header: bool = True
 
     def __fspath__(self) -> str:
-        return os.fspath(self.path)
+        return os.fspath(files.expanded(self.path))
 
     def __str__(self) -> str:
-        return os.fspath(self.path)
+        return os.fspath(self)
 
     @property
     def kind(self) -> str:
         """The ending that tells the format, in lower case, such as ".csv"."""
-        name = Path(self.path)
+        name = Path(self)
         return (name.with_suffix("") if name.suffix.casefold() == ".gz" else name).suffix.casefold()
 
     @property
@@ -70,44 +77,73 @@ class File:
         return file
 
 
-def iter_rows(source: str | os.PathLike[str], file: IO[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV, TSV or JSONL file, one at a time, in constant memory.
-
-    Args:
-        source: The file; its ending tells the format.
-        file: The same file, already open as text with `newline=""`; None: it is opened here.
+def files_of(sources: Iterable[str | os.PathLike[str]], settings: DataConfig | None = None) -> list[File]:
+    """Paths as files, wildcards resolved, in the order given.
 
     Raises:
-        DataError: At the first row that cannot be read, with its line number.
+        DataError: If a wildcard stands for no file.
+    """
+    found = []
+    for source in sources:
+        file = File.of(source, settings)
+        if Path(file).exists() or not glob.has_magic(str(file)):
+            found.append(file)
+        elif names := sorted(glob.glob(str(file), recursive=True)):  # noqa: PTH207 - a Path has no pattern with a root
+            found += [replace(file, path=name) for name in names]
+        else:
+            raise DataError(f"no file matches {file}")
+    return found
+
+
+def iter_rows(source: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a file, one at a time; in constant memory, but for .json and .xlsx.
+
+    Raises:
+        DataError: If there is no such file or its ending is not known; or at the first row that cannot be read, with its line.
+        MissingExtra: If a package is missing that the format needs.
+    """
+    with open_rows(source) as (rows, _):
+        yield from rows
+
+
+@contextmanager
+def open_rows(source: str | os.PathLike[str]) -> Iterator[tuple[Iterator[dict[str, Any]], Callable[[], int]]]:
+    """Open a file at once: its rows as `iter_rows` yields them, and what says how many of its bytes were read.
+
+    Raises:
+        DataError: If there is no such file or its ending is not known.
     """
     source = File.of(source)
-    if file is None:
-        with open_text(source) as opened:
-            yield from iter_rows(source, opened)
-        return
-    reader = _iter_jsonl if source.kind in (".jsonl", ".ndjson") else _iter_csv
+    if source.kind not in FILE_TYPES:
+        known = ", ".join(FILE_TYPES)
+        raise DataError(f"{source} ends in {Path(source).suffix!r}; rows can be read from {known}, and text compressed as .gz")
     try:
-        yield from reader(source, file)
+        raw = Path(source).open("rb")  # noqa: SIM115 - what goes wrong behind the yield is not about this file
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror or error}") from error
+    with raw:
+        size = os.fstat(raw.fileno()).st_size
+        # Whatever reads text closes the file at its end.
+        yield _translated(source, raw), lambda: size if raw.closed else raw.tell()
+
+
+def _translated(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Rows, and what goes wrong as an error of ours."""
+    try:
+        if source.kind in _BINARY:
+            yield from _BINARY[source.kind](source, raw)
+        else:
+            yield from _TEXT[source.kind](source, _text(source, raw))
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not UTF-8: {error}; convert it, for example with iconv") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {source}: {error}") from error
 
 
-def open_text(source: str | os.PathLike[str]) -> IO[str]:
-    """Open a text file for `iter_rows`; a byte order mark is skipped.
-
-    Raises:
-        DataError: If there is no such file or its ending is not one that can be streamed.
-    """
-    source = File.of(source)
-    if source.kind not in STREAMED:
-        raise DataError(f"{source} ends in {source.kind!r}; rows can be read one by one from {', '.join(STREAMED)}")
-    opener = gzip.open if str(source).casefold().endswith(".gz") else open
-    try:
-        return cast(IO[str], opener(source, "rt", encoding="utf-8-sig", newline=""))
-    except OSError as error:
-        raise DataError(f"cannot read {source}: {error.strerror}") from error
+def _text(source: File, raw: BinaryIO) -> IO[str]:
+    """The same file as text; a byte order mark is skipped."""
+    plain = gzip.GzipFile(fileobj=raw) if Path(source).suffix.casefold() == ".gz" else raw
+    return io.TextIOWrapper(cast(BinaryIO, plain), encoding="utf-8-sig", newline="")
 
 
 def _iter_csv(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
@@ -146,11 +182,8 @@ def _is_quoted(source: File) -> bool:
     """Whether quotes of a file are about its fields; in CSV they are."""
     if source.kind != ".tsv":
         return True
-
-    def lines() -> IO[str]:
-        return open_text(source)
-
-    return is_quoted(lines, source.separator)
+    with Path(source).open("rb") as first, Path(source).open("rb") as second:
+        return is_quoted(_text(source, first), _text(source, second), source.separator)
 
 
 def _iter_jsonl(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
@@ -166,6 +199,47 @@ def _iter_jsonl(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def _iter_json(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
+    try:
+        rows = json.load(file)
+    except RecursionError as error:
+        raise DataError(f"{source}: nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{source} is not JSON: {error}; if each line is an object, name it .jsonl") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f'{source} holds no array of objects, one a row, such as [{{"text": ..., "label": ...}}, ...]')
+    yield from rows
+
+
+def _iter_parquet(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
+    with requires("files"):
+        from pyarrow import ArrowException, parquet
+    try:
+        file = parquet.ParquetFile(raw)
+        refuse_repeated(file.schema_arrow.names, str(source))
+        for batch in file.iter_batches(_BATCH_ROWS):
+            yield from batch.to_pylist()
+    except DataError:
+        raise
+    except (ArrowException, ValueError) as error:
+        raise DataError(f"cannot read {source}: {error}") from error
+
+
+def _iter_excel(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
+    with requires("files"):
+        import openpyxl
+    try:
+        sheet = openpyxl.load_workbook(raw, read_only=True, data_only=True).worksheets[0]
+    except (ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read {source} as an Excel workbook: {error}") from error
+    rows = sheet.iter_rows(values_only=True)
+    header = [str(name) for name in next(rows, ()) if name is not None]
+    refuse_repeated(header, str(source))
+    for row in rows:
+        if any(value is not None for value in row):
+            yield dict(zip(header, [*row, *[None] * len(header)], strict=False))
+
+
 def refuse_repeated(names: list[str], source: str) -> None:
     """Tell columns of one name, of which all but one would be lost.
 
@@ -174,3 +248,18 @@ def refuse_repeated(names: list[str], source: str) -> None:
     """
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} has columns of the same name: {', '.join(map(repr, repeated))}")
+
+
+_TEXT: Final[dict[str, Callable[[File, IO[str]], Iterator[dict[str, Any]]]]] = {
+    ".csv": _iter_csv,
+    ".tsv": _iter_csv,
+    ".jsonl": _iter_jsonl,
+    ".ndjson": _iter_jsonl,
+    ".json": _iter_json,
+}
+_BINARY: Final[dict[str, Callable[[File, BinaryIO], Iterator[dict[str, Any]]]]] = {
+    ".parquet": _iter_parquet,
+    ".xlsx": _iter_excel,
+}
+#: Formats that can be read. Those of `STREAMED` can be written too, row by row.
+FILE_TYPES: Final = (*_TEXT, *_BINARY)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from reviewguard import references
-from reviewguard.bundle import check_target, write_bundle
+from reviewguard.bundle import HEAD, check_target, write_bundle
 from reviewguard.data.reviews import Reviews, class_indices
 from reviewguard.errors import ExportError
 from reviewguard.export.gate import Judges, judge
@@ -30,7 +30,7 @@ REPORT: Final = "export_report.json"
 
 def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bool, limits: Limits) -> ExportReport:
     """Write a model as ONNX; see `reviewguard.Classifier.export`."""
-    check_target(folder)  # before the work, not after it
+    check_target(folder, never=HEAD)  # before the work, not after it
     texts, labels = ([], []) if validation is None else validation.require_complete(fitted.manifest.classes)
     if int8 and len(texts) < limits.texts:
         raise ExportError(

@@ -7,12 +7,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from reviewguard.classifier import Classifier
-from reviewguard.streaming import added, text_column, trained_on
+from reviewguard.streaming import added, added_columns, text_column, trained_on
 
-#: Of the columns that are added; the local engine's, with types.
+#: Of the columns that are added; probabilities of classes have that of the score.
 TYPES: Final = {
     "predicted_label": pa.string(),
-    "predicted_score": pa.float32(),
     "decision": pa.string(),
     "truncated": pa.bool_(),
     "unfamiliar": pa.bool_(),
@@ -21,7 +20,7 @@ TYPES: Final = {
 
 
 def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -> pa.Table:
-    """The table with the columns of `TYPES`. A row without a usable text says so in `error`, and has nulls in the others.
+    """The table with the columns of `added_columns`. A row without a usable text says so in `error`, and has nulls in the others.
 
     Args:
         classifier: Trained.
@@ -32,10 +31,11 @@ def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -
     Raises:
         DataError: See `reviewguard.streaming.text_column`.
     """
-    texts = values(table[text_column(table.column_names, text or trained_on(classifier), source)])
+    classes = classifier.manifest.classes
+    texts = values(table[text_column(table.column_names, text or trained_on(classifier), source, classes)])
     rows = added(classifier, texts)
-    for name, kind in TYPES.items():
-        table = table.append_column(name, pa.array([row[name] for row in rows], kind))
+    for name in added_columns(classes):
+        table = table.append_column(name, pa.array([row[name] for row in rows], TYPES.get(name, pa.float32())))
     return table
 
 

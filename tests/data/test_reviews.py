@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -173,7 +174,7 @@ def test_wanted_columns():
         ((["a", "b"], ["c"]), {}, "differ in length: 2 and 1"),
         ((["a"], 5), {}, "int"),
         ((["a"], ["b"], ["c"]), {}, r"cannot read tuple; pass a path .*\.csv.*DataFrame.*\(texts, labels\)"),
-        (["a"], {}, "cannot read list; pass a path"),
+        (["a"], {}, "a ends in ''; rows can be read from"),
         (None, {}, "cannot read NoneType; pass a path"),
         (SimpleNamespace(column_names=None), {}, "cannot read SimpleNamespace"),
         ((["a", 5], ["b", "c"]), {}, "texts, row 1 .*a text is a string, got int 5"),
@@ -228,7 +229,7 @@ NUMBERED = "text,label\n" + "a,b\n" * 3
         ("x.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", "line 1: not JSON"),
         ("x.jsonl", b'{"text": "a", "label": ' + b"1" * 5000 + b"}\n", "line 1: not JSON"),
         ("x.jsonl", b'{"text": 5, "label": 1}\n', "column 'text', row 0 .*got int 5"),
-        ("x.json", b"{}", r"ends in '\.json'.*\.csv, \.tsv, \.jsonl, \.ndjson"),
+        ("x.doc", b"{}", r"ends in '\.doc'.*\.csv, \.tsv, \.jsonl, \.ndjson"),
         ("x", b"", r"ends in ''.*\.csv"),
         ("x.parquet", b"PAR1 or not", "cannot read"),
         ("x.parquet", b"", "cannot read"),
@@ -357,3 +358,60 @@ def test_class_labels_of_a_dataset_are_their_names():
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["real", "fake"])})
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, None]}, features=features)
     assert read(data).labels == ["fake", "real", None]
+
+
+def test_more_formats_read_alike(tmp_path):
+    frame = pd.DataFrame({"text": ["good, cheap", "caf\u00e9 \U0001f600", None], "label": [1, 0, 1], "id": [3, 4, 5]})
+    rows = [{"text": text, "label": label, "id": id_} for text, label, id_ in zip(*frame.to_dict("list").values(), strict=True)]
+    rows[2]["text"] = None
+    frame.to_excel(tmp_path / "x.xlsx", index=False)
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    polars_frame = pl.DataFrame({name: [row[name] for row in rows] for name in rows[0]})
+    arrow = pa.table({name: [row[name] for row in rows] for name in rows[0]})
+    dataset = datasets.Dataset.from_list(rows)
+    sources = [tmp_path / "x.xlsx", tmp_path / "x.json", polars_frame, arrow, arrow.to_batches()[0], rows]
+    sources += [dataset, *(dataset.with_format(name) for name in ("torch", "numpy", "arrow", "pandas"))]
+    for source in sources:
+        found = read(source)
+        assert found.texts == [row["text"] for row in rows], source
+        assert (found.labels, found.label_type, found.columns) == (["1", "0", "1"], "int", {"id": [3, 4, 5]}), source
+
+
+def test_several_files_are_read_as_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for number in (2, 1):
+        (tmp_path / f"part-{number}.csv").write_text(f"text,label,id\ntext {number},fake,{number}\n")
+    for data in (tmp_path / "part-*.csv", "~/part-*.csv", [tmp_path / "part-1.csv", "~/part-2.csv"]):
+        found = read(data)
+        assert (found.texts, found.columns) == (["text 1", "text 2"], {"id": ["1", "2"]})
+    with pytest.raises(DataError, match=r"no file matches .*/part-\?\?\.csv"):
+        read(tmp_path / "part-??.csv")
+    (tmp_path / "[odd].csv").write_text("text,label\na,fake\n")
+    assert read(tmp_path / "[odd].csv").texts == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.json", b'{"text": ["a"]}', r"holds no array of objects, one a row, such as \[\{\"text\": \.\.\."),
+        ("x.json", b'{"text": "a"}\n{"text": "b"}\n', "is not JSON: .*if each line is an object, name it .jsonl"),
+        ("x.json", b"[" * 99999, "nested too deeply|is not JSON"),
+        ("x.xlsx", b"no workbook", "cannot read .*x.xlsx as an Excel workbook"),
+        ("x.parquet", b"no parquet", "cannot read .*x.parquet"),
+    ],
+)
+def test_malformed_files_of_these_formats(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / name)
+
+
+def test_a_streamed_dataset_is_refused():
+    with pytest.raises(DataError, match="cannot read IterableDataset"):
+        read(datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]}).to_iterable_dataset())
+
+
+def test_a_missing_label_of_a_dataset_is_minus_one():
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["fake", "real"])})
+    found = read(datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features))
+    assert found.labels == ["real", None]

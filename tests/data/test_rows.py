@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import read
-from reviewguard.data.rows import File, iter_rows, open_text
+from reviewguard.data.rows import File, iter_rows, open_rows
 from reviewguard.errors import DataError
 
 
@@ -21,8 +21,10 @@ def test_rows_are_read_one_at_a_time(tmp_path):
     assert [next(rows), next(rows)] == [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
     with pytest.raises(DataError, match="line 4"):
         next(rows)
-    with open_text(path) as file:
-        assert next(iter_rows(path, file)) == {"text": "a", "label": "b"}
+    with open_rows(path) as (opened, position):
+        assert position() == 0
+        assert next(opened) == {"text": "a", "label": "b"}
+        assert position() > 0
 
 
 def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path):
@@ -32,9 +34,11 @@ def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path):
     assert list(iter_rows(tmp_path / "x.tsv")) == [{"text": "a"}, {"text": ""}, {"text": "b"}]
 
 
-def test_parquet_cannot_be_streamed(tmp_path):
-    with pytest.raises(DataError, match=r"ends in '\.parquet'; rows can be read one by one from \.csv"):
-        open_text(tmp_path / "x.parquet")
+def test_files_that_are_no_rows(tmp_path):
+    with pytest.raises(DataError, match=r"ends in '\.docx'; rows can be read from \.csv, .*\.xlsx, and text compressed as \.gz"):
+        list(iter_rows(tmp_path / "x.docx"))
+    with pytest.raises(DataError, match=r"cannot read .*x\.csv: No such file"):
+        list(iter_rows(tmp_path / "x.csv"))
 
 
 BARE = '1{0}"Great product{1} it lasts{0}real\n2{0}I bought two{1} it was 5"{0}fake\n'

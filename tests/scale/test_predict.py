@@ -15,7 +15,9 @@ from reviewguard import Classifier
 from reviewguard.errors import BundleError, ConfigError, DataError, MissingExtra
 from reviewguard.scale import predict_dataset, predict_parquet
 from reviewguard.scale.predict import RECORD
-from reviewguard.streaming import ADDED
+from reviewguard.streaming import added_columns
+
+ADDED = added_columns(["fake", "real"])
 
 pytestmark = [
     # Ray calls others by their old names.
