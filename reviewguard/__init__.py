@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from reviewguard import telemetry
+
 if TYPE_CHECKING:
     from reviewguard.classifier import Classifier
     from reviewguard.errors import (
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     )
     from reviewguard.export.report import ExportReport, Limits
     from reviewguard.scoring import Prediction
+
+telemetry.switch_off()
 
 # Names are loaded when they are first used (PEP 562), so that importing the package costs nothing.
 _HOME: Final = {

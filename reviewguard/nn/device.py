@@ -31,3 +31,8 @@ def compute_dtype(precision: str) -> torch.dtype:
     else:
         native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.bfloat16 if native else torch.float32
+
+
+# The threads that torch computes with do not survive a fork, and a forked process would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-import peft
 import torch
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -21,6 +20,9 @@ from torch import Tensor, nn
 from reviewguard.config import EncoderConfig, LoraConfig
 from reviewguard.errors import BundleError, ConfigError, nearest
 from reviewguard.nn.encoder import Encoder
+
+if TYPE_CHECKING:
+    import peft
 
 WEIGHTS: Final = "adapter_model.safetensors"
 _LAYER: Final = re.compile(r"(.*?)\.(\d+)\.(?:.*\.)?([^.]+)")
@@ -37,6 +39,8 @@ def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.Peft
     Raises:
         ConfigError: If a module asked for is not there in every layer, with the names that exist.
     """
+    import peft
+
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     if isinstance(targets, list):
         _require_targets(encoder.transformer, targets)
@@ -61,14 +65,16 @@ def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.Peft
 
 def is_adapted(encoder: Encoder) -> bool:
     """Whether adapters are on this encoder."""
-    return isinstance(encoder.transformer, peft.PeftModel)
+    # PEFT imports bitsandbytes, which fetches kernels where it can: a model without adapters has no need of either.
+    peft = sys.modules.get("peft")
+    return peft is not None and isinstance(encoder.transformer, peft.PeftModel)
 
 
 def adapter_files(encoder: Encoder) -> dict[str, bytes]:
     """The adapter in PEFT's own format: contents by file name."""
-    assert isinstance(encoder.transformer, peft.PeftModel)
+    transformer: Any = encoder.transformer  # a PeftModel
     with tempfile.TemporaryDirectory() as scratch, _quiet():
-        encoder.transformer.save_pretrained(scratch, save_embedding_layers=False)
+        transformer.save_pretrained(scratch, save_embedding_layers=False)
         return {name: (Path(scratch) / name).read_bytes() for name in ("adapter_config.json", WEIGHTS)}
 
 
@@ -80,6 +86,8 @@ def load_adapter(encoder: Encoder, lora: LoraConfig, base: EncoderConfig, weight
     Raises:
         BundleError: If the tensors are not the ones that the recipe asks for.
     """
+    from peft.utils import set_peft_model_state_dict
+
     try:
         model, tensors = attach(encoder, lora, base), load(weights)
         expected = _tensors(model)
@@ -98,6 +106,9 @@ def merge(encoder: Encoder) -> None:
     Of a 4-bit encoder the weights are dequantised first: they are what was trained on, and rounding the sum to 4 bits again would
     lose most of the update.
     """
+    import peft
+    from peft.utils import set_peft_model_state_dict
+
     adapted = encoder.transformer
     assert isinstance(adapted, peft.PeftModel)
     tensors = _tensors(adapted)
@@ -114,6 +125,8 @@ def merge(encoder: Encoder) -> None:
 
 
 def _tensors(model: peft.PeftModel) -> dict[str, Tensor]:
+    from peft.utils import get_peft_model_state_dict
+
     # Left to itself, PEFT asks the Hub whether the vocabulary has grown.
     tensors: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     return tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from reviewguard.tokens import Batch
 #: Outputs of a graph. Those of earlier versions have no embeddings.
 LOGITS: Final = "logits"
 EMBEDDINGS: Final = "embeddings"
+#: Sessions of a process that this one was forked from.
+_ABANDONED: Final[list[object]] = []
 
 
 class CpuScorer(ABC):
@@ -42,6 +45,7 @@ class CpuScorer(ABC):
         self.name = f"{self.engine} in {precision}, threads: {threads}"
         self._loading = threading.Lock()
         self._embeds = False
+        self._process = os.getpid()
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
         """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
@@ -73,9 +77,17 @@ class CpuScorer(ABC):
         return type(self), (self.path, self.classes, self.workers, self.precision)
 
     def _session(self, alone: bool) -> Any:
-        """The session for one batch, or that for many; loaded once, whichever thread comes first."""
+        """The session for one batch, or that for many; loaded once in a process, whichever thread comes first."""
+        if self._process != os.getpid():
+            self._begin_anew()
         with self._loading:
             return self._of_one if alone else self._of_many
+
+    def _begin_anew(self) -> None:
+        """Forget, in a forked process, the sessions of its parent: their threads stayed there."""
+        # To destroy a session would be to wait for its threads.
+        _ABANDONED.append([self.__dict__.pop(name, None) for name in ("_of_many", "_of_one", "_requests")])
+        self._loading, self._process = threading.Lock(), os.getpid()
 
     @cached_property
     def _of_many(self) -> Any:

@@ -8,12 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import openvino
 
+from reviewguard import telemetry
 from reviewguard.errors import BundleError
 from reviewguard.runtime.cpu import CpuScorer
 from reviewguard.scoring import Floats
 from reviewguard.tokens import Batch
+
+with telemetry.openvino_without():
+    import openvino
 
 # OpenVINO's bridge to numpy sets itself up at its first use, and hangs for ever where two threads come to it at once.
 openvino.Tensor(np.zeros(1, dtype=np.float32))

@@ -1,0 +1,83 @@
+"""Nothing is sent anywhere, and nothing is written but what is documented."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reviewguard.telemetry import SWITCHES
+
+#: Predicts by onnxruntime and by OpenVINO, trains, exports and draws, and lives a minute in all: onnxruntime begins to send after
+#: forty seconds.
+LIFE = """
+import sys, time
+started = time.monotonic()
+from reviewguard import Classifier
+encoder, rows, export, run = sys.argv[1:]
+texts = ["The kettle boils fast, and the lid stays shut.", "A fine pan."]
+tiny = dict(encoder__repo=encoder, encoder__revision="", encoder__weights_sha256="", encoder__max_length=32)
+Classifier.from_pretrained(runtime="onnxruntime").predict(texts)
+classifier = Classifier("minilm-logreg", **tiny)
+classifier.train(rows)
+classifier.export(export)
+Classifier.from_pretrained(export, runtime="openvino").predict(texts)
+Classifier("minilm-finetune", **tiny, loop__epochs=1).train(rows, run_dir=run)
+import matplotlib.pyplot
+time.sleep(max(0, 60 - (time.monotonic() - started)))
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_a_process_that_lives_a_minute_connects_to_nothing(tmp_path: Path, tiny_encoder: Path, sample: Path) -> None:
+    home, log = tmp_path / "home", tmp_path / "log"
+    home.mkdir()
+    traced = ["strace", "-f", "-qq", "-y", "--seccomp-bpf", "-e", "trace=%network,openat,creat,mkdir,mkdirat", "-o", str(log)]
+    environment = {name: value for name, value in os.environ.items() if name not in SWITCHES and name != "CI"}
+    environment |= {"HOME": str(home), "REVIEWGUARD_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"MPLCONFIGDIR": str(tmp_path / "matplotlib"), "TMPDIR": str(tmp_path)}
+    started = time.monotonic()
+    folders = [tiny_encoder, sample, tmp_path / "export", tmp_path / "run"]
+    done = subprocess.run(
+        [*traced, sys.executable, "-c", LIFE, *map(str, folders)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started > 60
+    calls = log.read_text(errors="replace").splitlines()
+    assert len(calls) > 1000, "something was traced"
+    connected = [call for call in calls if re.search(r"(connect|sendto|sendmsg|sendmmsg)\(.*AF_INET", call)]
+    assert not connected
+    written = set()
+    for call in calls:
+        if (found := re.search(r'(?:openat|creat|mkdir|mkdirat)\([^"]*"([^"]+)".*\) = \d', call)) and (
+            "O_CREAT" in call or "mkdir" in call or "O_WRONLY" in call or "O_RDWR" in call
+        ):
+            written.add(found[1])
+    outside = {path for path in written if not path.startswith((str(tmp_path), "/dev/", "/proc/", "/sys/"))}
+    assert not outside
+    assert sorted(path.relative_to(home).as_posix() for path in home.rglob("*")) == []
+
+
+def test_switches_are_set_and_a_choice_of_the_user_holds() -> None:
+    code = f"import os, reviewguard; print({{name: os.environ[name] for name in {list(SWITCHES)}}})"
+    environment = {name: value for name, value in os.environ.items() if name not in SWITCHES}
+    for chosen in ({}, {"ORT_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"}):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | chosen, check=True)
+        assert done.stdout.strip() == str({**SWITCHES, **chosen})
+
+
+@pytest.mark.parametrize("consent", [None, "1"])
+def test_openvino_is_asked_not_to_send_unless_the_user_chose(tmp_path: Path, consent: str | None) -> None:
+    if consent:
+        (tmp_path / "intel").mkdir()
+        (tmp_path / "intel" / "openvino_telemetry").write_text(consent)
+    code = "from reviewguard.runtime import openvino; import sys; print('openvino_telemetry' in sys.modules)"
+    environment = {**os.environ, "HOME": str(tmp_path), "CI": "true"}  # with CI, its own code sends nothing
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == str(bool(consent))
