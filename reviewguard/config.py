@@ -141,6 +141,8 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         label_smoothing: Share of each label spread over all classes.
         patience: Epochs without a better validation F1 after which training stops; 0: never.
         save_steps: Optimizer steps between checkpoints, besides the one that ends each epoch; 0: that one only.
+        checkpoints: What stays of them once training has succeeded: "none", the "last" one (with the best, if that is another),
+            from which training to more epochs continues, or "all" that were written.
         report_to: Loggers that get the figures of `metrics.jsonl` too, through transformers; each is a package to install.
     """
 
@@ -160,6 +162,7 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label_smoothing: Fraction = 0.0
     patience: Annotated[int, msgspec.Meta(ge=0)] = 0
     save_steps: Annotated[int, msgspec.Meta(ge=0)] = 500
+    checkpoints: Literal["none", "last", "all"] = "last"
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 

@@ -289,7 +289,7 @@ def _data_sha256(rows: tuple[list[str], list[str]]) -> str:
 def _run_name(recipe: Recipe, rows: tuple[list[str], list[str]]) -> str:
     """A name that the same job finds again, with more epochs too, and no other job does."""
     settings = msgspec.to_builtins(recipe)
-    for name in ("epochs", "report_to", "save_steps"):
+    for name in ("epochs", "report_to", "save_steps", "checkpoints"):
         settings.get("loop", {}).pop(name, None)
     job = hashlib.sha256(msgspec.json.encode([settings, _data_sha256(rows)])).hexdigest()
     return f"{recipe.encoder.repo.rstrip('/').rsplit('/', 1)[-1]}-{recipe.backend}-{job[:10]}"

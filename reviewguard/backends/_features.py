@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -41,10 +42,10 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
     Raises:
         DataError: If the encoder gives a vector that is not finite.
     """
-    store = FeatureStore(files.cache_folder() / "features" / _key(loaded), loaded.encoder.width)
+    store = _store(loaded)
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     text_of = dict(zip(keys, texts, strict=True))
-    vectors: dict[bytes, Floats] = dict(store.find(text_of.keys()))
+    vectors: dict[bytes, Floats] = dict(store.find(text_of.keys())) if store else {}
     missing = [key for key in text_of if key not in vectors]
     loaded.encoder.to(best_device())
     for start in range(0, len(missing), SHARD_ROWS):
@@ -54,9 +55,32 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
         new = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, token_budget(best_device()), title)
         if not np.isfinite(new).all():
             raise DataError(f"the encoder {loaded.config.repo} gave vectors that are not finite; it cannot be used")
-        store.add(chunk, new)
+        try:
+            if store:
+                store.add(chunk, new)
+        except OSError as error:
+            _warn_of(error)
+            store = None
         vectors |= zip(chunk, new, strict=True)
     return np.stack([vectors[key] for key in keys])
+
+
+def _store(loaded: LoadedEncoder) -> FeatureStore | None:
+    """The cache; None where it cannot be written."""
+    try:
+        return FeatureStore(files.cache_folder() / "features" / _key(loaded), loaded.encoder.width)
+    except OSError as error:
+        _warn_of(error)
+        return None
+
+
+def _warn_of(error: OSError) -> None:
+    """Say that training does without the cache: what it would hold can be computed again."""
+    warnings.warn(
+        f"vectors are not kept for another training, as {files.cache_folder()} cannot be written ({error.strerror}); set "
+        "REVIEWGUARD_CACHE to a folder that can be",
+        stacklevel=2,
+    )
 
 
 def _key(loaded: LoadedEncoder) -> str:

@@ -245,6 +245,16 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
     return "full state", lost
 
 
+def settle(run: Path, step: int, keep: Literal["none", "last", "all"]) -> float:
+    """Remove what a run that succeeded at `step` needs no more; the MiB of the checkpoints that stay."""
+    if keep == "none":
+        for folder in listed(run):
+            unseal(folder)
+    elif keep == "last":
+        rotate(run, step, keep=1)
+    return sum(path.stat().st_size for folder in listed(run) for path in folder.iterdir()) / 2**20
+
+
 def rotate(run: Path, step: int, keep: int = 2) -> None:
     """Remove all but the newest checkpoints up to that of `step`, just written, and the best as of each of them.
 

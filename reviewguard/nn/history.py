@@ -66,6 +66,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         device: Type of the device.
         processes: Processes that trained together.
         run_dir: Folder of checkpoints and metrics; empty: none.
+        checkpoints_mib: Size of the checkpoints in it.
         averaged: Runs whose weights the model averages, of which this is the last.
     """
 
@@ -79,6 +80,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     processes: int
     run_dir: str
+    checkpoints_mib: float = 0.0
     averaged: int = 1
 
     def to_text(self) -> str:
@@ -95,4 +97,9 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
             kept = " (kept)" if epoch.step == self.kept else ""
             lines.append(f"epoch {epoch.epoch}, step {epoch.step}{loss}{scores}{kept}")
         lines += [resumption.to_text() for resumption in self.resumed]
+        if self.checkpoints_mib and self.run_dir:
+            lines.append(
+                f"checkpoints: {self.checkpoints_mib:.1f} MiB in {self.run_dir}, from which train(epochs=more, resume=True) "
+                "continues; delete the folder if you need none, or set loop.checkpoints=none"
+            )
         return "\n".join(lines)

@@ -16,7 +16,7 @@ import torch
 
 from reviewguard import files
 from reviewguard.config import LoopConfig
-from reviewguard.errors import CheckpointError
+from reviewguard.errors import CheckpointError, ReviewGuardError, TrainingError
 from reviewguard.nn import checkpoint, memory, state
 from reviewguard.nn.checkpoint import Job, Run
 from reviewguard.nn.history import Epoch, History, Resumption
@@ -62,7 +62,7 @@ def fine_tune(
         TrainingError: If memory runs out or the loss is not finite.
         TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
     """
-    with _isolated_random(), tempfile.TemporaryDirectory() as scratch:
+    with _isolated_random(), _written_to(run.folder), tempfile.TemporaryDirectory() as scratch:
         trainer = TextTrainer(model, tokenizer, train, validation, loop, seed, run.folder, Path(scratch))
         job = Job(
             base=base,
@@ -96,8 +96,30 @@ def fine_tune(
             resumed = trainer.run(job, start)
         history = _history(trainer, plan.to_text() + memory.peak_text(trainer.args.device), resumed)
         if run.folder is not None and trainer.is_world_process_zero():
-            files.replace(run.folder / RESULT, msgspec.json.format(msgspec.json.encode(history), indent=1))
+            _finish(run.folder, history)
+            size = checkpoint.settle(run.folder, trainer.state.global_step, loop.checkpoints)
+            history = msgspec.structs.replace(history, checkpoints_mib=size)
+            _finish(run.folder, history)
         return history
+
+
+def _finish(folder: Path, history: History) -> None:
+    """Mark a run as finished."""
+    files.replace(folder / RESULT, msgspec.json.format(msgspec.json.encode(history), indent=1))
+
+
+@contextlib.contextmanager
+def _written_to(folder: Path | None) -> Iterator[None]:
+    """Say of a file that cannot be written which folder and which setting that is about."""
+    try:
+        yield
+    except ReviewGuardError:
+        raise
+    except OSError as error:
+        where = "a temporary folder (TMPDIR)" if folder is None else f"the run's folder {folder}"
+        raise TrainingError(
+            f"training cannot write to {where}: {error}. Make room, or name another folder with run_dir (command line: --run-dir)"
+        ) from error
 
 
 def _make_room(folder: Path) -> None:

@@ -57,6 +57,7 @@ class TextTrainer(Trainer):
         self.start: Start | None = None
         self.resumed: list[Resumption] = []
         self.stop = Stop()
+        self.keeps_all = loop.checkpoints == "all"
         self.guard = Guard(loop.patience, loop.save_steps if folder else 0)
         on_cpu = device.type == "cpu"
         self.optimizer_name = "adamw_torch" if on_cpu or loop.optimizer == "adamw" else loop.optimizer
@@ -201,7 +202,8 @@ class TextTrainer(Trainer):
                     versions={name: version(name) for name in ("reviewguard", "torch", "transformers", "peft")},
                 ),
             )
-            checkpoint.rotate(self.folder, self.state.global_step)
+            if not self.keeps_all:
+                checkpoint.rotate(self.folder, self.state.global_step)
         meet()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

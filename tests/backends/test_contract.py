@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reviewguard import Classifier
+from reviewguard import Classifier, Prediction
 from reviewguard.backends import Labelled, _embed, backend_names, get_backend
 from reviewguard.config import load_preset
 from reviewguard.data.reviews import read
@@ -19,7 +19,7 @@ from reviewguard.errors import ConfigError, DataError, ExportError, NotTrainedEr
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import load_encoder
 
-TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "", "Kettle " * 200]
+TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "?", "Kettle " * 200]
 
 
 #: A preset for each backend, and for each kind of adapter.
@@ -212,9 +212,14 @@ def test_a_huge_text_is_cut_and_flagged(trained: Classifier) -> None:
 
 def test_what_it_cannot_read_is_left_to_people(trained: Classifier, sample: Path) -> None:
     chinese = "\u8fd9\u662f\u4e00\u5bb6\u975e\u5e38\u597d\u7684\u9152\u5e97" * 4
-    *odd, usual = trained.stream([chinese, "", "ok", "The kettle boils fast, and the lid stays shut while it pours."])
-    assert [prediction.unfamiliar for prediction in (*odd, usual)] == [True, True, True, False]
-    assert [prediction.decision for prediction in (*odd, usual)] == ["needs_review"] * 3 + [usual.label]
+    *odd, usual, empty = trained.stream([chinese, "ok", "The kettle boils fast, and the lid stays shut while it pours.", "  "])
+    assert [prediction.unfamiliar for prediction in (*odd, usual)] == [True, True, False]
+    assert [prediction.decision for prediction in (*odd, usual)] == ["needs_review"] * 2 + [usual.label]
+    assert usual.scores[usual.label] == usual.score
+    assert empty == Prediction(None, None, None, truncated=False, unfamiliar=False, error="the text is empty")
+    for predict in (trained.predict, trained.predict_proba):
+        with pytest.raises(DataError, match=r"1 texts are empty, first texts\[1\]; remove them, or use stream"):
+            predict(["ok", " "])
     seen = list(trained.stream([text for text in read(sample).texts if text]))
     assert np.mean([prediction.unfamiliar for prediction in seen]) <= 0.02
 
