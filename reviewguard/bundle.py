@@ -275,6 +275,7 @@ def check_target(target: Path, never: str = "") -> None:
     Raises:
         BundleError: Naming what is in the way.
     """
+    target = files.expanded(target)
     if not target.exists():
         return
     found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()} if target.is_dir() else {"."}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import adaptation, loading, trained_on
+from reviewguard import adaptation, files, loading, trained_on
 from reviewguard.adaptation import Adaptation
 from reviewguard.data.labels import restored
 from reviewguard.data.perturb import Attack
@@ -82,6 +81,8 @@ class Classifier(Saver):
             ConfigError: If the name is none of the three, or runtime and precision do not go together.
             MissingExtra: If the model needs torch and it is not installed; an export does not.
         """
+        if threads < 0:
+            raise ConfigError(f"threads is {threads}; it is a number of cores, or 0 for those that the process may use")
         bundle = loading.find(name, revision, token)
         if bundle is None:
             if (runtime, precision, threads) != ("auto", "auto", 0):
@@ -144,9 +145,15 @@ class Classifier(Saver):
         with requires("train"):
             from reviewguard import backends, training
             from reviewguard.nn.checkpoint import Run
+        if resume not in (True, False, "if-possible"):
+            raise ConfigError(f"resume is {resume!r}; it is True, False or 'if-possible'")
+        recipe = self._recipe()
         if epochs is not None:
+            if not hasattr(recipe, "loop"):
+                raise ConfigError(f"epochs is for presets that fine-tune; the backend {recipe.backend!r} has none: leave it out")
             self.set_params(loop__epochs=epochs)
-        recipe, run = self._recipe(), Run(folder=None if run_dir is None else Path(run_dir), resume=resume)
+            recipe = self._recipe()
+        run = Run(folder=None if run_dir is None else files.expanded(run_dir), resume=resume)
         self._fitted, report = training.train(recipe, backends.get_backend(recipe.backend), data, validation, run)
         return report
 

@@ -29,6 +29,7 @@ from reviewguard.cli_options import (
     file_of,
 )
 from reviewguard.data.perturb import ATTACKS
+from reviewguard.data.rows import files_of
 from reviewguard.errors import ConfigError, ReviewGuardError, TrainingInterrupted, requires
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a classifier and report how it does beside a bag of words."""
+    files_of(data)  # a file that is not there is told before torch is loaded
     from reviewguard.classifier import Classifier
 
     check_target(out)  # before the work, not after it
@@ -192,11 +194,10 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Fold a fine-tuned model's adapters into its weights, and say what that changes."""
-    from reviewguard.classifier import Classifier
     from reviewguard.export.merge import MergeReport
 
     check_target(out, never=ADAPTER)
-    classifier = Classifier.from_pretrained(model)
+    classifier = _loaded(model)
     reviews = classifier._read(file_of(data, delimiter, quoting, header), split, text, label)
     merged = classifier.merge([text for text in reviews.texts if text is not None], base)
     merged.save(out)
@@ -217,9 +218,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained model as one ONNX graph that predicts with the base install alone, if it is true to the model."""
-    from reviewguard.classifier import Classifier
-
-    report = Classifier.from_pretrained(model).export(out, validation, split=split, int8=int8)
+    report = _loaded(model).export(out, validation, split=split, int8=int8)
     _show(report, f"{report.to_text()}\nexported to {out}", as_json)
 
 
@@ -343,11 +342,7 @@ def push(
     as_json: JsonOption = False,
 ) -> None:
     """Upload a model to the Hugging Face Hub, as the user of HF_TOKEN or `hf auth login`."""
-    from reviewguard.classifier import Classifier
-
-    commit = Classifier.from_pretrained(model).push_to_hub(
-        repo, revision=revision, private=private or None, license=license, datasets=dataset or ()
-    )
+    commit = _loaded(model).push_to_hub(repo, revision=revision, private=private or None, license=license, datasets=dataset or ())
     _show({"repo": repo, "commit": commit}, f"uploaded to {repo}, commit {commit}", as_json)
 
 
@@ -430,6 +425,15 @@ def _loaded(model: str | None) -> Classifier:
     from reviewguard.classifier import Classifier
 
     _say_what_it_is(model)
+    if model in config.preset_names():
+        raise ConfigError(
+            f"{model!r} is a preset, which is not trained; run: reviewguard train DATA --preset {model} --out FOLDER"
+        )
+    if model is not None and "/" not in model and not files.expanded(model).is_dir():
+        raise ConfigError(
+            f"there is no folder {model!r}; name one that `reviewguard train` or `export` wrote, or a model on the Hub "
+            "(owner/name), or leave it out for the built-in model"
+        )
     return Classifier.from_pretrained(model)
 
 

@@ -55,7 +55,8 @@ def fetch(
         )
     except Exception as cause:  # the client's errors and those of its HTTP library share no base class
         raise error(
-            f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: {cause}. "
+            f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: "
+            f"{str(cause).strip().partition(chr(10))[0]}. "
             "Check the name and the network, or pass a local folder"
         ) from cause
 

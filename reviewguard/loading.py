@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from reviewguard import config, hub
+from reviewguard import config, files, hub
 from reviewguard.bundle import MANIFEST, Bundle, is_bundle, open_bundle, read_manifest
 from reviewguard.errors import BundleError, ConfigError, nearest, requires
 from reviewguard.fitted import Fitted
@@ -22,13 +22,16 @@ DEFAULT_MODEL: Final = Path(__file__).parent / "default_model"
 
 def find(name: str | os.PathLike[str] | None, revision: str | None, token: str | None = None) -> Bundle | None:
     """The bundle that a name stands for; None for a preset. See `reviewguard.Classifier.from_pretrained`."""
-    name = DEFAULT_MODEL if name is None else name
-    local = is_bundle(Path(name)) or Path(name).is_dir() or str(name) in config.preset_names()
+    name = DEFAULT_MODEL if name is None else files.expanded(name)
+    try:
+        local = is_bundle(name) or name.is_dir() or str(name) in config.preset_names()
+    except OSError as error:  # a name that no file can have
+        raise ConfigError(f"{str(name)[:80]!r} cannot be the name of a model: {error.strerror}") from error
     if local and revision is not None:
         raise ConfigError(f"{str(name)!r} is a folder or a preset here, which has no revision; leave out revision={revision!r}")
-    if is_bundle(Path(name)):
-        return open_bundle(Path(name))
-    if Path(name).is_dir():
+    if is_bundle(name):
+        return open_bundle(name)
+    if name.is_dir():
         raise BundleError(f"the folder {name} holds no model of reviewguard (no reviewguard.json)")
     if str(name) in config.preset_names():
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from reviewguard import card, files, hub, loading
-from reviewguard.bundle import MANIFEST, Bundle, read_manifest, write_bundle
+from reviewguard.bundle import ADAPTER, MANIFEST, Bundle, check_target, read_manifest, write_bundle
 from reviewguard.data.reviews import Data
 from reviewguard.decider import Decider
 from reviewguard.errors import BundleError, ConfigError, ExportError, HubError, requires
@@ -33,11 +33,14 @@ class Saver(Decider):
         first process writes.
 
         Raises:
-            BundleError: If the folder holds something else, cannot be written, or would not give back the model.
+            BundleError: If the folder holds something else, or of a merged model the adapters, which would be lost; if it cannot
+                be written, or would not give back the model.
             NotTrainedError: Before training.
         """
         fitted = self._trained()
-        write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
+        if fitted.manifest.merged is not None:
+            check_target(files.expanded(folder), never=ADAPTER)
+        write_bundle(files.expanded(folder), fitted.manifest, fitted.files, check=self._require_same)
 
     def push_to_hub(
         self,
@@ -155,7 +158,7 @@ class Saver(Decider):
             from reviewguard.export import write
             from reviewguard.export.report import Limits
         reviews = None if validation is None else self._read(validation, split)
-        return write.export(fitted, Path(folder), reviews, int8=int8, limits=limits or Limits())
+        return write.export(fitted, files.expanded(folder), reviews, int8=int8, limits=limits or Limits())
 
     def _is_export(self) -> bool:
         return any(graph in self._trained().files for graph in GRAPHS.values())

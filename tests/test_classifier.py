@@ -472,3 +472,37 @@ def test_logits_that_are_not_finite_are_no_answer(tiny_settings: dict[str, objec
     for ask in (damaged.predict, damaged.predict_proba, lambda texts: list(damaged.stream(texts))):
         with pytest.raises(PredictionError, match=r"no finite logits for 2 of 2 texts, first for those at 0, 1"):
             ask(["One.", "Two."])
+
+
+class TestMistakes:
+    """Each is said in our own words: what was given, and what is allowed."""
+
+    @pytest.mark.parametrize(
+        ("call", "said"),
+        [
+            (lambda one: Classifier.from_pretrained(threads=-1), "threads is -1; it is a number of cores, or 0"),
+            (lambda one: Classifier.from_pretrained("x" * 300), "cannot be the name of a model: File name too long"),
+            (lambda one: one.predict(None), "texts is NoneType None; pass a list of texts"),
+            (lambda one: one.predict(Path("reviews.csv")), "texts is a path; pass texts, or use predict_file"),
+            (lambda one: one.predict(b"a kettle"), "texts is a single string"),
+            (lambda one: one.predict(["a", 5]), r"texts\[1\] is int 5"),
+            (lambda one: one.train(([], []), resume="no"), "resume is 'no'; it is True, False or 'if-possible'"),
+            (lambda one: one.train(([], []), epochs=2), "epochs is for presets that fine-tune; the backend 'logreg' has none"),
+        ],
+    )
+    def test_is_an_error_of_ours(self, trained: Classifier, call: Callable[[Classifier], object], said: str) -> None:
+        with pytest.raises((ConfigError, DataError), match=said):
+            call(trained)
+
+    def test_shares_that_leave_nothing(self, tiny_settings: dict[str, object], sample: Path) -> None:
+        greedy = Classifier("minilm-logreg", **tiny_settings, data__test=0.6, data__validation=0.6)
+        with pytest.raises(ConfigError, match=r"data.test=0.6 and data.validation=0.6 leave no rows to train on"):
+            greedy.train(sample)
+
+    def test_a_tilde_is_the_home_folder(self, trained: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        trained.save("~/model")
+        assert (tmp_path / "model" / "reviewguard.json").is_file()
+        assert not (tmp_path / "~").exists()
+        assert Classifier.from_pretrained("~/model").classes_.tolist() == ["fake", "real"]

@@ -126,8 +126,8 @@ def test_presets() -> None:
         (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "D=1"], "D is not an option"),
         (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "data.text=body"], "has no column 'body'"),
         (["train", "nowhere.csv", "--preset", "minilm-logreg", "--out", "x"], "cannot read nowhere.csv"),
-        (["predict", "DATA", "--model", "nowhere"], "no folder, no Hub id"),
-        (["export", "nowhere", "--out", "x"], "no folder, no Hub id"),
+        (["predict", "DATA", "--model", "nowhere"], "there is no folder"),
+        (["export", "nowhere", "--out", "x"], "there is no folder"),
     ],
 )
 def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp_path: Path) -> None:
@@ -162,3 +162,41 @@ def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path
     assert "original: largest logit change" in done.stdout
     assert not (merged / "adapter").exists()
     assert "no adapters" in run("merge", merged, sample, "--out", tmp_path / "again", check=False).stderr
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    for name, said in (
+        ("nothere", "there is no folder 'nothere'; name one that `reviewguard train` or `export` wrote"),
+        ("minilm-svm", "'minilm-svm' is a preset, which is not trained; run: reviewguard train"),
+    ):
+        done = captured("predict", "--input", "a kettle", "--model", name, check=False)
+        assert done.returncode == 1
+        assert said in done.stderr
+    done = captured("train", tmp_path / "not.csv", "--preset", "minilm-svm", "--out", tmp_path / "out", check=False)
+    assert "cannot read" in done.stderr
+    assert "No such file" in done.stderr
+
+
+def test_texts_are_typed_or_piped(folder: Path, tmp_path: Path) -> None:
+    done = captured("predict", "--input", "It boils fast.", "--input", "A fine pan.", "--model", folder / "export", "--out", "-")
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["It boils fast.", "A fine pan."]
+    for content in ("text;note\nIt boils fast, yes;b\n", '{"text": "It boils fast, yes"}\n'):
+        piped = subprocess.run(
+            [sys.executable, "-m", "reviewguard", "predict", "-", "--model", folder / "export", "--delimiter", ";", "--json"],
+            input=content,
+            capture_output=True,
+            text=True,
+        )
+        assert json.loads(piped.stdout)["text"] == "It boils fast, yes", piped.stderr
+    done = captured("predict", tmp_path / "x.csv", "--input", "a", check=False)
+    assert "give either DATA, which may be - for standard input, or --input TEXT" in done.stderr
+
+
+def test_options_say_how_a_file_is_written(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    rows = list(csv.DictReader((Path(__file__).parent.parent / "examples" / "sample_reviews.csv").open(encoding="utf-8")))
+    path.write_text("".join(f"{row['text'].replace('|', ' ')}|{row['label']}\n" for row in rows), encoding="utf-8")
+    options = ["--delimiter", "|", "--no-header", "--text", "0", "--label", "1", "--quoting", "none"]
+    report = json.loads(captured("evaluate", path, "--model", folder / "model", *options, "--json").stdout)
+    assert report["rows"] == len(rows)
+    captured("decide", "--out", tmp_path / "decided", folder / "model", "--data", path, *options, "--calibrate")

@@ -16,6 +16,8 @@ from reviewguard.data.rows import FILE_TYPES, File, files_of, iter_rows, refuse_
 from reviewguard.errors import DataError, nearest
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
+#: A longer name is a text.
+_MOST_WORDS: Final = 5
 LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
 
 Data: TypeAlias = Any
@@ -199,8 +201,20 @@ def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: s
             return folded[candidate]
     raise DataError(
         f"no column of {source} looks like the {what}: it has {', '.join(map(repr, names)) or 'no columns'}; "
-        f"name one with data.{what}=COLUMN (in Python: data__{what}='COLUMN')"
+        f"{_hint(names, usual)}name one: --{what} COLUMN on the command line; in Python {what}='COLUMN', of a Classifier "
+        f"data__{what}='COLUMN'"
     )
+
+
+def _hint(names: list[str], usual: Sequence[str]) -> str:
+    """What may be wrong with a file whose columns have such names."""
+    if len(names) == 1 and (separators := [one for one in (";", "\t", "|", ",") if one in names[0]]):
+        return f"the file seems to separate its fields by {separators[0]!r}: set that with --delimiter or data.delimiter; "
+    if spaced := [name for name in names if name.strip().casefold() in usual]:
+        return f"{spaced[0]!r} has white space around it: remove that from the header; "
+    if any(len(name.split()) > _MOST_WORDS for name in names):
+        return "the first row seems to be no header: say so with --no-header or data.header=false, and columns are 0, 1, ...; "
+    return ""
 
 
 def columns_of(data: Data) -> tuple[dict[str, list[Any]], str]:

@@ -86,8 +86,10 @@ def files_of(sources: Iterable[str | os.PathLike[str]], settings: DataConfig | N
     found = []
     for source in sources:
         file = File.of(source, settings)
-        if Path(file).exists() or not glob.has_magic(str(file)):
+        if Path(file).exists():
             found.append(file)
+        elif not glob.has_magic(str(file)):
+            raise DataError(f"cannot read {file}: No such file or directory")
         elif names := sorted(glob.glob(str(file), recursive=True)):  # noqa: PTH207 - a Path has no pattern with a root
             found += [replace(file, path=name) for name in names]
         else:

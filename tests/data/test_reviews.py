@@ -164,7 +164,7 @@ def test_wanted_columns():
         (
             {"txt": ["a"], "label": ["b"]},
             {},
-            "no column of the mapping looks like the text: it has 'txt', 'label'.*data.text=COLUMN",
+            "no column of the mapping looks like the text: it has 'txt', 'label'; name one: --text COLUMN on the command line",
         ),
         ({"text": ["a"], "kind": ["b"]}, {}, "looks like the label: it has 'text', 'kind'; .*data__label='COLUMN'"),
         ({}, {}, "no columns"),
@@ -174,7 +174,7 @@ def test_wanted_columns():
         ((["a", "b"], ["c"]), {}, "differ in length: 2 and 1"),
         ((["a"], 5), {}, "int"),
         ((["a"], ["b"], ["c"]), {}, r"cannot read tuple; pass a path .*\.csv.*DataFrame.*\(texts, labels\)"),
-        (["a"], {}, "a ends in ''; rows can be read from"),
+        (["a"], {}, "cannot read a: No such file or directory"),
         (None, {}, "cannot read NoneType; pass a path"),
         (SimpleNamespace(column_names=None), {}, "cannot read SimpleNamespace"),
         ((["a", 5], ["b", "c"]), {}, "texts, row 1 .*a text is a string, got int 5"),
@@ -415,3 +415,17 @@ def test_a_missing_label_of_a_dataset_is_minus_one():
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["fake", "real"])})
     found = read(datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features))
     assert found.labels == ["real", None]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("id;review;label", "the file seems to separate its fields by ';': set that with --delimiter or data.delimiter"),
+        (" text ,label", "' text ' has white space around it: remove that from the header"),
+        ("It boils fast and stays warm,fake", "the first row seems to be no header: say so with --no-header"),
+    ],
+)
+def test_a_column_that_is_not_found_says_why(tmp_path, header, said):
+    (tmp_path / "x.csv").write_text(f"{header}\n" + ",".join("a" for _ in header.split(",")) + "\n")
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / "x.csv")

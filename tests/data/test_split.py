@@ -70,7 +70,7 @@ def test_everything_is_train_where_nothing_is_held_out():
 
 @pytest.mark.parametrize(("test", "validation"), [(0.5, 0.5), (0.6, 0.6), (0.9, 0.2)])
 def test_shares_that_leave_nothing_to_train_on_are_refused(test, validation):
-    with pytest.raises((DataError, ConfigError), match=r"hold out|nothing"):
+    with pytest.raises(ConfigError, match=r"leave no rows to train on; their sum is below 1"):
         make_split(_reviews(400), DataConfig(test=test, validation=validation), 0)
 
 
@@ -156,14 +156,14 @@ def test_unknown_group_column():
 @pytest.mark.parametrize(
     ("reviews", "config", "said"),
     [
-        (_reviews(6), DataConfig(), r"rarest class has 2 row\(s\)"),
-        (_reviews(100, fake=50), DataConfig(), r"rarest class has 2 row\(s\)"),
+        (_reviews(6), DataConfig(), r"rarest class, '\w+', has 2 row\(s\)"),
+        (_reviews(100, fake=50), DataConfig(), r"rarest class, '\w+', has 2 row\(s\)"),
         (_reviews(100, fake=2, g=[1, 2] * 50), DataConfig(group="g"), "1 independent groups"),
         (Reviews(texts=["the same words"] * 60, labels=["a", "b"] * 30), DataConfig(), "1 independent groups"),
     ],
 )
 def test_too_few_rows(reviews, config, said):
-    with pytest.raises(DataError, match=f"is too small to hold out 0.2 .*{said}.*Pass validation data, or add rows"):
+    with pytest.raises(DataError, match=f"is too small to hold out 0.2 .*{said}.*Add rows, pass validation data"):
         make_split(reviews, config, 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from reviewguard import Classifier
 from reviewguard.data.reviews import read
-from reviewguard.errors import ExportError
+from reviewguard.errors import BundleError, ExportError
 
 LOOP = {"loop__epochs": 2, "loop__learning_rate": 1e-2}
 
@@ -89,3 +89,10 @@ def test_what_cannot_be_merged(adapted: Classifier, texts: list[str], tiny_setti
     plain = Classifier("minilm-logreg", **tiny_settings).fit(reviews.texts, reviews.labels)
     with pytest.raises(ExportError, match="adapter=lora or adapter=qlora"):
         plain.merge(texts)
+
+
+def test_a_merged_model_does_not_take_the_place_of_its_adapters(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
+    adapted.save(tmp_path / "model")
+    with pytest.raises(BundleError, match=r"model holds a model with adapter/adapter_config.json, .*it would be lost"):
+        adapted.merge(texts).save(tmp_path / "model")
+    Classifier.from_pretrained(tmp_path / "model").merge(texts)

@@ -11,7 +11,7 @@ import torch
 
 from reviewguard import Classifier
 from reviewguard.data.reviews import read
-from reviewguard.errors import ExportError
+from reviewguard.errors import BundleError, ExportError
 from reviewguard.export import gate, quantize, write
 from reviewguard.export.report import Limits
 
@@ -128,3 +128,14 @@ def test_a_folder_in_the_way_is_found_before_the_work(classifier: Classifier, tm
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(Exception, match="left alone"):
         classifier.export(tmp_path)
+
+
+def test_an_export_does_not_take_the_place_of_its_model(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "model")
+    loaded = Classifier.from_pretrained(tmp_path / "model")
+    for one in (classifier, loaded):
+        with pytest.raises(BundleError, match=r"model holds a model with head.safetensors, .*it would be lost. Choose another"):
+            one.export(tmp_path / "model")
+    assert Classifier.from_pretrained(tmp_path / "model").runtime.startswith("torch")
+    loaded.export(tmp_path / "export")
+    loaded.export(tmp_path / "export")  # over an older export

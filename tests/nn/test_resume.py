@@ -30,7 +30,7 @@ from transformers import TrainerState
 
 from reviewguard import Classifier
 from reviewguard.data.reviews import read
-from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
+from reviewguard.errors import CheckpointError, ConfigError, TrainingError, TrainingInterrupted
 from reviewguard.nn import checkpoint
 from reviewguard.nn.callbacks import Guard, Stop
 from reviewguard.nn.checkpoint import CheckpointManifest
@@ -873,3 +873,21 @@ def test_the_trained_parameters_of_a_checkpoint_are_those_of_the_model(straight_
     tensors = load_file(checkpoint.listed(straight_qlora.folder)[0] / checkpoint.WEIGHTS)
     assert {name: list(tensor.shape) for name, tensor in tensors.items()} == manifest.job.trainable
     assert sum(tensor.numel() for tensor in tensors.values()) == straight_qlora.history.trainable
+
+
+def test_a_setting_says_which_checkpoints_stay(straight: Straight, tmp_path: Path, sample: Path) -> None:
+    for keep, left in (("none", 0), ("all", 3)):
+        classifier = Classifier("minilm-finetune", **{**straight.settings, "loop__save_steps": 0, "loop__checkpoints": keep})
+        report = classifier.train(sample, run_dir=tmp_path / keep)
+        assert len(whole(tmp_path / keep)) == left
+        assert report.history is not None
+        assert (report.history.checkpoints_mib > 0) == bool(left)
+        assert ("checkpoints:" in report.history.to_text()) == bool(left)
+
+
+def test_a_folder_that_cannot_be_written_is_named(straight: Straight, tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        TrainingError, match=r"training cannot write to the run's folder .*file: .*name another folder with run_dir"
+    ):
+        Classifier("minilm-finetune", **straight.settings).train(sample, run_dir=tmp_path / "file")
