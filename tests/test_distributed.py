@@ -93,7 +93,7 @@ def test_two_processes_learn_what_one_learns(
         for curve in others:
             _require_same(reference, curve)
 
-    texts = ["a kettle", "Great pan, highly recommend it to everyone!", ""]
+    texts = ["a kettle", "Great pan, highly recommend it to everyone!", "?"]
     models = {name: Classifier.from_pretrained(tmp_path / name / "model") for name in ("alone", "replicated", "sharded")}
     histories = {name: model.manifest.training["history"] for name, model in models.items() if model.manifest.training}
     assert {name: history["processes"] for name, history in histories.items()} == {"alone": 1, "replicated": 2, "sharded": 2}
@@ -111,7 +111,7 @@ def test_a_soup_of_sharded_runs_is_that_of_whole_ones(
     settings = {**tiny_settings, **SETTINGS, "encoder__repo": str(encoder), "loop__epochs": 1, "soup": 2}
     run([sys.executable], "minilm-finetune", settings, sample, tmp_path / "alone")
     run(LAUNCHER, "minilm-finetune", settings, sample, tmp_path / "sharded", **FSDP)
-    texts = ["a kettle", "Great pan, highly recommend it to everyone!", ""]
+    texts = ["a kettle", "Great pan, highly recommend it to everyone!", "?"]
     alone, sharded = (Classifier.from_pretrained(tmp_path / name / "model").predict_proba(texts) for name in ("alone", "sharded"))
     np.testing.assert_allclose(alone, sharded, atol=1e-4)
 

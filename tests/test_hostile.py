@@ -22,7 +22,7 @@ from reviewguard.errors import ReviewGuardError
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 GRAPH = "onnx/model.onnx"
-TEXTS = ["a good kettle", ""]
+TEXTS = ["a good kettle", "?"]
 
 
 @pytest.fixture(params=["exported", "saved"])
@@ -242,4 +242,9 @@ def loaded() -> Classifier:
 def test_any_text_has_an_answer(loaded: Classifier, texts: list[str]):
     answers = list(loaded.stream(texts))
     assert len(answers) == len(texts)
-    assert all(0 <= answer.score <= 1 for answer in answers)
+    for text, answer in zip(texts, answers, strict=True):
+        if answer.score is None:
+            assert answer.error == "the text is empty"
+            assert not text.isprintable() or not text.strip()
+        else:
+            assert 0 <= answer.score <= 1

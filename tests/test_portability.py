@@ -76,7 +76,8 @@ class Export(NamedTuple):
     labels: list[str]
 
     def probabilities(self, texts: Sequence[str], precision: Precision = "fp32") -> NDArray[np.float32]:
-        return Classifier.from_pretrained(self.folder, runtime="onnxruntime", precision=precision).predict_proba(texts)
+        fitted = Classifier.from_pretrained(self.folder, runtime="onnxruntime", precision=precision)._trained()
+        return fitted.manifest.decision.probabilities(fitted.logits(texts)[0])  # of an empty text too
 
     def session(self) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(self.folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])

@@ -21,7 +21,7 @@ from reviewguard.bundle import MANIFEST
 ROOT = Path(__file__).parent.parent
 EXPORT = ROOT / "tests" / "golden" / "format-1" / "exported"
 PUSH = "print(Classifier.from_pretrained(sys.argv[1]).push_to_hub('owner/model', {}))"
-PULL = "print(Classifier.from_pretrained('owner/model', {}).predict_proba(['a good kettle', '']).tolist())"
+PULL = "print(Classifier.from_pretrained('owner/model', {}).predict_proba(['a good kettle', 'ok']).tolist())"
 HEAD = "import sys\nfrom reviewguard import Classifier\n"
 
 

@@ -18,7 +18,7 @@ from reviewguard.errors import BundleError
 from reviewguard.runtime.onnx import OnnxScorer
 from reviewguard.runtime.openvino import OpenVinoScorer, computes_in_bf16
 
-TEXTS = ["a kettle", "", "Great pan, highly recommend it to everyone! " * 9, "no"] * 60
+TEXTS = ["a kettle", "?", "Great pan, highly recommend it to everyone! " * 9, "no"] * 60
 
 
 @pytest.fixture(scope="module")

@@ -101,13 +101,13 @@ def test_a_row_that_cannot_be_used_is_an_error_row(exported: Path, tmp_path: Pat
     parquet.write_table(pa.table({"text": [b"bytes", None], "id": [5, 6]}), tmp_path / "in" / "b.parquet")
     parquet.write_table(pa.table({"text": [7, 8], "id": [7, 8]}), tmp_path / "in" / "c.parquet")
     summary = predict_parquet(tmp_path / "in", tmp_path / "out", exported)
-    assert (summary.rows, summary.errors, summary.truncated) == (9, 7, 0)
+    assert (summary.rows, summary.errors, summary.truncated) == (9, 8, 0)
     tables = [parquet.read_table(path).select(["id", *ADDED]) for path in sorted((tmp_path / "out").glob("*.parquet"))]
     found = [row for table in tables for row in table.to_pylist()]
     assert [row["id"] for row in found] == list(range(9))
     missing, odd, number = "the text is missing or null", "the text is a bytes, not a string", "the text is a int, not a string"
     long = "the text has 1,048,576 characters, more than 1,000,000"
-    assert [row["error"] for row in found] == [None, missing, long, None, odd, odd, missing, number, number]
+    assert [row["error"] for row in found] == [None, missing, long, "the text is empty", odd, odd, missing, number, number]
     assert [row["predicted_label"] is None for row in found] == [bool(row["error"]) for row in found]
     mixed = ray.data.from_items([{"text": text} for text in ("fine", None)])
     assert [row["error"] for row in predict_dataset(mixed, exported, actors=1).take_all()] == [None, missing]
@@ -187,7 +187,7 @@ def test_by_the_command_line(source: Path, tmp_path: Path) -> None:
     again = captured("predict", source, "--engine", "ray", "--out", tmp_path / "out", "--json")
     assert '"resumed": 300' in again.stdout
     refused = captured("predict", source, "--engine", "ray", check=False)
-    assert (refused.returncode, "name a folder with --out" in refused.stderr) == (1, True)
+    assert (refused.returncode, "name both, the latter with --out" in refused.stderr) == (1, True)
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
