@@ -38,7 +38,7 @@ from safetensors import SafetensorError
 
 from reviewguard import files
 from reviewguard.config import Normalization
-from reviewguard.data.labels import LabelType
+from reviewguard.data.labels import LabelType, restored
 from reviewguard.decision import Decision
 from reviewguard.errors import BundleError, FormatVersionError, IntegrityError
 from reviewguard.windows import Windows
@@ -189,6 +189,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder / MANIFEST} is malformed: {error}") from error
     if len(set(manifest.classes)) < len(manifest.classes) or manifest.positive not in (None, *manifest.classes):
         raise BundleError(f"{folder / MANIFEST} is malformed: classes {manifest.classes}, positive {manifest.positive!r}")
+    try:
+        restored(manifest.classes, manifest.label_type)
+    except ValueError as error:
+        raise BundleError(f"{folder / MANIFEST} is malformed: classes that are no {manifest.label_type}: {error}") from error
     if not manifest.decision.fits(len(manifest.classes), manifest.positive):
         raise BundleError(f"{folder / MANIFEST} is malformed: a decision that does not fit its {len(manifest.classes)} classes")
     if (windows := manifest.windows) is not None and (

@@ -125,7 +125,7 @@ def test_an_endless_file_is_refused_and_not_read(model):
         open_bundle(model)
 
 
-@pytest.mark.parametrize("values", [{"classes": ["a", "a"]}, {"positive": "none of them"}])
+@pytest.mark.parametrize("values", [{"classes": ["a", "a"]}, {"positive": "none of them"}, {"label_type": "int"}])
 def test_classes_that_contradict_themselves_are_refused(model, values):
     _rewrite(model, **values)
     with pytest.raises(BundleError, match="malformed: classes"):
