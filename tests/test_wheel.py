@@ -99,6 +99,7 @@ def test_the_base_install_predicts_and_has_no_torch(
 #: Of each extra, commands that need it. "exported" is a golden export, and "tiny.toml" a recipe over a tiny encoder.
 COMMANDS = {
     "openvino": [["python", "-c", OPENVINO]],
+    "files": [["reviewguard", "predict", "parquet/sample.parquet", "--model", "exported", "--out", "predicted.csv"]],
     "scale": [["reviewguard", "predict", "parquet", "--engine", "ray", "--model", "exported", "--out", "predicted"]],
     "train": [["reviewguard", "train", "sample.csv", "--preset", "tiny.toml", "--out", "model"]],
     "qlora": [["reviewguard", "train", "sample.csv", "--preset", "tiny-qlora.toml", "--out", "model"]],
