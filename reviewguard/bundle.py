@@ -100,6 +100,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     merged: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
 
+    @property
+    def text_column(self) -> str:
+        """The column of texts that the model was trained on by name; empty: it was detected, and is detected again."""
+        return str(self.recipe.get("data", {}).get("text", ""))
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -238,7 +243,7 @@ def write_bundle(
     """
     if not files.is_main_process():
         return
-    target = target.resolve()
+    target = files.expanded(target).resolve()
     check_target(target)
     staging, aside = target.parent / f".{target.name}.new", _aside(target)
     try:

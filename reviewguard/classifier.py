@@ -225,7 +225,8 @@ class Classifier(Saver):
 
         An empty text has no label; `error` says why. Raises as `predict` does otherwise, at the text in question.
         """
-        fitted, remaining = self._trained(), iter_texts(texts, self._text_column())
+        fitted = self._trained()
+        remaining = iter_texts(texts, fitted.manifest.text_column)
         while chunk := list(islice(remaining, CHUNK_TEXTS)):
             yield from fitted.predictions(chunk)
 

@@ -267,10 +267,7 @@ class Decider(Estimator):
 
     def _texts(self, texts: Iterable[str]) -> list[str]:
         """Texts to be predicted, from a table's column that the model was trained on, or the usual ones."""
-        return texts_of(texts, self._text_column())
-
-    def _text_column(self) -> str:
-        return str(self.manifest.recipe.get("data", {}).get("text", ""))
+        return texts_of(texts, self.manifest.text_column)
 
     def _trained(self) -> Fitted:
         if self._fitted is None:

@@ -39,8 +39,8 @@ class Saver(Decider):
         """
         fitted = self._trained()
         if fitted.manifest.merged is not None:
-            check_target(files.expanded(folder), never=ADAPTER)
-        write_bundle(files.expanded(folder), fitted.manifest, fitted.files, check=self._require_same)
+            check_target(Path(folder), never=ADAPTER)
+        write_bundle(Path(folder), fitted.manifest, fitted.files, check=self._require_same)
 
     def push_to_hub(
         self,
@@ -158,7 +158,7 @@ class Saver(Decider):
             from reviewguard.export import write
             from reviewguard.export.report import Limits
         reviews = None if validation is None else self._read(validation, split)
-        return write.export(fitted, files.expanded(folder), reviews, int8=int8, limits=limits or Limits())
+        return write.export(fitted, Path(folder), reviews, int8=int8, limits=limits or Limits())
 
     def _is_export(self) -> bool:
         return any(graph in self._trained().files for graph in GRAPHS.values())

@@ -90,7 +90,7 @@ def predict_file(
             raise DataError(f"{written} is the input itself, which would be lost; choose another output")
     try:
         with files.exclusive(out, timeout=0), open_rows(source) as (rows, position):
-            text = text or trained_on(classifier)
+            text = text or classifier.manifest.text_column
             job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text])).hexdigest()
             progress = _left_over(partial, record, job)
             resumed = progress.rows
@@ -127,18 +127,13 @@ def predict_to(
     as_json: bool = False,
 ) -> Summary:
     """Hand on rows with predictions, block by block, as CSV or TSV like the source, else (and with `as_json`) as JSONL."""
-    started, progress, text = time.perf_counter(), _Progress(job=""), text or trained_on(classifier)
+    started, progress, text = time.perf_counter(), _Progress(job=""), text or classifier.manifest.text_column
     source = File.of(source)
     with open_rows(source) as (rows, _):
         out = Path(f"-{'.jsonl' if as_json or not source.is_text else source.kind}")
         for block in _blocks(classifier, source, rows, out, text, progress):
             write(block)
     return _summary(progress, 0, None, started)
-
-
-def trained_on(classifier: Classifier) -> str:
-    """The column of texts that the model was trained on by name; empty: it was detected, and is detected again."""
-    return str(classifier.manifest.recipe.get("data", {}).get("text", ""))
 
 
 def added_columns(classes: Sequence[str]) -> list[str]:

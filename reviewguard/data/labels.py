@@ -67,7 +67,9 @@ def read_labels(values: Iterable[Any], where: str) -> Labels:
 
 def whole_floats(labels: Labels) -> Labels:
     """Of a column in a file or a table: floats that are all whole become ints, since gaps turn ints into floats there."""
-    numbers = [None if value is None else float(value) for value in labels.values] if labels.type == "float" else [0.5]
+    if labels.type != "float":
+        return labels
+    numbers = [None if value is None else float(value) for value in labels.values]
     if not all(number is None or number.is_integer() for number in numbers):
         return labels
     return labels._replace(values=[None if number is None else str(int(number)) for number in numbers], type="int")

@@ -45,6 +45,8 @@ class Guard:
         Raises:
             DataError: If they look like several.
         """
+        if not self._checks:
+            return
         if len(self._own) > 1 and self._are_rows(len(row)):
             raise self._error(f"ends in line {self._number}, and each of these lines looks like a row of its own")
         self._spaced |= {index for index, field in enumerate(row) if " " in field.strip()}

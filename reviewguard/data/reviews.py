@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -217,35 +217,50 @@ def _hint(names: list[str], usual: Sequence[str]) -> str:
     return ""
 
 
-def columns_of(data: Data) -> tuple[dict[str, list[Any]], str]:
+def columns_of(data: Data, only: Callable[[list[str], str], str] | None = None) -> tuple[dict[str, list[Any]], str]:
     """Columns by name, and where they come from.
+
+    Args:
+        data: A path or a table.
+        only: Chooses the one column that is wanted, by the names and the source; the others of a table are not read.
 
     Raises:
         DataError: If the data are no file and no table that can be read.
     """
     if isinstance(data, (str, os.PathLike)):
         file = File.of(data)
-        return _by_column(iter_rows(file), str(file)), str(file)
-    if isinstance(data, Mapping):
+        data, source = _by_column(iter_rows(file), str(file)), str(file)
+    elif isinstance(data, list) and all(isinstance(row, Mapping) for row in data):
+        data, source = _by_column(data, "the list"), "the list"
+    elif isinstance(data, Mapping):
         if type(data).__name__.endswith("DatasetDict"):
             raise DataError(f"got a {type(data).__name__}; pass one of its splits: {', '.join(map(repr, data))}")
-        return {str(name): list(values) for name, values in data.items()}, "the mapping"
-    if isinstance(data, list) and all(isinstance(row, Mapping) for row in data):
-        return _by_column(data, "the list"), "the list"
-    source, names = f"the {type(data).__name__}", names_of(data)
+        data, source = {str(name): values for name, values in data.items()}, "the mapping"
+    else:
+        source = f"the {type(data).__name__}"
+    names = list(data) if isinstance(data, dict) else names_of(data)
     if names is None or not hasattr(data, "__len__"):
         raise DataError(
             f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, an Arrow table, a Dataset, "
             "a mapping of columns, a list of rows as mappings, or (texts, labels)"
         )
+    called = {str(name): name for name in names}
     refuse_repeated([str(name) for name in names], source)
     if hasattr(data, "with_format"):  # tensors and arrays are for models
         data = data.with_format(None)
-    columns = data.to_pydict() if hasattr(data, "to_pydict") else {str(name): list(data[name]) for name in names}
-    for name, feature in (getattr(data, "features", None) or {}).items():
-        if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names, and -1 for none
-            columns[name] = [None if is_null(value) or value < 0 else feature.int2str(value) for value in columns[name]]
-    return columns, source
+    if only is not None:
+        chosen = only(list(called), source)
+        called = {chosen: called[chosen]}
+    return {name: _column(data, own) for name, own in called.items()}, source
+
+
+def _column(table: Any, name: Any) -> list[Any]:
+    column = table[name]
+    values: list[Any] = column.to_pylist() if hasattr(column, "to_pylist") else list(column)  # the former of Arrow
+    feature: Any = (getattr(table, "features", None) or {}).get(name)
+    if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names, and -1 for none
+        return [None if is_null(value) or value < 0 else feature.int2str(value) for value in values]
+    return values
 
 
 def names_of(data: object) -> list[Any] | None:
@@ -319,8 +334,8 @@ def iter_texts(data: Any, column: str = "") -> Iterator[str]:
         or names_of(data) is not None
         or (isinstance(data, list) and data and isinstance(data[0], Mapping))
     ):
-        columns, source = columns_of(data)
-        data = columns[pick_column(columns, column, TEXT_COLUMNS, "text", source)]
+        columns, _ = columns_of(data, lambda names, source: pick_column(names, column, TEXT_COLUMNS, "text", source))
+        (data,) = columns.values()
     elif not isinstance(data, Iterable):
         raise DataError(f"texts is {type(data).__name__} {data!r}; pass a list of texts, such as [text]")
     return _strings(data)

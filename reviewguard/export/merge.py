@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from reviewguard.bundle import ADAPTER
 from reviewguard.config import EncoderConfig, LoraConfig, decode
 from reviewguard.errors import ExportError
 from reviewguard.fitted import Fitted
@@ -92,7 +93,7 @@ def merge(fitted: Fitted, texts: Sequence[str], base: Base) -> tuple[Fitted, Mer
         changes[name] = Change(logit=float(difference.max()), mean_logit=float(difference.mean()), flips=flips)
     report = MergeReport(base=base, texts=len(texts), **changes)
     manifest = msgspec.structs.replace(fitted.manifest, merged=msgspec.to_builtins(report), files={})
-    kept = {name: content for name, content in fitted.files.items() if not name.startswith(("adapter/", "encoder/"))}
+    kept = {name: content for name, content in fitted.files.items() if not name.startswith((ADAPTER, "encoder/"))}
     kept |= model_files(models[base], fitted.tokenizer, manifest)
     return Fitted(manifest, fitted.tokenizer, models[base], kept), report
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from reviewguard import references
-from reviewguard.bundle import HEAD, check_target, write_bundle
+from reviewguard.bundle import ADAPTER, HEAD, check_target, write_bundle
 from reviewguard.data.reviews import Reviews, class_indices
 from reviewguard.errors import ExportError
 from reviewguard.export.gate import Judges, judge
@@ -51,9 +51,7 @@ def export(fitted: Fitted, folder: Path, validation: Reviews | None, *, int8: bo
             graph = small
         report = ExportReport(limits=limits, graphs=graphs)
         kept = {
-            name: content
-            for name, content in fitted.files.items()
-            if not name.startswith(("adapter/", "encoder/", "head.", NGRAMS))
+            name: content for name, content in fitted.files.items() if not name.startswith((ADAPTER, "encoder/", HEAD, NGRAMS))
         }
         kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
         kept["README.md"] = fitted.read("README.md") + b"\n" + report.to_markdown().encode()

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from reviewguard.bundle import Bundle, Manifest
+from reviewguard.bundle import ADAPTER, HEAD, Bundle, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.errors import BundleError
 from reviewguard.nn import lora, ngrams
@@ -85,11 +85,11 @@ def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
 def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
     """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
-    contents = {"head.safetensors": save(head)}
+    contents = {HEAD: save(head)}
     if model.bag is not None:
         contents[NGRAMS] = ngrams.to_bytes(model.bag)
     if lora.is_adapted(model.encoder):
-        contents |= {f"adapter/{name}": content for name, content in lora.adapter_files(model.encoder).items()}
+        contents |= {ADAPTER + name: content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
         # With the tokenizer beside them, these weights can be trained on. Where transformers has a class for the whole model, it
         # is what is written, and its pipeline needs a tokenizer that normalises.
@@ -117,15 +117,15 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
         folder, config = bundle.folder / "encoder", msgspec.structs.replace(config, weights_sha256="")
     elif not config.weights_sha256:
         raise BundleError(f"{bundle.folder} does not pin its encoder's weights; a model of unknown weights is not loaded")
-    recipe, adapted = bundle.manifest.recipe, f"adapter/{lora.WEIGHTS}" in bundle
+    recipe, adapted = bundle.manifest.recipe, ADAPTER + lora.WEIGHTS in bundle
     four_bit = adapted and recipe.get("adapter") == "qlora"
     dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)
     encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
     if adapted:
-        lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(f"adapter/{lora.WEIGHTS}"))
+        lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(ADAPTER + lora.WEIGHTS))
     try:
         bag = ngrams.from_bytes(bundle.read(NGRAMS)) if NGRAMS in bundle else None
-        head = rebuild(bundle.manifest.head, load(bundle.read("head.safetensors")))
+        head = rebuild(bundle.manifest.head, load(bundle.read(HEAD)))
         with torch.inference_mode():
             width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
     except (ValueError, RuntimeError, IndexError, SafetensorError) as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from reviewguard.classifier import Classifier
-from reviewguard.streaming import added, added_columns, text_column, trained_on
+from reviewguard.streaming import added, added_columns, text_column
 
 #: Of the columns that are added; probabilities of classes have that of the score.
 TYPES: Final = {
@@ -32,7 +32,7 @@ def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -
         DataError: See `reviewguard.streaming.text_column`.
     """
     classes = classifier.manifest.classes
-    texts = values(table[text_column(table.column_names, text or trained_on(classifier), source, classes)])
+    texts = values(table[text_column(table.column_names, text or classifier.manifest.text_column, source, classes)])
     rows = added(classifier, texts)
     for name in added_columns(classes):
         table = table.append_column(name, pa.array([row[name] for row in rows], TYPES.get(name, pa.float32())))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from reviewguard.data.reviews import LABEL_COLUMNS, TEXT_COLUMNS, Reviews, pick_column, read
+from reviewguard.data.reviews import LABEL_COLUMNS, TEXT_COLUMNS, Reviews, pick_column, read, texts_of
 from reviewguard.errors import DataError
 
 TEXTS = ["good, cheap", 'she said "no"\nand left', "caf\u00e9 \U0001f600", ""]
@@ -429,3 +429,11 @@ def test_a_column_that_is_not_found_says_why(tmp_path, header, said):
     (tmp_path / "x.csv").write_text(f"{header}\n" + ",".join("a" for _ in header.split(",")) + "\n")
     with pytest.raises(DataError, match=said):
         read(tmp_path / "x.csv")
+
+
+def test_texts_are_taken_from_a_table_without_reading_its_other_columns():
+    class Unread(list):
+        def __iter__(self):
+            raise AssertionError("this column is not asked for")
+
+    assert texts_of({"id": Unread([1]), "text": ["a"]}) == ["a"]
