@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reviewguard import adaptation, files, loading, trained_on
 from reviewguard.adaptation import Adaptation
-from reviewguard.data.labels import restored
+from reviewguard.data.labels import read_weights, restored
 from reviewguard.data.perturb import Attack
 from reviewguard.data.reviews import Data, iter_texts, read_pair, texts_of
 from reviewguard.errors import ConfigError, requires
@@ -181,23 +181,33 @@ class Classifier(Saver):
         recipe = self._recipe()
         return rehearsal.rehearse(recipe, backends.get_backend(recipe.backend), data, validation, processes)
 
-    def fit(self, X: Iterable[str], y: Iterable[Any], subclasses: Iterable[Any] | None = None) -> Classifier:
+    def fit(
+        self,
+        X: Iterable[str],
+        y: Iterable[Any],
+        sample_weight: Iterable[float] | None = None,
+        *,
+        subclasses: Iterable[Any] | None = None,
+    ) -> Classifier:
         """Train on exactly these rows, as scikit-learn does: nothing is dropped, split off or reported.
 
         Args:
             X: Texts, n of them.
             y: Labels, n of them: str, int, bool or float. `classes_` is `np.unique(y)`.
+            sample_weight: What each row counts, n of them, finite and not negative; None: all count alike. A weight of 2 counts
+                as the row twice, and one of 0 as if the row were not there. Fine-tuning divides weights by their mean.
             subclasses: Kinds within a class, n of them or None, as the setting `data.subclass` reads them from a column.
 
         Raises:
-            DataError: If a text or label is missing, a label is none of these types or has white space at its ends, or there is
-                only one class.
+            DataError: If a text, label or weight is missing, a label is none of these types or has white space at its ends, a
+                class has no weight, or there is only one class.
         """
         with requires("train"):
             from reviewguard import backends, training
         recipe = self._recipe()
         kinds = None if subclasses is None else list(subclasses)
-        self._fitted = training.fit(recipe, backends.get_backend(recipe.backend), texts_of(X, recipe.data.text), y, kinds)
+        texts, backend = texts_of(X, recipe.data.text), backends.get_backend(recipe.backend)
+        self._fitted = training.fit(recipe, backend, texts, y, kinds, sample_weight)
         return self
 
     def predict(self, texts: Iterable[str]) -> NDArray[Any]:
@@ -324,12 +334,13 @@ class Classifier(Saver):
         self._fitted, found = adaptation.adapted(self._trained(), *examples, beside)
         return found
 
-    def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
-        """Accuracy of `predict(X)` against the labels `y`, read as in `fit`."""
+    def score(self, X: Iterable[str], y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
+        """Accuracy of `predict(X)` against the labels `y`, read as in `fit`; `sample_weight` weighs the rows of the mean."""
         manifest = self._trained().manifest
         texts, labels = read_pair(self._texts(X), y).labelled_as(manifest.label_type).require_complete()
         called = self._trained().labels(texts)
-        return float(np.mean(np.array(manifest.classes)[called] == np.array(labels)))
+        right = np.array(manifest.classes)[called] == np.array(labels)
+        return float(np.average(right, weights=None if sample_weight is None else read_weights(sample_weight, len(right))))
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None

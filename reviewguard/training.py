@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reviewguard import card, trained_on
 from reviewguard.backends import Backend, Labelled
@@ -20,7 +22,7 @@ from reviewguard.bundle import FORMAT_VERSION, Manifest
 from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.clean import CleaningReport, Step, clean
-from reviewguard.data.labels import ordered
+from reviewguard.data.labels import ordered, read_weights
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.perturb import augmented
 from reviewguard.data.reviews import Data, Reviews, class_indices, read, read_pair
@@ -60,7 +62,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     classes, positive, labelled, model = learned.classes, learned.positive, learned.labelled, learned.model
 
     logits = {name: backend.logits(model, part.texts, encoder=loaded) for name, part in labelled.items() if name != "train"}
-    baseline = Baseline.fit(*labelled["train"], classes=len(classes), seed=recipe.seed)
+    baseline = Baseline.fit(labelled["train"].texts, labelled["train"].y, classes=len(classes), seed=recipe.seed)
     results = {
         name: make_report(
             name,
@@ -90,7 +92,14 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     return _fitted(learned, recipe, parts["train"], report, extra), report
 
 
-def fit(recipe: Recipe, backend: Backend, texts: list[str], labels: Iterable[Any], subclasses: list[Any] | None) -> Fitted:
+def fit(
+    recipe: Recipe,
+    backend: Backend,
+    texts: list[str],
+    labels: Iterable[Any],
+    subclasses: list[Any] | None = None,
+    sample_weight: Iterable[float] | None = None,
+) -> Fitted:
     """Train on exactly these rows; see `reviewguard.Classifier.fit`."""
     rows = read_pair(texts, labels)
     if subclasses is not None:
@@ -100,7 +109,14 @@ def fit(recipe: Recipe, backend: Backend, texts: list[str], labels: Iterable[Any
             raise DataError(f"subclasses and texts differ in length: {len(subclasses)} and {len(rows)}")
     if rows.stripped_labels:
         raise DataError(f"{rows.stripped_labels} labels have white space at their ends; fit takes labels as they are: strip them")
-    learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run())
+    weight = None
+    if sample_weight is not None:
+        weight = read_weights(sample_weight, len(rows))
+        counted = np.flatnonzero(weight)
+        if lost := set(rows.labels) - set(rows.take(counted).labels):
+            raise DataError(f"sample_weight is 0 in every row of the class {min(map(str, lost))!r}; give one of them a weight")
+        rows, weight = rows.take(counted), weight[counted]
+    learned = learn(recipe, backend, backend.load(recipe), {"train": rows}, Run(), weight)
     return _fitted(learned, recipe, rows, None, {})
 
 
@@ -131,7 +147,14 @@ class Learned(NamedTuple):
         return sum(p.numel() * p.element_size() for p in self.model.parameters()) / 2**20
 
 
-def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mapping[str, Reviews], run: Run) -> Learned:
+def learn(
+    recipe: Recipe,
+    backend: Backend,
+    encoder: LoadedEncoder,
+    parts: Mapping[str, Reviews],
+    run: Run,
+    weight: NDArray[np.float64] | None = None,
+) -> Learned:
     """Train on the part "train", exactly as it is; "validation", if it is there, chooses when to stop.
 
     Args:
@@ -140,6 +163,7 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
         encoder: What `backend.load` gave.
         parts: By name; others than these two are only made ready for the model.
         run: Where checkpoints go.
+        weight: Of the rows of "train", float64 (n,), positive; None: all are 1.
 
     Raises:
         DataError: If a row lacks text or label, there is only one class, or a part has a label that the training rows lack.
@@ -149,7 +173,8 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
     labelled = {}
     for name, part in parts.items():
         texts, labels = part.require_complete(classes)
-        labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes))
+        own = weight if name == "train" else None
+        labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes), own)
     started = time.perf_counter()
     seen, subclasses = dict(labelled), [(name, "") for name in classes]
     if recipe.data.augment:
@@ -161,7 +186,12 @@ def learn(recipe: Recipe, backend: Backend, encoder: LoadedEncoder, parts: Mappi
         told = {name: parts[name] for name in ("train", "validation") if name in parts}
         seen = {name: seen[name]._replace(y=subclass_indices(part, column, subclasses)) for name, part in told.items()}
     model, history = backend.train(
-        seen["train"], seen.get("validation"), classes=len(subclasses), encoder=encoder, config=recipe, run=run
+        seen["train"],
+        seen.get("validation"),
+        classes=[f"{name} ({kind})" if kind else name for name, kind in subclasses],
+        encoder=encoder,
+        config=recipe,
+        run=run,
     )
     if column:
         assert not isinstance(model.head, SubclassHead)

@@ -141,6 +141,21 @@ def test_tables_give_their_column_of_texts(ours: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([1.0], r"sample_weight has the shape \(1,\), and there are 4 rows"),
+        ([1, 1, 1, float("nan")], r"sample_weight\[3\] is nan; a weight is finite and not negative"),
+        ([1, -1, 1, 1], r"sample_weight\[1\] is -1.0"),
+        ([0, 1, 0, 1], "sample_weight is 0 in every row of the class 'a'"),
+        (["x"] * 4, "sample_weight is a number for each row; could not convert string to float"),
+    ],
+)
+def test_what_no_weights_are(ours: Classifier, weights: list[Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        ours.fit(["a kettle", "a pan", "kettles", "pans"], ["a", "b"] * 2, weights)
+
+
+@pytest.mark.parametrize(
     ("labels", "said"),
     [
         (["a ", "b"], "1 labels have white space at their ends; fit takes labels as they are: strip them"),

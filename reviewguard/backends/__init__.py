@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -25,10 +25,17 @@ with requires("train"):
 
 
 class Labelled(NamedTuple):
-    """Normalised texts, and the index of each one's class, int64 (n,)."""
+    """Rows to train on or to score.
+
+    Attributes:
+        texts: Normalised, n of them.
+        y: Index of each one's class, int64 (n,).
+        weight: Of each row, float64 (n,), positive; None: all are 1.
+    """
 
     texts: list[str]
     y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
 
 
 class Trained(NamedTuple):
@@ -48,9 +55,25 @@ class Backend(Protocol):
         ...
 
     def train(
-        self, train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Recipe, run: Run
+        self,
+        train: Labelled,
+        validation: Labelled | None,
+        *,
+        classes: Sequence[str],
+        encoder: LoadedEncoder,
+        config: Recipe,
+        run: Run,
     ) -> Trained:
-        """Train a model; `validation` is for choosing when to stop, never for fitting."""
+        """Train a model.
+
+        Args:
+            train: Rows to fit on; of each class at least one.
+            validation: Rows to choose by when to stop, never to fit on; None: there are none.
+            classes: Names, in the order of the logits.
+            encoder: What `load` gave.
+            config: Of this backend.
+            run: Where checkpoints go.
+        """
         ...
 
     def logits(self, model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:

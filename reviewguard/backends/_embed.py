@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,19 @@ from reviewguard.nn.heads import Head
 from reviewguard.nn.model import TextModel, run
 from reviewguard.scoring import Floats
 
-Vectors: TypeAlias = tuple[Floats, NDArray[np.int64]]
-"""Vectors, float32 (n, width), and class indices, int64 (n,)."""
+
+class Vectors(NamedTuple):
+    """Rows as a head is fitted on them.
+
+    Attributes:
+        x: Sentence vectors, float32 (n, width).
+        y: Class indices, int64 (n,).
+        weight: Of each row, float64 (n,); None: all are 1.
+    """
+
+    x: Floats
+    y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
 
 
 def load(config: Recipe) -> LoadedEncoder:
@@ -41,9 +52,13 @@ def train_head(
     """
     if run.resume:
         raise ConfigError("heads on frozen vectors are fitted in one go, and encoding goes on from its cache; leave out resume")
-    held_out = (features(encoder, validation.texts), validation.y) if validation is not None else None
-    head = fit((features(encoder, train.texts), train.y), held_out)
+    held_out = None if validation is None else _vectors(validation, encoder)
+    head = fit(_vectors(train, encoder), held_out)
     return Trained(TextModel(encoder.encoder, head.eval()).to(best_device()))
+
+
+def _vectors(rows: Labelled, encoder: LoadedEncoder) -> Vectors:
+    return Vectors(features(encoder, rows.texts), rows.y, rows.weight)
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:

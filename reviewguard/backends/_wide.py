@@ -20,7 +20,7 @@ from reviewguard.errors import DataError
 from reviewguard.nn.heads import LinearHead
 from reviewguard.nn.model import TextModel
 from reviewguard.nn.ngrams import NgramBag, hashed, variety
-from reviewguard.nn.rows import Rows
+from reviewguard.nn.rows import Rows, row_weights
 from reviewguard.scoring import Floats
 
 #: Inverse strength of regularisation. N-grams part most training rows without error, and from here on more changes little.
@@ -56,7 +56,8 @@ def widen(model: TextModel, train: Rows, validation: Rows, logits: Floats, bucke
     with warnings.catch_warnings():
         # Where rows are hard to part its solver crawls at the end; what it has by then does as well.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        machine = LinearSVC(C=_C, class_weight="balanced", random_state=seed).fit(inputs, train.y)
+        weight = row_weights(train.y, train.weight, "balanced")
+        machine = LinearSVC(C=_C, random_state=seed).fit(inputs, train.y, weight)
     # The mean that the scaler takes off is left to the intercept of what weighs the scores.
     of_variety = machine.coef_[:, buckets:] * (_SPREAD / scaler.scale_)
     bag = NgramBag(tensor(machine.coef_[:, :buckets].T), tensor(of_variety.T))

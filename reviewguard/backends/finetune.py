@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -88,7 +89,7 @@ def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel
 
 
 def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+    train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
     """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1.
 
@@ -104,7 +105,7 @@ def train(
     for seed, own in zip(seeds, soup.runs_of(run, seeds), strict=True):
         # A run changes the encoder that it was given.
         begun = encoder if seed == config.seed else load(config)
-        model = untrained(classes, begun, msgspec.structs.replace(config, seed=seed))
+        model = untrained(len(classes), begun, msgspec.structs.replace(config, seed=seed))
         history = fine_tune(
             model,
             encoder.tokenizer,
@@ -118,7 +119,7 @@ def train(
         if config.soup > 1 or state.is_sharded(model):
             found.append(state.weights(model))
     if found:
-        model = untrained(classes, load(config), config)
+        model = untrained(len(classes), load(config), config)
         state.load_weights(model, soup.average(found), "what was trained")
     if config.ngrams and held_out is not None:
         logits = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
@@ -132,4 +133,4 @@ def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Flo
 
 
 def _rows(labelled: Labelled, encoder: LoadedEncoder) -> Rows:
-    return Rows(encoder.tokenizer.encode(labelled.texts), labelled.y)
+    return Rows(encoder.tokenizer.encode(labelled.texts), labelled.y, labelled.weight)

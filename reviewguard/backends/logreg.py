@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from reviewguard.config import Recipe
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import LinearHead
+from reviewguard.nn.rows import row_weights
 
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
@@ -32,7 +34,7 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+    train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
     """Fit scikit-learn's LogisticRegression and copy it into a torch head."""
     return train_head(lambda vectors, _: fit_head(vectors, config), train, validation, encoder, run)
@@ -40,7 +42,7 @@ def train(
 
 def fit_head(train: Vectors, config: Config) -> LinearHead:
     """Fit on vectors float32 (n, width); with two classes the first one's logit is 0."""
-    weight = None if config.class_weight == "none" else config.class_weight
-    fitted = LogisticRegression(C=config.C, class_weight=weight, max_iter=config.max_iter).fit(*train)
+    weight = row_weights(train.y, train.weight, config.class_weight)
+    fitted = LogisticRegression(C=config.C, max_iter=config.max_iter).fit(train.x, train.y, sample_weight=weight)
     coef, intercept = coefficients(fitted)
     return LinearHead(tensor(coef), tensor(intercept))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -11,8 +12,7 @@ import numpy as np
 import torch
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils.class_weight import compute_class_weight
-from torch import nn
+from torch import Tensor, nn
 from tqdm import trange
 
 from reviewguard.backends import Labelled, Trained
@@ -23,6 +23,7 @@ from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import MlpHead
 from reviewguard.nn.model import run
+from reviewguard.nn.rows import row_weights
 
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
@@ -52,10 +53,10 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+    train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
     """Train the perceptron with early stopping on validation, or on a tenth of the rows where there is none."""
-    return train_head(lambda own, held: fit_head(own, held, classes, config), train, validation, encoder, run)
+    return train_head(lambda own, held: fit_head(own, held, len(classes), config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: Config) -> MlpHead:
@@ -69,13 +70,12 @@ def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: C
         raise ConfigError(f"hidden has {len(config.hidden)} layers and dropout {len(config.dropout)}; give one dropout a layer")
     if validation is None:
         train, validation = _hold_out(train, config.seed)
-    (x, y), (held_x, held_y) = train, validation
+    x, y = train.x, train.y
     # fork_rng leaves the caller's random state as it was.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         head = _initial(x.shape[1], classes, config)
-        weight = None if config.class_weight == "none" else config.class_weight
-        loss_of = nn.CrossEntropyLoss(tensor(compute_class_weight(weight, classes=np.arange(classes), y=y)))
+        weights = tensor(row_weights(y, train.weight, config.class_weight))
         optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
         best_f1, best_epoch, best = -1.0, 0, head.state_dict()
@@ -84,9 +84,12 @@ def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: C
                 head.train()
                 for rows in torch.split(torch.randperm(len(x)), config.batch_size):
                     optimizer.zero_grad()
-                    loss_of(head(inputs[rows]), targets[rows]).backward()
+                    losses = nn.functional.cross_entropy(head(inputs[rows]), targets[rows], reduction="none")
+                    loss: Tensor = (losses * weights[rows]).sum() / weights[rows].sum()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-                f1 = float(f1_score(held_y, run(head, {"x": held_x}).argmax(axis=1), average="macro", zero_division=0.0))
+                called = run(head, {"x": validation.x}).argmax(axis=1)
+                f1 = float(f1_score(validation.y, called, average="macro", sample_weight=validation.weight, zero_division=0.0))
                 epochs.set_postfix(f1=f"{f1:.4f}")
                 if f1 > best_f1:
                     best_f1, best_epoch, best = f1, epoch, copy.deepcopy(head.state_dict())
@@ -103,9 +106,11 @@ def _initial(width: int, classes: int, config: Config) -> MlpHead:
 
 
 def _hold_out(vectors: Vectors, seed: int) -> tuple[Vectors, Vectors]:
-    x, y = vectors
+    rows = np.arange(len(vectors.y))
     try:
-        own_x, held_x, own_y, held_y = train_test_split(x, y, test_size=0.1, stratify=y, random_state=seed)
+        own, held = train_test_split(rows, test_size=0.1, stratify=vectors.y, random_state=seed)
     except ValueError as error:
         raise DataError(f"too few rows to hold a tenth out for early stopping ({error}); pass validation data") from error
-    return (own_x, own_y), (held_x, held_y)
+    x, y, weight = vectors
+    parts = [Vectors(x[part], y[part], None if weight is None else weight[part]) for part in (own, held)]
+    return parts[0], parts[1]

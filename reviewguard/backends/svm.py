@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
-from sklearn.utils.class_weight import compute_sample_weight
 
 from reviewguard.backends import Labelled, Trained
 from reviewguard.backends._embed import Vectors, load, logits, tensor, train_head
@@ -20,6 +20,7 @@ from reviewguard.errors import DataError
 from reviewguard.nn.checkpoint import Run
 from reviewguard.nn.encoder import LoadedEncoder
 from reviewguard.nn.heads import RbfHead
+from reviewguard.nn.rows import row_weights
 
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
@@ -45,13 +46,13 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def train(
-    train: Labelled, validation: Labelled | None, *, classes: int, encoder: LoadedEncoder, config: Config, run: Run
+    train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
     """Fit scikit-learn's SVC, once a class where there are more than two, and the slope of its probabilities."""
     return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder, run)
 
 
-def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
+def fit_head(train: Vectors, classes: Sequence[str], config: Config) -> RbfHead:
     """Fit on vectors float32 (n, width).
 
     Three classes or more are fitted one against the rest, which keeps the probability a smooth function of the vector. A label is
@@ -61,15 +62,17 @@ def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
     Raises:
         DataError: If a class has fewer rows than there are calibration folds.
     """
-    x, y = train
-    smallest = int(np.bincount(y, minlength=classes).min())
+    x, y, weight = train
+    sizes = np.bincount(y, minlength=len(classes))
+    smallest = int(sizes.min())
     if smallest < config.calibration_folds:
         raise DataError(
-            f"the rarest class has {smallest} training row(s), and calibration needs one for each of its "
-            f"{config.calibration_folds} folds; add rows or lower calibration_folds"
+            f"the rarest class, {classes[int(sizes.argmin())]!r}, has {smallest} training row(s), and calibration needs one for "
+            f"each of its {config.calibration_folds} folds; add rows, or lower calibration_folds (at least 2)"
         )
-    targets = [y] if classes == 2 else [(y == index).astype(np.int64) for index in range(classes)]
-    machines = [_machine(config).fit(x, target) for target in targets]
+    targets = [y] if len(classes) == 2 else [(y == index).astype(np.int64) for index in range(len(classes))]
+    weights = [row_weights(target, weight, config.class_weight) for target in targets]
+    machines = [_machine(config).fit(x, target, weight) for target, weight in zip(targets, weights, strict=True)]
     used = np.unique(np.concatenate([machine.support_ for machine in machines]))
     dual = np.zeros((len(machines), len(used)))
     for row, machine in enumerate(machines):
@@ -79,29 +82,29 @@ def fit_head(train: Vectors, classes: int, config: Config) -> RbfHead:
         dual=tensor(dual),
         intercept=tensor(np.array([machine.intercept_[0] for machine in machines])),
         gamma=tensor(machines[0]._gamma),
-        a=tensor(np.full(len(machines), -_slope(x, targets, config))),
+        a=tensor(np.full(len(machines), -_slope(x, targets, weights, config))),
         b=tensor(np.zeros(len(machines))),
     )
 
 
 def _machine(config: Config) -> SVC:
-    weight = "balanced" if config.class_weight == "balanced" else None
-    return SVC(C=config.C, gamma=config.gamma, class_weight=weight, cache_size=1000)
+    return SVC(C=config.C, gamma=config.gamma, cache_size=1000)
 
 
-def _slope(x: NDArray[np.float32], targets: list[NDArray[np.int64]], config: Config) -> float:
+def _slope(x: NDArray[np.float32], targets: list[NDArray[np.int64]], weights: list[NDArray[np.float64]], config: Config) -> float:
     """Log-odds for each unit of the decision function, fitted on its values on held-out folds."""
-    values, rates, weights = [], [], []
-    for target in targets:
+    values, rates = [], []
+    for target, weight in zip(targets, weights, strict=True):
         # libsvm lets go of the interpreter lock while it fits, so threads share the vectors instead of copying them.
         with parallel_config(backend="threading"):
             folds = StratifiedKFold(config.calibration_folds)
-            values.append(cross_val_predict(_machine(config), x, target, cv=folds, method="decision_function", n_jobs=-1))
+            fitted_on = {"sample_weight": weight}
+            values.append(
+                cross_val_predict(_machine(config), x, target, cv=folds, method="decision_function", n_jobs=-1, params=fitted_on)
+            )
         # Platt's targets, a little inside of 0 and 1, keep the slope finite where the folds are told apart without an error.
         least = 1 / (np.bincount(target)[target] + 2)
         rates.append(np.where(target == 1, 1 - least, least))
-        balanced = config.class_weight == "balanced"
-        weights.append(compute_sample_weight("balanced", target) if balanced else np.ones(len(target)))
     value, rate, weight = np.concatenate(values), np.concatenate(rates), np.concatenate(weights)
     fitted = LogisticRegression(C=1e10, fit_intercept=False).fit(
         np.tile(value, 2)[:, None],

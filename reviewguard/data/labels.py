@@ -65,6 +65,27 @@ def read_labels(values: Iterable[Any], where: str) -> Labels:
     return Labels([None if value is None else str(value) for value in found], _type_of(types), stripped)
 
 
+def read_weights(values: Iterable[float], rows: int) -> NDArray[np.float64]:
+    """Weights of rows, float64 (n,).
+
+    Args:
+        values: One a row.
+        rows: n.
+
+    Raises:
+        DataError: If they are not one number for each row, finite and not negative.
+    """
+    try:
+        weight = np.array(list(values), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample_weight is a number for each row; {error}") from error
+    if weight.shape != (rows,):
+        raise DataError(f"sample_weight has the shape {weight.shape}, and there are {rows} rows; give one number for each")
+    if len(wrong := np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))):
+        raise DataError(f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; a weight is finite and not negative")
+    return weight
+
+
 def whole_floats(labels: Labels) -> Labels:
     """Of a column in a file or a table: floats that are all whole become ints, since gaps turn ints into floats there."""
     if labels.type != "float":

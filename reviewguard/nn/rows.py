@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +20,52 @@ _BATCHES_SORTED_TOGETHER: Final = 50
 
 
 class Rows(NamedTuple):
-    """Tokenised texts, and the index of each one's class, int64 (n,)."""
+    """Tokenised rows to train on or to score.
+
+    Attributes:
+        encoded: Tokenised texts, n of them.
+        y: Index of each one's class, int64 (n,).
+        weight: Of each row, float64 (n,); None: all are 1.
+    """
 
     encoded: list[Encoded]
     y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
+
+
+def row_weights(
+    y: NDArray[np.int64], weight: NDArray[np.float64] | None, class_weight: Literal["balanced", "none"]
+) -> NDArray[np.float64]:
+    """What each row counts in a loss: its own weight, times that of its class.
+
+    Args:
+        y: Class indices, int64 (n,); each class occurs.
+        weight: Of each row, float64 (n,); None: all are 1.
+        class_weight: "balanced" gives each class the same sum of weights, and leaves the sum of all as it is.
+
+    Returns:
+        float64 (n,). A row of weight 2 counts as that row twice.
+    """
+    own = np.ones(len(y)) if weight is None else weight
+    if class_weight == "none":
+        return own
+    sums = np.bincount(y, own)
+    of_class: NDArray[np.float64] = own.sum() / (len(sums) * sums)
+    return own * of_class[y]
 
 
 def sorted_by_length(rows: Rows) -> Rows:
     """Shortest first, so that batches hold little padding."""
     order = sorted(range(len(rows.encoded)), key=lambda i: len(rows.encoded[i].ids))
-    return Rows([rows.encoded[i] for i in order], rows.y[order])
+    weight = None if rows.weight is None else rows.weight[order]
+    return Rows([rows.encoded[i] for i in order], rows.y[order], weight)
 
 
 def digest(rows: Rows) -> str:
-    """The sha256 of tokens and classes, in order."""
+    """The sha256 of tokens, classes and weights, in order."""
     sha256 = hashlib.sha256(rows.y.tobytes())
+    if rows.weight is not None:
+        sha256.update(rows.weight.tobytes())
     for item in rows.encoded:
         sha256.update(np.array(item.ids, dtype=np.int64).tobytes() + b"|")
     return sha256.hexdigest()
@@ -90,17 +121,18 @@ class Order(Sampler[int]):
         return (int(row) for batch in order for row in batch)
 
 
-class TokenDataset(Dataset[tuple[Encoded, int]]):
-    """Rows as torch's loaders want them."""
+class TokenDataset(Dataset[tuple[Encoded, int, float]]):
+    """Rows as torch's loaders want them: tokens, class and weight."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, weights: NDArray[np.float64]) -> None:
         self._rows = rows
+        self._weights = weights
 
     def __len__(self) -> int:
         return len(self._rows.encoded)
 
-    def __getitem__(self, row: int) -> tuple[Encoded, int]:
-        return self._rows.encoded[row], int(self._rows.y[row])
+    def __getitem__(self, row: int) -> tuple[Encoded, int, float]:
+        return self._rows.encoded[row], int(self._rows.y[row]), float(self._weights[row])
 
 
 class Collator:
@@ -109,7 +141,8 @@ class Collator:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def __call__(self, items: Sequence[tuple[Encoded, int]]) -> dict[str, Tensor]:
-        """Tensors `input_ids`, `attention_mask` (batch, longest) and `labels` (batch,), all int64."""
-        batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad([item for item, _ in items]).items()}
-        return {**batch, "labels": torch.tensor([y for _, y in items])}
+    def __call__(self, items: Sequence[tuple[Encoded, int, float]]) -> dict[str, Tensor]:
+        """Tensors `input_ids`, `attention_mask` (batch, longest), `labels` (batch,), int64, and `weights` (batch,), float32."""
+        encoded, labels, weights = zip(*items, strict=True)
+        batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad(encoded).items()}
+        return {**batch, "labels": torch.tensor(labels), "weights": torch.tensor(weights, dtype=torch.float32)}

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -28,7 +27,7 @@ from reviewguard.nn.device import compute_dtype
 from reviewguard.nn.encoder import quiet
 from reviewguard.nn.history import Resumption
 from reviewguard.nn.model import TextModel
-from reviewguard.nn.rows import Collator, Order, Rows, TokenDataset, micro_batch, sorted_by_length
+from reviewguard.nn.rows import Collator, Order, Rows, TokenDataset, micro_batch, row_weights, sorted_by_length
 from reviewguard.tokens import Tokenizer
 
 
@@ -92,17 +91,16 @@ class TextTrainer(Trainer):
             args.per_device_train_batch_size = self.micro_batch
             args.per_device_eval_batch_size = max(16, self.micro_batch)
             args.gradient_accumulation_steps = loop.batch_size // (self.micro_batch * args.world_size)
-            weight = None if loop.class_weight == "none" else loop.class_weight
-            weights = compute_class_weight(weight, classes=np.unique(train.y), y=train.y)
-            self._class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
+            weights = row_weights(train.y, train.weight, loop.class_weight)
             self._smoothing = loop.label_smoothing
             self._order = Order([len(item.ids) for item in train.encoded], loop.batch_size, seed)
             # Sorted by length, so that batches hold little padding; a metric does not see the order.
-            held = None if validation is None else TokenDataset(sorted_by_length(validation))
+            held = None if validation is None else TokenDataset(sorted_by_length(validation), np.ones(len(validation.y)))
             super().__init__(
                 model=model,
                 args=args,
-                train_dataset=TokenDataset(train),
+                # Of mean 1, so that the learning rate means the same at any scale of the weights.
+                train_dataset=TokenDataset(train, weights / weights.mean()),
                 eval_dataset=held,
                 data_collator=Collator(tokenizer),
                 compute_loss_func=self._loss,
@@ -151,10 +149,21 @@ class TextTrainer(Trainer):
             self._load_from_checkpoint(str(best))
         return self.resumed
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy, weighted by row, over the rows of all micro-batches and processes of a step."""
+        # Trainer hands its loss function the labels, and nothing else of a batch.
+        self._weights = inputs.pop("weights")
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
     def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Cross-entropy, weighted by class, over the rows of all micro-batches and processes of a step."""
         losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self._smoothing)
-        total: Tensor = (losses * self._class_weights[labels]).sum()
+        total: Tensor = (losses * self._weights).sum()
         return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))
 
     def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
@@ -172,7 +181,7 @@ class TextTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Logits and labels of a batch; Trainer's own expects other outputs than a tensor."""
         inputs = self._prepare_inputs(inputs)
-        labels = inputs.pop("labels")
+        labels, _ = inputs.pop("labels"), inputs.pop("weights")
         with torch.no_grad():
             logits: Tensor = model(**inputs).float()
         return nn.functional.cross_entropy(logits, labels), logits, labels

@@ -76,7 +76,7 @@ def test_encoder_and_head_are_on_one_device(
     labelled = Labelled(["a kettle", "the pan"] * 12, np.array([0, 1] * 12))
     monkeypatch.setattr(_embed, "best_device", lambda: torch.device("meta"))
     loaded = load_encoder(recipe.encoder)
-    model, _ = get_backend(recipe.backend).train(labelled, None, classes=2, encoder=loaded, config=recipe, run=Run())
+    model, _ = get_backend(recipe.backend).train(labelled, None, classes=["a", "b"], encoder=loaded, config=recipe, run=Run())
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
@@ -134,8 +134,25 @@ def test_subclasses_are_learned_and_summed_up(
     owner = load_file(tmp_path / "saved" / "head.safetensors")["owner"]
     assert owner.tolist() == [["fake", "real"].index(label) for label, _ in pairs]
     if preset == "minilm-logreg":
-        fitted = Classifier(preset, **tiny_settings).fit(reviews.texts, reviews.labels, reviews.columns["category"])
+        fitted = Classifier(preset, **tiny_settings).fit(reviews.texts, reviews.labels, subclasses=reviews.columns["category"])
         assert fitted.manifest.head == "linear-subclasses"
+
+
+@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
+def test_rows_count_by_their_weight(preset: str, tiny_settings: dict[str, object]) -> None:
+    """Each text has both labels: the heavier one wins. Rows without weight are not there."""
+    settings = settings_of(preset, tiny_settings)
+    if "loop__epochs" in settings:
+        settings |= {"loop__epochs": 20, "loop__batch_size": 8, "loop__learning_rate": 1e-2}
+    texts = [text for number in range(8) for text in (f"a kettle {number}", f"my {number} books")]
+    X = texts * 2 + ["unheard of"]
+    y = ["fake", "real"] * 8 + ["real", "fake"] * 8 + ["fake"]
+    heavy = [20.0] * 16 + [1.0] * 16 + [0.0]
+    weighted = Classifier(preset, **settings).fit(X, y, heavy)
+    assert weighted.predict(texts).tolist() == y[:16]
+    assert weighted.score(X, y, heavy) == pytest.approx(320 / 336)
+    without = Classifier(preset, **settings).fit(X[:-1], y[:-1], sample_weight=heavy[:-1])
+    np.testing.assert_array_equal(weighted.predict_proba(X), without.predict_proba(X))
 
 
 def test_n_grams_go_along_everywhere(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:

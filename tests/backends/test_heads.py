@@ -14,12 +14,14 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
 from reviewguard.backends import logreg, mlp, svm
+from reviewguard.backends._embed import Vectors
 from reviewguard.config import EncoderConfig
 from reviewguard.decision import Decision
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.nn.heads import MlpHead
 from reviewguard.nn.model import run
 
+NAMES = ["a", "b", "c", "d", "e"]
 COMMON = {"backend": "x", "encoder": EncoderConfig(repo="x")}
 
 
@@ -48,7 +50,7 @@ def test_logistic_regression(classes: int, class_weight: str) -> None:
     x, y = vectors(classes)
     config = logreg.Config(**COMMON, C=0.5, class_weight=class_weight)
     weight = "balanced" if class_weight == "balanced" else None
-    agree(logreg.fit_head((x, y), config), LogisticRegression(C=0.5, class_weight=weight, max_iter=2000).fit(x, y), x)
+    agree(logreg.fit_head(Vectors(x, y), config), LogisticRegression(C=0.5, class_weight=weight, max_iter=2000).fit(x, y), x)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -59,7 +61,7 @@ def test_support_vector_machine(classes: int, class_weight: str) -> None:
     held_out, truth = x[600:], y[600:]
     weight = "balanced" if class_weight == "balanced" else None
     for rows in (40, 600):
-        head = svm.fit_head((x[:rows], y[:rows]), classes, svm.Config(**COMMON, C=2.0, class_weight=class_weight))
+        head = svm.fit_head(Vectors(x[:rows], y[:rows]), NAMES[:classes], svm.Config(**COMMON, C=2.0, class_weight=class_weight))
         machine = SVC(C=2.0, gamma="scale", class_weight=weight)
         machine = machine if classes == 2 else OneVsRestClassifier(machine)
         decided = machine.fit(x[:rows], y[:rows]).decision_function(held_out)
@@ -80,7 +82,7 @@ def test_a_machine_no_better_than_chance_is_not_sure_of_itself() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(16, 8)).astype(np.float32), np.tile([0, 1], 8)
     for labels in (y, 1 - y, np.repeat([0, 1], 8)):
-        head = svm.fit_head((x, labels), 2, svm.Config(**COMMON))
+        head = svm.fit_head(Vectors(x, labels), NAMES[:2], svm.Config(**COMMON))
         probabilities = Decision().probabilities(run(head, {"x": x}))
         assert (probabilities.argmax(axis=1) == SVC().fit(x, labels).predict(x)).all()
         assert probabilities.max() < 0.9
@@ -90,7 +92,7 @@ def test_the_machine_at_the_width_of_a_real_encoder() -> None:
     """1,024 dimensions with a mean far from zero, where expanding |x - s|^2 in float32 loses digits."""
     x, y = vectors(2, width=1024, rows=300)
     x += 3
-    head = svm.fit_head((x, y), 2, svm.Config(**COMMON, class_weight="none"))
+    head = svm.fit_head(Vectors(x, y), NAMES[:2], svm.Config(**COMMON, class_weight="none"))
     logits = run(head, {"x": x})
     np.testing.assert_allclose((logits[:, 1] - logits[:, 0]) / -head.a[0].item(), SVC().fit(x, y).decision_function(x), atol=1e-3)
 
@@ -109,7 +111,7 @@ def test_perceptron_learns_reproducibly_and_keeps_its_best_epoch() -> None:
     from sklearn.metrics import f1_score
 
     x, y = vectors(2, rows=900)
-    train, held = (x[:600], y[:600]), (x[600:], y[600:])
+    train, held = Vectors(x[:600], y[:600]), Vectors(x[600:], y[600:])
     config = mlp.Config(**COMMON, hidden=(32,), dropout=(0.1,), max_epochs=30, patience=3)
     before = torch.get_rng_state()
     first = mlp.fit_head(train, held, 2, config)
@@ -133,21 +135,41 @@ def test_balancing_finds_more_of_a_rare_class(backend) -> None:
     for class_weight in ("balanced", "none"):
         config = backend.Config(**COMMON, class_weight=class_weight)
         if backend is logreg:
-            head = logreg.fit_head((x, y), config)
+            head = logreg.fit_head(Vectors(x, y), config)
         elif backend is svm:
-            head = svm.fit_head((x, y), 2, config)
+            head = svm.fit_head(Vectors(x, y), NAMES[:2], config)
         else:
-            head = mlp.fit_head((x, y), None, 2, mlp.Config(**COMMON, class_weight=class_weight, hidden=(16,), dropout=(0.0,)))
+            config = mlp.Config(**COMMON, class_weight=class_weight, hidden=(16,), dropout=(0.0,))
+            head = mlp.fit_head(Vectors(x, y), None, 2, config)
         recall[class_weight] = (run(head, {"x": x}).argmax(axis=1)[y == 1] == 1).mean()
     assert recall["balanced"] > recall["none"] + 0.2
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_a_weight_counts_as_so_many_rows(class_weight: str) -> None:
+    """So do scikit-learn's own, which are compared with above."""
+    x, y = vectors(3, rows=400)
+    weight = np.random.default_rng(0).integers(1, 5, len(y))
+    repeated = np.repeat(np.arange(len(y)), weight)
+    config = logreg.Config(**COMMON, class_weight=class_weight)
+    heads = [logreg.fit_head(one, config) for one in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))]
+    one, other = (Decision().probabilities(run(head, {"x": x})) for head in heads)
+    np.testing.assert_allclose(one, other, atol=5e-3)
+    # The slope comes from folds of rows; the decision function does not.
+    config = svm.Config(**COMMON, class_weight=class_weight, gamma=0.02)
+    heads = [
+        svm.fit_head(one, NAMES[:3], config) for one in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))
+    ]
+    one, other = (run(head, {"x": x}) / head.a[0].item() for head in heads)
+    np.testing.assert_allclose(one, other, atol=0.05)
 
 
 def test_too_few_rows_to_calibrate_or_stop_early() -> None:
     x, y = vectors(2, rows=40)
     few = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:3]])
-    with pytest.raises(DataError, match="the rarest class has 3 training row"):
-        svm.fit_head((x[few], y[few]), 2, svm.Config(**COMMON))
+    with pytest.raises(DataError, match="the rarest class, 'b', has 3 training row"):
+        svm.fit_head(Vectors(x[few], y[few]), NAMES[:2], svm.Config(**COMMON))
     with pytest.raises(DataError, match="pass validation data"):
-        mlp.fit_head((x[:3], np.array([0, 1, 1])), None, 2, mlp.Config(**COMMON))
+        mlp.fit_head(Vectors(x[:3], np.array([0, 1, 1])), None, 2, mlp.Config(**COMMON))
     with pytest.raises(ConfigError, match="3 layers and dropout 1"):
-        mlp.fit_head((x, y), None, 2, mlp.Config(**COMMON, dropout=(0.1,)))
+        mlp.fit_head(Vectors(x, y), None, 2, mlp.Config(**COMMON, dropout=(0.1,)))
