@@ -28,8 +28,8 @@ test: $(INSTALLED) $(NODE_MODULES)
 # Old versions warn of newer ones beside them, and that is no error of ours; one test would have it be one.
 floor: $(FLOOR)/.installed
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/pytest --numprocesses=2 --dist=loadfile --override-ini=filterwarnings=default --disable-warnings \
-	    --deselect=tests/runtime/test_without_extras.py::test_the_command_line_predicts_without_the_extras \
-	    tests/runtime tests/backends/test_contract.py tests/export/test_onnx.py tests/test_classifier.py tests/test_default_model.py
+	    --deselect=tests/inference/engines/test_without_extras.py::test_the_command_line_predicts_without_the_extras \
+	    tests/inference/engines tests/training/backends/test_contract.py tests/export/test_onnx.py tests/test_classifier.py tests/test_builtin.py
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
@@ -53,11 +53,11 @@ results: $(INSTALLED)
 	$(BIN)/python benchmarks/embedding_heads.py --models build/models
 	$(BIN)/python benchmarks/weights.py e5
 	$(BIN)/python benchmarks/generalization.py
-	$(BIN)/python benchmarks/train_default.py
+	$(BIN)/python benchmarks/train_builtin.py
 	$(MAKE) wheel
 	$(BIN)/python benchmarks/base_install.py
 	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/unfamiliar.py
+	$(BIN)/python benchmarks/out_of_distribution.py
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py
 	$(BIN)/python benchmarks/evidence.py

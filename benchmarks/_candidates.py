@@ -12,7 +12,7 @@ from _encoder import Encoder, folder
 from msgspec.structs import replace
 
 from reviewguard.config import Augmentation
-from reviewguard.experiments.contestants import recipe_of
+from reviewguard.experiments.candidates import recipe_of
 
 #: Fakes and human texts of a cell that are scored, at most; domains with fewer human texts than `ENOUGH` borrow those of products.
 FAKES, HUMANS, ENOUGH = 250, 400, 150

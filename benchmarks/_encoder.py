@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from reviewguard import Classifier
-from reviewguard.nn.sources import locate
+from reviewguard.models.sources import locate
 
 #: Letters and signs that any text may be spelled with: Latin-1 and Latin Extended.
 _LAST_LETTER: Final = 0x24F

@@ -23,14 +23,14 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoConfig, AutoModel
 
-from reviewguard.backends import finetune
 from reviewguard.config import decode, load_preset, merge
-from reviewguard.nn import memory
-from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.device import best_device, compute_dtype
-from reviewguard.nn.loop import fine_tune
-from reviewguard.nn.rows import Order, Rows
-from reviewguard.tokens import Batch, Encoded, Tokenizer
+from reviewguard.data.tokens import Batch, Encoded, Tokenizer
+from reviewguard.models.device import best_device, compute_dtype
+from reviewguard.training.backends import finetune
+from reviewguard.training.finetuning import memory
+from reviewguard.training.finetuning.batches import Order, Rows
+from reviewguard.training.finetuning.checkpoint import Run
+from reviewguard.training.finetuning.loop import fine_tune
 
 GIB = 2**30
 SEED = 0

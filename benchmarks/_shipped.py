@@ -12,7 +12,7 @@ from _corpus import Row, balanced, validation
 from _results import ROOT
 
 from reviewguard import Classifier
-from reviewguard.bundle import is_bundle
+from reviewguard.bundle.folder import is_bundle
 
 WORK: Final = ROOT / "build" / "default"
 SEED: Final = 0

@@ -20,15 +20,16 @@ from _corpus import Row, load
 from _generalization_page import MAX_FPR
 from _results import RESULTS, ROOT, describe, machine, write
 from numpy.typing import NDArray
-from train_default import make
+from train_builtin import make
 
-from reviewguard import Classifier, Limits, adaptation
-from reviewguard.bundle import is_bundle
-from reviewguard.decision import Decision
+from reviewguard import Classifier, Limits
+from reviewguard.bundle.decision import Decision
+from reviewguard.bundle.folder import is_bundle
 from reviewguard.evaluation.tables import markdown_table
-from reviewguard.fitted import Fitted
-from reviewguard.references import FILE, Embedded, embed, from_file
-from reviewguard.runtime.cpu import CpuScorer
+from reviewguard.inference import adaptation
+from reviewguard.inference.engines.cpu import CpuScorer
+from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.references import FILE, Embedded, embed, from_file
 
 SIZES: Final = (10, 30, 100)
 #: What int8 changes does not matter here: all that is measured is measured on it.
@@ -43,7 +44,7 @@ REFERENCES: Final = ("the model's", "both", "own")
 WORK: Final = ROOT / "build" / "adaptation"
 
 
-def measured(model: Fitted, cells: dict[str, Cell], rows: list[Row]) -> dict[str, Any]:
+def measured(model: TrainedModel, cells: dict[str, Cell], rows: list[Row]) -> dict[str, Any]:
     """By cell: figures before, and those after by references, penalty and number of examples, on both parts."""
     kept, decision = from_file(model.read(FILE)), model.manifest.decision
     found: dict[str, Any] = {}
@@ -74,7 +75,7 @@ def measured(model: Fitted, cells: dict[str, Cell], rows: list[Row]) -> dict[str
     return found
 
 
-def seen(model: Fitted, scored: list[Row]) -> tuple[Embedded, NDArray[np.bool_]]:
+def seen(model: TrainedModel, scored: list[Row]) -> tuple[Embedded, NDArray[np.bool_]]:
     """Rows as the correction sees them, and which are fakes."""
     assert isinstance(model.scorer, CpuScorer)
     return embed(model, model.scorer, [row.text for row in scored]), np.array([row.label == "fake" for row in scored])
@@ -84,7 +85,7 @@ def figures(
     texts: Embedded, fake: NDArray[np.bool_], correction: adaptation.Correction | None, decision: Decision
 ) -> dict[str, float]:
     """Recall at the model's thresholds, the false positive rate there, and recall where 2 % of these human texts are flagged."""
-    point = decision.point
+    point = decision.operating_point
     assert point is not None
     odds = texts.odds if correction is None else texts.odds + correction.of(texts.embeddings)
     margin = odds - point.thresholds(texts.words)

@@ -27,9 +27,9 @@ from _contenders import seconds as timed
 from _results import ROOT, SHARED, describe, machine, write
 
 from reviewguard import Classifier
-from reviewguard.bundle import open_bundle
-from reviewguard.loading import DEFAULT_MODEL
-from reviewguard.nn.sources import locate
+from reviewguard.bundle.folder import open_bundle
+from reviewguard.loading import BUILTIN
+from reviewguard.models.sources import locate
 
 ROWS = 20_000
 #: Rows after which memory should have stopped growing.
@@ -134,7 +134,7 @@ def main() -> None:
             assert sum(1 for _ in csv.DictReader(file)) == ROWS
         beside = beside_transformers([row["text"] for row in reviews[:: len(reviews) // BESIDE][:BESIDE]], folder / "minilm")
     about = machine()
-    size_of_model = sum(file.size for file in open_bundle(DEFAULT_MODEL).manifest.files.values()) / 2**20
+    size_of_model = sum(file.size for file in open_bundle(BUILTIN).manifest.files.values()) / 2**20
     result: dict[str, Any] = {
         "rows": ROWS,
         "model_mib": size_of_model,

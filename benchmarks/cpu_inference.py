@@ -33,10 +33,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reviewguard import Classifier, Limits
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.nn.sources import locate
-from reviewguard.runtime.cores import available_cores
-from reviewguard.runtime.openvino import computes_in_bf16
-from reviewguard.tokens import Tokenizer
+from reviewguard.data.tokens import Tokenizer
+from reviewguard.inference.engines.cores import available_cores
+from reviewguard.inference.engines.openvino import computes_in_bf16
+from reviewguard.models.sources import locate
 
 #: Contenders that run in the other environment.
 ELSEWHERE = ("sentence-transformers, onnx", "sentence-transformers, openvino")

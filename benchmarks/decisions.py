@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 from _results import RESULTS, ROOT, SHARED, describe, machine, write
 
+from reviewguard.bundle.decision import Decision
+from reviewguard.data.assigned import only
 from reviewguard.data.reviews import class_indices, read
-from reviewguard.data.split import only
-from reviewguard.decision import Decision
 from reviewguard.evaluation import operating
+from reviewguard.evaluation.metrics import calibration_error, reliability
 from reviewguard.evaluation.tables import markdown_table
-from reviewguard.experiments.runs import logits_of, read_results
-from reviewguard.metrics import calibration_error, reliability
+from reviewguard.experiments.results import logits_of, read_results
 
 DATA = SHARED / "reviews_gpt2.csv"
 WORK = ROOT / "build" / "evidence" / "compare-minilm"
@@ -57,10 +57,10 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that the rate is not known well is what is shown here
                 point = operating.operating_point(logits[own], y[own], positive, rate)
-            called = Decision(point=point).scores(logits[new], positive).argmax(axis=1) == positive
+            called = Decision(operating_point=point).scores(logits[new], positive).argmax(axis=1) == positive
             note(f"false positives {rate}", called[y[new] != positive].mean())
             note(f"recall {rate}", called[y[new] == positive].mean())
-            certain = Decision(triage=operating.triage(logits[own], y[own], rate)).certain(logits[new])
+            certain = Decision(abstention=operating.abstain_by_error_rate(logits[own], y[own], rate)).certain(logits[new])
             note(f"review {rate}", (certain < 0).mean())
             for index, name in enumerate(classes):
                 of_class = certain[y[new] == index]

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from reviewguard.data.reviews import read
+from reviewguard.experiments.jobs import Job, Result, Task
+from reviewguard.experiments.results import logits_of
 from reviewguard.experiments.rows import digest
-from reviewguard.experiments.runs import Job, Result, Task, logits_of, run_all
+from reviewguard.experiments.runs import run_all
 
 WORK: Final = ROOT / "build" / "generalization"
 #: Of the scored rows: what selects a recipe, and what is published of the one selected.

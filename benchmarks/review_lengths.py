@@ -18,8 +18,8 @@ from _results import SHARED
 
 from reviewguard.config import EncoderConfig, load_preset
 from reviewguard.data.normalize import typography
-from reviewguard.nn.sources import locate
-from reviewguard.tokens import Tokenizer
+from reviewguard.data.tokens import Tokenizer
+from reviewguard.models.sources import locate
 
 DATA = SHARED / "reviews_gpt2.csv"
 OUT = Path(__file__).with_suffix(".json")

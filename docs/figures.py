@@ -14,7 +14,7 @@ import typer
 from msgspec import inspect as kinds
 from typer.cli import get_docs_for_click
 
-from reviewguard.cli import app
+from reviewguard.cli.app import app
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -57,8 +57,8 @@ def define_env(env: Any) -> None:
 
 
 def built_in() -> Any:
-    """What docs/results/default-model.json holds."""
-    return json.loads((RESULTS / "default-model.json").read_text(encoding="utf-8"))
+    """What docs/results/built-in.json holds."""
+    return json.loads((RESULTS / "built-in.json").read_text(encoding="utf-8"))
 
 
 def mean(experiment: str, model: str, metric: str, trained: str, scored: str, point: bool) -> float:
@@ -66,7 +66,7 @@ def mean(experiment: str, model: str, metric: str, trained: str, scored: str, po
 
     Args:
         experiment: Name of the file.
-        model: Contestant.
+        model: Candidate.
         metric: One of a report's.
         trained: Rows trained on; empty: whatever they were.
         scored: Rows scored.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         TrainingInterrupted,
     )
     from reviewguard.export.report import ExportReport, Limits
-    from reviewguard.scoring import Prediction
+    from reviewguard.inference.scoring import Prediction
 
 telemetry.switch_off()
 
@@ -36,7 +36,7 @@ _HOME: Final = {
     "Classifier": "classifier",
     "ExportReport": "export.report",
     "Limits": "export.report",
-    "Prediction": "scoring",
+    "Prediction": "inference.scoring",
     **dict.fromkeys(
         (
             "BundleError",

@@ -1,6 +1,6 @@
 """`python -m reviewguard`: the command line."""
 
-from reviewguard.cli import main
+from reviewguard.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
 """Recipes: frozen, strictly decoded settings, and the presets that ship as TOML.
 
 A recipe is what a preset file holds, with the user's overrides applied. Each backend extends `Recipe` with its own
-fields (see `reviewguard.backends`), so `C` of a logistic regression is an option of recipes that use it and an
+fields (see `reviewguard.training.backends`), so `C` of a logistic regression is an option of recipes that use it and an
 unknown key everywhere else.
 """
 
@@ -170,7 +170,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What every preset holds; a backend's `Config` adds its own fields.
 
     Attributes:
-        backend: Name of a module of `reviewguard.backends`.
+        backend: Name of a module of `reviewguard.training.backends`.
         encoder: Which encoder, and how.
         data: How rows are read, cleaned and split.
         description: One line for `reviewguard presets`.

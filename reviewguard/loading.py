@@ -7,22 +7,24 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from reviewguard import config, files, hub
-from reviewguard.bundle import MANIFEST, Bundle, is_bundle, open_bundle, read_manifest
+from reviewguard import config, files
+from reviewguard.bundle import hub
+from reviewguard.bundle.folder import Bundle, is_bundle, open_bundle
+from reviewguard.bundle.manifest import MANIFEST, read_manifest
+from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import BundleError, ConfigError, nearest, requires
-from reviewguard.fitted import Fitted
-from reviewguard.runtime import adapted
-from reviewguard.runtime.choose import GRAPHS, Engine, Precision, open_scorer
-from reviewguard.scoring import Scorer
-from reviewguard.tokens import Tokenizer
+from reviewguard.inference.engines import adapted
+from reviewguard.inference.engines.select import Engine, Precision, is_export, open_scorer
+from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.scoring import Scorer
 
-#: The built-in model: benchmarks/train_default.py made it.
-DEFAULT_MODEL: Final = Path(__file__).parent / "default_model"
+#: The built-in model: benchmarks/train_builtin.py made it.
+BUILTIN: Final = Path(__file__).parent / "builtin"
 
 
 def find(name: str | os.PathLike[str] | None, revision: str | None, token: str | None = None) -> Bundle | None:
     """The bundle that a name stands for; None for a preset. See `reviewguard.Classifier.from_pretrained`."""
-    name = DEFAULT_MODEL if name is None else files.expanded(name)
+    name = BUILTIN if name is None else files.expanded(name)
     try:
         local = is_bundle(name) or name.is_dir() or str(name) in config.preset_names()
     except OSError as error:  # a name that no file can have
@@ -62,8 +64,8 @@ def recipe_of(bundle: Bundle) -> dict[str, Any]:
     return recipe
 
 
-def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> Fitted:
-    """Load a bundle: an export by an engine (see `reviewguard.runtime.choose`), anything else by torch."""
+def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> TrainedModel:
+    """Load a bundle: an export by an engine (see `reviewguard.inference.engines.select`), anything else by torch."""
     manifest = bundle.manifest
     tokenizer = Tokenizer(bundle.read("tokenizer.json"), bundle.read("tokenizer_config.json"), manifest.max_length)
     if manifest.windows is not None and manifest.windows.overlap >= tokenizer.room:
@@ -72,7 +74,7 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
             f"{tokenizer.room} of a text"
         )
     scorer: Scorer
-    if any(graph in bundle for graph in GRAPHS.values()):
+    if is_export(bundle):
         scorer = open_scorer(bundle, runtime, precision, threads)
         if adapted.FILE in bundle:
             if manifest.positive is None:
@@ -85,6 +87,6 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
         raise ConfigError("runtime, precision and threads are for exports; this model is computed by torch: export() it first")
     else:
         with requires("train"):
-            from reviewguard.nn.model import load_model
+            from reviewguard.models.files import load_model
         scorer = load_model(bundle, config.decode(recipe_of(bundle).get("encoder", {}), config.EncoderConfig, "encoder"))
-    return Fitted(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})
+    return TrainedModel(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from reviewguard import cli
+from reviewguard.cli import app as cli
 
 
 def call(*arguments: object) -> int | None:

@@ -8,17 +8,17 @@ import msgspec
 from manifests import PLAIN
 
 from reviewguard import Classifier
-from reviewguard.fitted import Fitted
-from reviewguard.nn.model import TextModel
-from reviewguard.tokens import Tokenizer
+from reviewguard.data.tokens import Tokenizer
+from reviewguard.inference.model import TrainedModel
+from reviewguard.models.text_model import TextModel
 
 TOKENIZER = b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'
 
 
-def as_fitted(model: TextModel) -> Fitted:
+def as_fitted(model: TextModel) -> TrainedModel:
     """A bare model in the form that exports start from."""
     manifest = msgspec.structs.replace(PLAIN, classes=["a", "b"], positive="a", normalization="none", max_length=64)
-    return Fitted(manifest, Tokenizer(TOKENIZER, b"{}", 64), model, {})
+    return TrainedModel(manifest, Tokenizer(TOKENIZER, b"{}", 64), model, {})
 
 
 def int8_of(classifier: Classifier, folder: Path, rows: tuple[list[str], list[str]]) -> Path:

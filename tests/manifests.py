@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reviewguard.bundle import FORMAT_VERSION, Manifest
+from reviewguard.bundle.manifest import FORMAT_VERSION, Manifest
 
 PLAIN = Manifest(
     format_version=FORMAT_VERSION,

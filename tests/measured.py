@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score, roc_curve
 
 from reviewguard.data.reviews import Reviews, class_indices
-from reviewguard.experiments.runs import Result, logits_of
+from reviewguard.experiments.jobs import Result
+from reviewguard.experiments.results import logits_of
 
 
 def assert_measured(result: Result, scored: Mapping[str, Reviews], folder: Path) -> None:

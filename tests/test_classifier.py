@@ -337,7 +337,7 @@ class TestDecisions:
         decided = copy.copy(trained)
         decided.calibrate()
         decided.set_operating_point(max_fpr=0.2)
-        decided.set_triage(error_rate=0.2)
+        decided.set_abstention(error_rate=0.2)
         return decided
 
     def test_labels_probabilities_and_abstention_follow(
@@ -347,19 +347,19 @@ class TestDecisions:
         before, after = trained.predict_proba(texts), decided.predict_proba(texts)
         assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
         assert np.abs(before - after).max() > 1e-3
-        answers = decided.triage(texts)
-        point, triage = decided.manifest.decision.point, decided.manifest.decision.triage
+        answers = decided.predict_detailed(texts)
+        point, abstention = decided.manifest.decision.operating_point, decided.manifest.decision.abstention
         assert point is not None
-        assert triage is not None
+        assert abstention is not None
         odds = np.log(before[:, 0].astype(np.float64)) - np.log(before[:, 1].astype(np.float64))  # of "fake"
         np.testing.assert_array_equal([one.label == "fake" for one in answers], odds >= point.threshold)
         np.testing.assert_array_equal(decided.predict(texts), [one.label for one in answers])
         assert [one.score for one in answers] == [
             float(p[list(decided.classes_).index(one.label)]) for p, one in zip(after, answers, strict=True)
         ]
-        within = np.stack([odds >= triage.floors[0], -odds >= triage.floors[1]], axis=1)
+        within = np.stack([odds >= abstention.floors[0], -odds >= abstention.floors[1]], axis=1)
         expected = [
-            "needs_review" if sum(w) != 1 or one.unfamiliar else ("fake", "real")[int(w[1])]
+            "needs_review" if sum(w) != 1 or one.out_of_distribution else ("fake", "real")[int(w[1])]
             for w, one in zip(within, answers, strict=True)
         ]
         assert [one.decision for one in answers] == expected
@@ -383,20 +383,22 @@ class TestDecisions:
         decided.export(tmp_path / "export")
         exported = Classifier.from_pretrained(tmp_path / "export")
         assert exported.manifest.decision == decided.manifest.decision
-        assert [one.decision for one in exported.triage(texts)] == [one.decision for one in decided.triage(texts)]
+        assert [one.decision for one in exported.predict_detailed(texts)] == [
+            one.decision for one in decided.predict_detailed(texts)
+        ]
 
     def test_an_export_can_be_decided_on(self, trained: Classifier, tmp_path: Path) -> None:
         trained.export(tmp_path / "export")
         exported = Classifier.from_pretrained(tmp_path / "export")
-        exported.set_triage(error_rate=0.2)
+        exported.set_abstention(error_rate=0.2)
         exported.save(tmp_path / "decided")
-        floors = Classifier.from_pretrained(tmp_path / "decided").manifest.decision.triage
+        floors = Classifier.from_pretrained(tmp_path / "decided").manifest.decision.abstention
         direct = copy.copy(trained)
-        assert floors == direct.set_triage(error_rate=0.2)
+        assert floors == direct.set_abstention(error_rate=0.2)
 
     def test_on_data_of_ones_own(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
         own = copy.copy(trained)
-        found = own.set_triage(columns(rows), error_rate=0.1)
+        found = own.set_abstention(columns(rows), error_rate=0.1)
         assert found.rows == [sum(row["label"] == name for row in rows) for name in own.classes_]
         with pytest.raises(DataError, match="label"):
             own.calibrate((["a text"], ["neither"]))
@@ -407,8 +409,7 @@ class TestDecisions:
         assert again.manifest.decision == type(again.manifest.decision)()
 
     def test_what_is_missing_is_said(self, trained: Classifier, tiny_settings: dict[str, object]) -> None:
-        with pytest.raises(ConfigError, match=r"call set_triage\(error_rate=...\) first"):
-            trained.triage(["a kettle"])
+        assert trained.predict_detailed(["a kettle"])[0].decision in trained.classes_
         fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
         with pytest.raises(DataError, match="keeps no validation rows"):
             fitted.calibrate()
@@ -422,7 +423,7 @@ class TestDecisions:
     ) -> None:
         decided, texts = copy.copy(trained), [row["text"] for row in rows]
         point = decided.set_operating_point(rows_of(rows), max_fpr=0.2, by_length=(15, 25), group="side")
-        decided.set_triage(rows_of(rows), review_rate=0.3, one_sided=True)
+        decided.set_abstention(rows_of(rows), review_rate=0.3, one_sided=True)
         assert [one.words for one in point.bands] == [15, 25]
         decided.save(tmp_path / "m")
         loaded = Classifier.from_pretrained(tmp_path / "m")
@@ -433,22 +434,22 @@ class TestDecisions:
         assert answers[-1].decision == "needs_review"
         # Other thresholds make the floor meaningless.
         loaded.set_operating_point(rows_of(rows), max_fpr=0.3, by_length=(15, 25))
-        assert loaded.manifest.decision.triage is None
+        assert loaded.manifest.decision.abstention is None
 
     def test_rates_and_columns_that_do_not_fit_are_refused(
         self, trained: Classifier, rows: list[dict[str, str]], tiny_settings: dict[str, object]
     ) -> None:
         with pytest.raises(ConfigError, match="give one of error_rate and review_rate"):
-            trained.set_triage(error_rate=0.1, review_rate=0.1)
+            trained.set_abstention(error_rate=0.1, review_rate=0.1)
         with pytest.raises(ConfigError, match="one_sided=True"):
-            trained.set_triage(review_rate=0.1)
+            trained.set_abstention(review_rate=0.1)
         with pytest.raises(DataError, match="none were passed"):
             trained.set_operating_point(max_fpr=0.2, group="domain")
         with pytest.raises(DataError, match=r"no column 'sid' of groups; .*side"):
             trained.set_operating_point(rows_of(rows), max_fpr=0.2, group="sid")
         fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
         with pytest.raises(ConfigError, match="for two classes"):
-            fitted.set_triage((["x"], ["a"]), error_rate=0.1, one_sided=True)
+            fitted.set_abstention((["x"], ["a"]), error_rate=0.1, one_sided=True)
 
     def test_a_damaged_file_of_validation_rows(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "m")
@@ -459,7 +460,7 @@ class TestDecisions:
     def test_a_decision_of_another_model_is_refused(self, decided: Classifier, tmp_path: Path) -> None:
         decided.save(tmp_path / "m")
         manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
-        manifest["decision"]["triage"]["floors"].append(0.0)
+        manifest["decision"]["abstention"]["floors"].append(0.0)
         (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
         with pytest.raises(BundleError, match="a decision that does not fit its 2 classes"):
             Classifier.from_pretrained(tmp_path / "m")

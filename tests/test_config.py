@@ -5,7 +5,6 @@ import msgspec
 import pytest
 
 from reviewguard import Classifier
-from reviewguard.backends import get_backend
 from reviewguard.config import (
     DataConfig,
     EncoderConfig,
@@ -18,6 +17,7 @@ from reviewguard.config import (
     preset_names,
 )
 from reviewguard.errors import ConfigError, EncoderError
+from reviewguard.training.backends import get_backend
 
 GENERIC = ("decoder", "encoder")
 PLAIN = {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 64}}

@@ -21,7 +21,8 @@ from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from reviewguard import backends, config
+from reviewguard import config
+from reviewguard.training import backends
 
 ROOT = Path(__file__).parent.parent
 #: tests/test_publish.py runs it, against a Hub of its own.

@@ -103,7 +103,7 @@ def test_requires_lets_what_is_there_pass():
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("reviewguard.metrics", "sklearn"), ("reviewguard.data.near", "rensa"), ("reviewguard.data.split", "scipy")],
+    [("reviewguard.evaluation.metrics", "sklearn"), ("reviewguard.data.near", "rensa"), ("reviewguard.data.split", "scipy")],
 )
 def test_modules_for_training_name_their_extra(module, absent):
     code = (

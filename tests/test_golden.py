@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reviewguard import Classifier
-from reviewguard.bundle import FORMAT_VERSION
+from reviewguard.bundle.manifest import FORMAT_VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = sorted(path.name for path in GOLDEN.glob("format-*"))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from reviewguard import Classifier
-from reviewguard.bundle import MANIFEST
+from reviewguard.bundle.manifest import MANIFEST
 from reviewguard.errors import ReviewGuardError
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"

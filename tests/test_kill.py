@@ -21,10 +21,10 @@ import pytest
 from manifests import PLAIN
 
 from reviewguard import Classifier
-from reviewguard.backends._features import FeatureStore
-from reviewguard.bundle import open_bundle, write_bundle
+from reviewguard.bundle.folder import open_bundle, write_bundle
 from reviewguard.data.reviews import read
-from reviewguard.streaming import predict_file
+from reviewguard.inference.streaming import predict_file
+from reviewguard.training.backends._features import FeatureStore
 
 TRIALS = 20
 
@@ -74,7 +74,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are ma
 
 SAVE = """
 import msgspec
-from reviewguard.bundle import open_bundle, write_bundle
+from reviewguard.bundle.folder import open_bundle, write_bundle
 
 def task(trial):
     manifest = open_bundle(root / "model").manifest
@@ -98,9 +98,9 @@ def test_killed_while_saving(tmp_path: Path) -> None:
 
 
 FEATURES = """
-from reviewguard.backends import _features
+from reviewguard.training.backends import _features
 from reviewguard.config import EncoderConfig
-from reviewguard.nn.encoder import load_encoder
+from reviewguard.models.encoder import load_encoder
 import torch
 
 torch.set_num_threads(1)
@@ -136,7 +136,8 @@ def test_killed_while_caching_features(tmp_path: Path, tiny_encoder: Path, monke
 
 STREAM = """
 import json
-from reviewguard import Classifier, files, streaming
+from reviewguard import Classifier, files
+from reviewguard.inference import streaming
 
 streaming.CHUNK_TEXTS = 16
 replace = files.replace

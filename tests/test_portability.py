@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from reviewguard import Classifier
+from reviewguard.bundle.windows import Windows
 from reviewguard.data.normalize import NORMALIZERS, portable
-from reviewguard.loading import DEFAULT_MODEL
-from reviewguard.runtime.choose import Precision
-from reviewguard.windows import Windows
+from reviewguard.inference.engines.select import Precision
+from reviewguard.loading import BUILTIN
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "tests" / "portability"
@@ -140,7 +140,7 @@ def test_plain_onnxruntime_and_tokenizers(export: Export) -> None:
 def test_transformers_makes_the_same_tokens(export: Export) -> None:
     theirs = AutoTokenizer.from_pretrained(export.folder)(TEXTS, truncation=True)["input_ids"]
     classifier = Classifier.from_pretrained(export.folder)
-    assert theirs == [item.ids for item in classifier._fitted.tokenizer.encode(classifier._fitted.normalized(TEXTS))]
+    assert theirs == [item.ids for item in classifier._model.tokenizer.encode(classifier._model.normalized(TEXTS))]
 
 
 def test_transformers_js(export: Export) -> None:
@@ -162,7 +162,7 @@ def test_transformers_js_in_int8(odd: Export) -> None:
 
 
 def test_transformers_js_reads_the_model_in_the_box() -> None:
-    box = Export(DEFAULT_MODEL, ["fake", "real"])
+    box = Export(BUILTIN, ["fake", "real"])
     answers = node("transformers.mjs", {"folder": str(box.folder), "texts": SHORT, "dtype": "q8"})
     # Other runtimes know nothing of its calibration. In int8, WebAssembly rounds otherwise than a CPU with VNNI.
     assert_same(box, answers, softmax(Classifier.from_pretrained()._trained().logits(SHORT)[0]), atol=1e-2)
@@ -210,7 +210,7 @@ def visits(site: Path, minilm: Export, odd: Export, sample: Path) -> dict[str, A
     module.vendor(site / "vendor")
     shutil.copytree(odd.folder, site / "quantised")
     (site / "quantised" / "onnx" / "model.onnx").unlink()
-    shutil.copytree(DEFAULT_MODEL, site / "box")
+    shutil.copytree(BUILTIN, site / "box")
     decided(minilm, sample).save(site / "decided")
     plans = {
         "box": {"query": "?model=box&dtype=q8", "texts": BUILT_IN},
@@ -268,10 +268,10 @@ def test_the_page_runs_the_built_in_model(visits: dict[str, Any]) -> None:
 def decided(minilm: Export, sample: Path) -> Classifier:
     """Thresholds by length, one-sided, calibrated, and long texts in windows."""
     classifier = Classifier.from_pretrained(minilm.folder)
-    classifier._fitted = classifier._trained().read_by(Windows(overlap=32, rule="max"))
+    classifier._model = classifier._trained().with_windows(Windows(overlap=32, rule="max"))
     classifier.calibrate(sample)
     classifier.set_operating_point(sample, max_fpr=0.1, by_length=(15, 25))
-    classifier.set_triage(sample, review_rate=0.1, one_sided=True)
+    classifier.set_abstention(sample, review_rate=0.1, one_sided=True)
     return classifier
 
 

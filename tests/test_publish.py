@@ -16,7 +16,7 @@ import pytest
 from hub_server import TOKEN, Hub, serving
 from huggingface_hub import ModelCard
 
-from reviewguard.bundle import MANIFEST
+from reviewguard.bundle.manifest import MANIFEST
 
 ROOT = Path(__file__).parent.parent
 EXPORT = ROOT / "tests" / "golden" / "format-1" / "exported"
@@ -193,7 +193,7 @@ def test_the_page_about_it_holds(hub: Hub, machine: Machine, tmp_path: Path):
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "reviewguard"
-        machine.run(f"import os\nfrom reviewguard import cli\nos.chdir({str(tmp_path)!r})\ncli.app({words[1:]!r})")
+        machine.run(f"import os\nfrom reviewguard.cli import app as cli\nos.chdir({str(tmp_path)!r})\ncli.app({words[1:]!r})")
     assert set(hub.repos) == {"owner/reviews-detector"}
 
 

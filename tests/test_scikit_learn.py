@@ -159,7 +159,7 @@ def test_what_no_weights_are(ours: Classifier, weights: list[Any], said: str) ->
     ("labels", "said"),
     [
         (["a ", "b"], "1 labels have white space at their ends; fit takes labels as they are: strip them"),
-        (["needs_review", "b"], "a class is called 'needs_review', which is the name of a decision on texts; rename the label"),
+        (["needs_review", "b"], "a class is called 'needs_review', which is the name of a decision; rename the label"),
         (["not_flagged", "b"], "a class is called 'not_flagged'"),
         ([1, "b"], "labels mix types: int and str"),
         ([["a"], ["b", "a"]], "multi-label data is not supported"),

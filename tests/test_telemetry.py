@@ -79,7 +79,7 @@ def test_openvino_is_asked_not_to_send_unless_the_user_chose(tmp_path: Path, con
     if consent:
         (tmp_path / "intel").mkdir()
         (tmp_path / "intel" / "openvino_telemetry").write_text(consent)
-    code = "from reviewguard.runtime import openvino; import sys; print('openvino_telemetry' in sys.modules)"
+    code = "from reviewguard.inference.engines import openvino; import sys; print('openvino_telemetry' in sys.modules)"
     environment = {**os.environ, "HOME": str(tmp_path), "CI": "true"}  # with CI, its own code sends nothing
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == str(bool(consent))

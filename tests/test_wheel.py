@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"reviewguard"}
     for needed in ("reviewguard/py.typed", "reviewguard/presets/minilm-logreg.toml"):
         assert needed in names
-    box = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard" / "default_model").rglob("*") if path.is_file()}
+    box = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard" / "builtin").rglob("*") if path.is_file()}
     assert box <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "reviewguard").rglob("*.py")}

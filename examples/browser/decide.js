@@ -1,4 +1,4 @@
-// What reviewguard decides on a text, by what its manifest holds; as reviewguard/decision.py and reviewguard/windows.py do.
+// What reviewguard decides on a text, by what its manifest holds; as reviewguard/bundle/decision.py and reviewguard/bundle/windows.py do.
 
 export const REVIEW = "needs_review";
 export const NOT_FLAGGED = "not_flagged";
@@ -23,18 +23,18 @@ export function combine({ rule }, rows, tokens, positive) {
 
 /** A class, needs_review or not_flagged. */
 export function decide({ classes, positive, decision }, logits, words) {
-  const { point, triage } = decision;
+  const { operating_point: point, abstention } = decision;
   const bands = point?.bands ?? [];
   if (bands.length && words < bands[0].words) return REVIEW;
   const odds = logOdds(logits);
   const at = classes.indexOf(positive);
   const threshold = bands.findLast((band) => band.words <= words)?.threshold ?? point?.threshold;
-  const within = (index) => odds[index] >= triage.floors[index];
+  const within = (index) => odds[index] >= abstention.floors[index];
   const certain = () => classes.filter((_, index) => within(index));
   const label = point ? classes[odds[at] >= threshold ? at : 1 - at] : classes[odds.indexOf(Math.max(...odds))];
-  if (!triage) return label;
-  if (!triage.one_sided) return certain().length === 1 ? certain()[0] : REVIEW;
-  const byErrorRate = !point && triage.error_rate !== null;
+  if (!abstention) return label;
+  if (!abstention.one_sided) return certain().length === 1 ? certain()[0] : REVIEW;
+  const byErrorRate = !point && abstention.error_rate !== null;
   const flagged = byErrorRate ? certain().length === 1 && certain()[0] === positive : label === positive;
   if (flagged) return positive;
   return within(at) ? REVIEW : NOT_FLAGGED;

@@ -54,13 +54,13 @@ class Classifier {
   encode(text) {
     const { ids } = this.tokenizer.encode(text.slice(0, MAX_CHARS));
     if (!ids.length) ids.push(0); // no special tokens and no text: the model needs something to read
-    const { overlap, most } = this.manifest.windows ?? { overlap: 0, most: 1 };
+    const { overlap, max_windows } = this.manifest.windows ?? { overlap: 0, max_windows: 1 };
     const [before, behind] = [ids.slice(0, this.opening), ids.slice(ids.length - this.closing)];
     const body = ids.slice(this.opening, ids.length - this.closing);
     const room = this.longest - this.opening - this.closing;
     const windows = [[...before, ...body.slice(0, room), ...behind]];
     let end = room;
-    for (; end < body.length && windows.length < most; end += room - overlap)
+    for (; end < body.length && windows.length < max_windows; end += room - overlap)
       windows.push([...before, ...body.slice(end - overlap, end - overlap + room), ...behind]);
     return { windows, truncated: end < body.length, fertility: this.fertility(text, body) };
   }
@@ -88,8 +88,8 @@ class Classifier {
     const top = Math.max(...logits);
     const powers = logits.map((logit) => Math.exp((logit - top) / decision.temperature));
     const sum = powers.reduce((total, power) => total + power);
-    const unfamiliar = windows[0].length < least || fertility > (max_fertility ?? Infinity);
-    const decided = unfamiliar ? REVIEW : decide(this.manifest, logits, countWords(text));
+    const outOfDistribution = windows[0].length < least || fertility > (max_fertility ?? Infinity);
+    const decided = outOfDistribution ? REVIEW : decide(this.manifest, logits, countWords(text));
     return { probabilities: powers.map((power) => power / sum), decided, truncated };
   }
 }
@@ -121,7 +121,7 @@ function show({ probabilities, decided, truncated }) {
   verdict.textContent = SAID[decided] ?? `${decided}: ${percent(probabilities[model.labels.indexOf(decided)])}`;
   verdict.dataset.decision = decided;
   classes.replaceChildren(...probabilities.map((probability, index) => row(model.labels[index], probability)));
-  const read = model.longest * (model.manifest.windows?.most ?? 1);
+  const read = model.longest * (model.manifest.windows?.max_windows ?? 1);
   cut.textContent = `The model reads about ${read} tokens at most; this review is longer.`;
   cut.hidden = !truncated;
 }

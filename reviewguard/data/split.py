@@ -8,54 +8,27 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard.config import DataConfig
+from reviewguard.data.assigned import SplitName, column_split
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import Reviews, is_null
-from reviewguard.errors import ConfigError, DataError, nearest, requires
+from reviewguard.errors import ConfigError, DataError, requires
 
 with requires("train"):
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from sklearn.model_selection import train_test_split
 
-SplitName = Literal["train", "validation", "test"]
-_NAMES: Final[dict[SplitName, tuple[str, ...]]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
-_ALIASES: Final = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
-
 
 def row_hash(text: str) -> str:
     """The sha256 of a text's UTF-8 bytes, as read and before any normalisation, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def side_of(value: object) -> str:
-    """The name of the split that a value of a column means, such as "validation" for "dev"; other values as they are."""
-    return _ALIASES.get(str(value).casefold(), str(value))
-
-
-def column_split(values: Sequence[Any], column: str) -> list[SplitName]:
-    """Read a column that assigns rows to train, validation and test.
-
-    Raises:
-        DataError: If a value is none of the known names.
-    """
-    unknown = sorted({str(value) for value in values if str(value).casefold() not in _ALIASES})
-    if unknown:
-        raise DataError(
-            f"column {column!r} should assign rows to a split, with values of {', '.join(_ALIASES)}; it also holds "
-            f"{', '.join(map(repr, unknown[:5]))}. If it means something else, pass data.split= (empty)"
-        )
-    return [_ALIASES[str(value).casefold()] for value in values]
 
 
 def divide(reviews: Reviews, sides: Sequence[SplitName | None]) -> dict[str, Reviews]:
@@ -179,17 +152,3 @@ def from_csv(path: str | Path, texts: Sequence[str]) -> list[SplitName | None]:
     if not any(found):
         raise DataError(f"the split file {path} knows none of the {len(texts)} texts: is it for other data?")
     return found
-
-
-def only(reviews: Reviews, column: str, split: str) -> Reviews:
-    """The rows that a column of splits assigns to one of them.
-
-    Raises:
-        DataError: If there is no such column, or no such row.
-    """
-    if column not in reviews.columns:
-        raise DataError(f"{reviews.source} has no column {column!r} to take the split {split!r} from")
-    sides = [side_of(value) for value in reviews.columns[column]]
-    if side_of(split) not in sides:
-        raise DataError(f"no row of {reviews.source} is in split {split!r}; {nearest(split, set(sides))}")
-    return reviews.take(row for row, side in enumerate(sides) if side == side_of(split))

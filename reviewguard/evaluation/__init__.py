@@ -1,1 +1,1 @@
-"""Reports on a model, and the bag of words that it has to beat."""
+"""Metrics, reports, decisions set on held-out rows, and stress tests."""

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from reviewguard.errors import BundleError
-from reviewguard.scoring import Floats
+from reviewguard.inference.scoring import Floats
 
 TERMS_FILE: Final = "baseline.json"
 WEIGHTS_FILE: Final = "baseline.safetensors"

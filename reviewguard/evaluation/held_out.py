@@ -1,17 +1,22 @@
-"""The validation rows of training, kept with the model as logits, so that decisions can be set without the data."""
+"""Rows that decisions are set on: new ones, or the validation rows of training, which a model keeps as logits."""
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from reviewguard.bundle import VALIDATION, well_formed
-from reviewguard.errors import DataError
-from reviewguard.fitted import Fitted
-from reviewguard.scoring import Floats
+from reviewguard.bundle.folder import well_formed
+from reviewguard.bundle.manifest import VALIDATION
+from reviewguard.data.reviews import Reviews, class_indices
+from reviewguard.data.tokens import word_counts
+from reviewguard.errors import DataError, nearest
+from reviewguard.inference import trained_on
+from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.scoring import Floats
 
 
 class HeldOut(NamedTuple):
@@ -37,22 +42,60 @@ def to_file(rows: HeldOut) -> dict[str, bytes]:
     return {VALIDATION: safetensors.numpy.save(kept)}
 
 
-def kept(fitted: Fitted) -> HeldOut:
+def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "") -> HeldOut:
+    """Score rows that decisions are set on.
+
+    Args:
+        trained: The model.
+        reviews: Labelled rows that it was not trained on; None: the validation rows that it keeps.
+        group: Column of groups; empty: none.
+
+    Raises:
+        DataError: If a row lacks text or label, there is no such column, or the model keeps no validation rows.
+
+    Warns:
+        UserWarning: If the model was trained on some of the texts.
+    """
+    if reviews is None:
+        if trained.manifest.windows is not None:
+            raise DataError("the validation rows that this model keeps were not read in windows; pass labelled rows as data")
+        if group:
+            raise DataError(f"group is {group!r}, a column of data, and none were passed: pass labelled rows with that column")
+        return kept(trained)
+    if group and group not in reviews.columns:
+        raise DataError(f"{reviews.source} has no column {group!r} of groups; {nearest(group, reviews.columns)}")
+    texts, labels = reviews.require_complete(trained.manifest.classes)
+    if (seen := trained_on.seen(trained, texts)) is not None and seen.any():
+        warnings.warn(
+            f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; error rates set on them are "
+            "optimistic: pass rows that it was not trained on",
+            stacklevel=3,
+        )
+    logits, encoded = trained.logits(texts, "scoring")
+    return HeldOut(
+        logits,
+        class_indices(labels, trained.manifest.classes),
+        word_counts(encoded),
+        [str(value) for value in reviews.columns[group]] if group else None,
+    )
+
+
+def kept(trained: TrainedModel) -> HeldOut:
     """What `to_file` wrote.
 
     Raises:
         BundleError: If the file is malformed.
         DataError: If the model was trained without validation rows.
     """
-    if VALIDATION not in fitted.files:
+    if VALIDATION not in trained.files:
         raise DataError(
             "this model keeps no validation rows (`fit` and `adapt` have none); pass labelled rows that it was not trained on"
         )
     with well_formed(VALIDATION):
-        tensors = safetensors.numpy.load(fitted.read(VALIDATION))
+        tensors = safetensors.numpy.load(trained.read(VALIDATION))
         logits, y = tensors["logits"], tensors["y"]
         words = tensors.get("words")
         shapes = [y.shape] if words is None else [y.shape, words.shape]
-        if logits.shape != (len(y), len(fitted.manifest.classes)) or not len(y) or set(shapes) != {(len(y),)}:
+        if logits.shape != (len(y), len(trained.manifest.classes)) or not len(y) or set(shapes) != {(len(y),)}:
             raise ValueError(f"shapes {logits.shape} and {', '.join(map(str, shapes))}")
     return HeldOut(logits, y, words)

@@ -14,10 +14,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import beta
 
-from reviewguard.decision import Band, Decision, GroupRate, OperatingPoint, Triage, log_odds
+from reviewguard.bundle.decision import Abstention, Band, Decision, GroupRate, OperatingPoint, log_odds
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.errors import ConfigError, DataError
-from reviewguard.estimate import Estimate
-from reviewguard.metrics import Bin, calibration_error, reliability
+from reviewguard.evaluation.metrics import Bin, calibration_error, reliability
 
 #: The widest temperatures looked at, as logarithms.
 _COLDEST, _HOTTEST = -5.0, 5.0
@@ -223,14 +223,14 @@ def _warn_of_few(found: OperatingPoint | Band, max_fpr: float, kind: str) -> Non
         )
 
 
-def review(
+def abstain_by_review_rate(
     logits: NDArray[np.floating],
     y: NDArray[np.int64],
     positive: int,
     review_rate: float,
     decision: Decision,
     words: NDArray[np.int64],
-) -> Triage:
+) -> Abstention:
     """Find the floor under which a one-sided model does not flag a text, so that a share of the negatives goes to review.
 
     Args:
@@ -249,17 +249,19 @@ def review(
     _require_all(y, 2)
     odds = log_odds(logits)[:, positive]
     negative = y != positive
-    if decision.point is not None:
-        negative &= ~decision.point.is_too_short(words)
+    if decision.operating_point is not None:
+        negative &= ~decision.operating_point.is_too_short(words)
     left = np.sort(odds[negative & ~decision.flagged(logits, positive, words)])[::-1]
     count = min(round(review_rate * int(negative.sum())), len(left))
     floors = np.full(2, -np.finfo(np.float64).max)
     floors[positive] = _beside(left[count - 1], odds, -1) if count else np.finfo(np.float64).max
     rows = [int((y == column).sum()) for column in range(2)]
-    return Triage(error_rate=None, review_rate=review_rate, floors=floors.tolist(), rows=rows, one_sided=True)
+    return Abstention(error_rate=None, review_rate=review_rate, floors=floors.tolist(), rows=rows, one_sided=True)
 
 
-def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float, *, one_sided: bool = False) -> Triage:
+def abstain_by_error_rate(
+    logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float, *, one_sided: bool = False
+) -> Abstention:
     """Find the floors under which a class is ruled out, so that of each class at most `error_rate` are ruled out wrongly.
 
     Args:
@@ -281,7 +283,7 @@ def triage(logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float
         allowed = _allowed(error_rate, len(own))
         floors.append(_beside(own[allowed], own, -1) if allowed >= 0 else -np.finfo(np.float64).max)
         rows.append(len(own))
-    return Triage(error_rate=error_rate, floors=floors, rows=rows, one_sided=one_sided)
+    return Abstention(error_rate=error_rate, floors=floors, rows=rows, one_sided=one_sided)
 
 
 def require_share(name: str, value: float, of: str) -> None:

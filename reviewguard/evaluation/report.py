@@ -8,11 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard.data.clean import CleaningReport
 from reviewguard.data.reviews import class_indices
+from reviewguard.evaluation.metrics import Scores, measure
 from reviewguard.evaluation.tables import markdown_table, text_table
-from reviewguard.metrics import Scores, measure
-from reviewguard.nn.history import History
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +90,7 @@ def make_report(
         scores: The model's, of each class (n, classes); the largest is that of its label.
         baseline: The baseline's scores (n, classes); None where there is none.
         classes: In the order of the columns.
-        positive: See `reviewguard.metrics.measure`.
+        positive: See `reviewguard.evaluation.metrics.measure`.
         truncated: Rows longer than the model reads.
         seen: See `Report`.
     """
@@ -107,62 +105,3 @@ def make_report(
         baseline=None if baseline is None else measure(y, baseline, classes, positive),
         seen=seen,
     )
-
-
-class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What training did.
-
-    Attributes:
-        cleaning: Rows dropped before training.
-        rows: Rows in each part.
-        results: Reports on the parts that were not trained on, by name.
-        seconds: Wall time of encoding and fitting, without reading, cleaning, the baseline and the reports.
-        peak_memory_mib: Largest resident memory of the process so far; None where the system does not tell.
-        model_mib: Size of the weights, encoder and head together.
-        history: The fine-tuning run; None where a head was fitted on frozen vectors.
-    """
-
-    cleaning: CleaningReport
-    rows: dict[str, int]
-    results: dict[str, Report]
-    seconds: float
-    peak_memory_mib: float | None
-    model_mib: float
-    history: History | None = None
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
-
-    def to_text(self) -> str:
-        """The report for a terminal."""
-        return "\n\n".join([self.cleaning.to_text(), *self._training(), *(report.to_text() for report in self.results.values())])
-
-    def to_markdown(self) -> str:
-        """The report as Markdown."""
-        cleaning = f"```text\n{self.cleaning.to_text()}\n```"
-        training = [f"```text\n{part}\n```" for part in self._training()]
-        return "\n\n".join([cleaning, *training, *(report.to_markdown() for report in self.results.values())])
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def _training(self) -> list[str]:
-        return [self._cost(), *([self.history.to_text()] if self.history else [])]
-
-    def _cost(self) -> str:
-        parts = ", ".join(f"{count} {name}" for name, count in self.rows.items())
-        memory = "unknown" if self.peak_memory_mib is None else f"{self.peak_memory_mib:.0f} MiB"
-        return f"rows: {parts}; trained in {self.seconds:.1f} s; peak memory {memory}; weights {self.model_mib:.1f} MiB"
-
-
-def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None on systems without getrusage."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    import sys
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.data.perturb import ATTACKS, Attack, perturbed
 from reviewguard.data.reviews import Reviews, class_indices
+from reviewguard.data.tokens import word_counts
 from reviewguard.errors import ConfigError, DataError, nearest
-from reviewguard.estimate import Estimate
 from reviewguard.evaluation.tables import markdown_table, text_table
-from reviewguard.fitted import Fitted
-from reviewguard.tokens import word_counts
+from reviewguard.inference.model import TrainedModel
 
 #: The row of the report that the others are compared with.
 CLEAN: Final = "clean"
@@ -105,14 +105,14 @@ class StressReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def stress(fitted: Fitted, reviews: Reviews, attacks: Sequence[str] = get_args(Attack), seed: int = 0) -> StressReport:
+def stress(trained: TrainedModel, reviews: Reviews, attacks: Sequence[str] = get_args(Attack), seed: int = 0) -> StressReport:
     """Score texts as they are, and under each attack; see `reviewguard.Classifier.stress`.
 
     Raises:
         ConfigError: If an attack is not known, or there are more than two classes.
         DataError: If a row lacks text or label, a label was not in training, or there are not rows of both classes.
     """
-    manifest, positive = fitted.manifest, fitted.positive
+    manifest, positive = trained.manifest, trained.positive
     if positive is None:
         raise ConfigError(f"stress needs a positive class, of two; this model has {len(manifest.classes)} classes")
     for attack in attacks:
@@ -125,7 +125,7 @@ def stress(fitted: Fitted, reviews: Reviews, attacks: Sequence[str] = get_args(A
     results: list[Stress] = []
     for attack in tqdm([CLEAN, *attacks], desc="attacks", unit=" attacks", disable=None, leave=False):
         changed = texts if attack == CLEAN else [perturbed(text, attack, seed) for text in texts]  # type: ignore[arg-type]
-        logits, encoded = fitted.logits(changed)
+        logits, encoded = trained.logits(changed)
         scores = manifest.decision.scores(logits, positive, word_counts(encoded))
         results.append(_measured(attack, sum(map(operator.ne, texts, changed)), scores, positive, is_positive, results[:1]))
     assert manifest.positive is not None

@@ -10,12 +10,12 @@ from reviewguard import config as settings_
 from reviewguard.data.reviews import Data, read
 from reviewguard.errors import ConfigError
 from reviewguard.experiments import charts, sections
-from reviewguard.experiments.contest import Contest, hold
-from reviewguard.experiments.contestants import data_config, recipe_of
+from reviewguard.experiments.candidates import data_config, recipe_of
+from reviewguard.experiments.comparison import Comparison, hold
 from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
 from reviewguard.experiments.page import Block, Figure, Page, Section, Table
+from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import divide_source, name_of
-from reviewguard.experiments.runs import folder_at
 from reviewguard.experiments.significance import Difference, paired
 
 #: What is varied where nothing is asked for and the recipe has the setting: the study's ablations.
@@ -79,36 +79,36 @@ def ablate(
             name = preset if changed == base else f"{preset}+{key}={value}"
             recipes[name], factors[key][value] = changed, name
     source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
-    contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
-    page = _page(contest, preset, factors, max_fpr, command)
+    comparison = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
+    page = _page(comparison, preset, factors, max_fpr, command)
     page.save(folder)
-    return Experiment(results=[*contest.results, contest.control], page=page, folder=folder)
+    return Experiment(results=[*comparison.results, comparison.control], page=page, folder=folder)
 
 
-def _page(contest: Contest, preset: str, factors: dict[str, dict[str, str]], max_fpr: float, command: str) -> Page:
-    evidence = contest.evidence
+def _page(comparison: Comparison, preset: str, factors: dict[str, dict[str, str]], max_fpr: float, command: str) -> Page:
+    evidence = comparison.evidence
     pairs = paired(evidence.right())
     return Page(
-        title=f"Ablation of {preset} on {contest.source.name}",
-        short=[*_findings(contest, preset, pairs), *sections.shared_findings(contest)],
+        title=f"Ablation of {preset} on {comparison.source.name}",
+        short=[*_findings(comparison, preset, pairs), *sections.shared_findings(comparison)],
         sections=[
-            *(_factor(contest, preset, key, values, pairs) for key, values in factors.items()),
+            *(_factor(comparison, preset, key, values, pairs) for key, values in factors.items()),
             sections.scores(evidence, max_fpr),
             *([sections.differences(evidence, pairs, preset)] if preset in evidence.results else []),
             Section("Cost", [sections.costs(evidence)]),
-            sections.leakage(evidence, contest.audit),
-            *sections.runs(contest.results),
+            sections.leakage(evidence, comparison.audit),
+            *sections.runs(comparison.results),
         ],
-        about=about(contest.results, command),
+        about=about(comparison.results, command),
     )
 
 
-def _findings(contest: Contest, preset: str, pairs: Mapping[tuple[str, str], Difference]) -> list[str]:
-    if preset not in contest.evidence.results:
+def _findings(comparison: Comparison, preset: str, pairs: Mapping[tuple[str, str], Difference]) -> list[str]:
+    if preset not in comparison.evidence.results:
         return [f"{preset} itself failed, so there is nothing to compare with."]
-    changes = [(pairs[name, preset], name.removeprefix(f"{preset}+")) for name in contest.evidence.results if name != preset]
+    changes = [(pairs[name, preset], name.removeprefix(f"{preset}+")) for name in comparison.evidence.results if name != preset]
     telling = [(of, name) for of, name in changes if of.significant]
-    short = [f"{preset}: accuracy {percent(sections.accuracy(contest.evidence, preset))} %, {len(changes)} changes tried."]
+    short = [f"{preset}: accuracy {percent(sections.accuracy(comparison.evidence, preset))} %, {len(changes)} changes tried."]
     for of, name in sorted(telling, key=lambda item: item[0].difference.value or 0):
         short.append(f"{name}: {percent(of.difference)} points, more than chance.")
     if len(telling) < len(changes):
@@ -117,9 +117,9 @@ def _findings(contest: Contest, preset: str, pairs: Mapping[tuple[str, str], Dif
 
 
 def _factor(
-    contest: Contest, preset: str, key: str, values: dict[str, str], pairs: Mapping[tuple[str, str], Difference]
+    comparison: Comparison, preset: str, key: str, values: dict[str, str], pairs: Mapping[tuple[str, str], Difference]
 ) -> Section:
-    evidence = contest.evidence
+    evidence = comparison.evidence
     done = {value: name for value, name in values.items() if name in evidence.results}
     rows, estimates, seeds = [], [], []
     for value, name in done.items():

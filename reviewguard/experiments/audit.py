@@ -13,9 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.reviews import Reviews
+from reviewguard.experiments.jobs import BASELINE, Job, Task
 from reviewguard.experiments.rows import Source
-from reviewguard.experiments.runs import BASELINE, Job, Task
-from reviewguard.training import classes_of
+from reviewguard.training.plan import classes_of
 
 #: Name of the control's rows in its result.
 CONTROL: Final = "negative control"

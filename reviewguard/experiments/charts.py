@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.errors import requires
-from reviewguard.estimate import Estimate
 
 with requires("experiments"):
     import matplotlib as mpl

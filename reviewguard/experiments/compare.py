@@ -8,12 +8,13 @@ from typing import Any
 
 from reviewguard.data.reviews import Data, read
 from reviewguard.experiments import charts, sections
-from reviewguard.experiments.contest import Contest, hold
-from reviewguard.experiments.contestants import contestants, data_config
+from reviewguard.experiments.candidates import candidates, data_config
+from reviewguard.experiments.comparison import Comparison, hold
 from reviewguard.experiments.experiment import Evidence, Experiment, about, percent
+from reviewguard.experiments.jobs import BASELINE
 from reviewguard.experiments.page import Figure, Page, Section
+from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import divide_source, name_of
-from reviewguard.experiments.runs import BASELINE, folder_at
 from reviewguard.experiments.significance import Difference, front, paired, recommend
 
 
@@ -51,24 +52,24 @@ def compare(
     """
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = contestants([*presets, BASELINE], given)
+    recipes = candidates([*presets, BASELINE], given)
     source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
-    contest = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
-    page = _page(contest, max_fpr, command)
+    comparison = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
+    page = _page(comparison, max_fpr, command)
     page.save(folder)
-    return Experiment(results=[*contest.results, contest.control], page=page, folder=folder)
+    return Experiment(results=[*comparison.results, comparison.control], page=page, folder=folder)
 
 
-def _page(contest: Contest, max_fpr: float, command: str) -> Page:
-    evidence = contest.evidence
+def _page(comparison: Comparison, max_fpr: float, command: str) -> Page:
+    evidence = comparison.evidence
     pairs = paired(evidence.right())
     accuracy = {name: sections.accuracy(evidence, name).value or 0.0 for name in evidence.results}
     speed = {name: sections.speed(evidence, name) for name in evidence.results}
     points = {name: (speed[name], accuracy[name]) for name in evidence.results}
     on_front = front(points)
     return Page(
-        title=f"Comparison on {contest.source.name}",
-        short=[*_findings(evidence, accuracy, speed, pairs), *sections.shared_findings(contest)],
+        title=f"Comparison on {comparison.source.name}",
+        short=[*_findings(evidence, accuracy, speed, pairs), *sections.shared_findings(comparison)],
         sections=[
             sections.scores(evidence, max_fpr),
             sections.differences(evidence, pairs),
@@ -87,10 +88,10 @@ def _page(contest: Contest, max_fpr: float, command: str) -> Page:
                 ],
             ),
             *sections.details(evidence),
-            sections.leakage(evidence, contest.audit),
-            *sections.runs(contest.results),
+            sections.leakage(evidence, comparison.audit),
+            *sections.runs(comparison.results),
         ],
-        about=about(contest.results, command),
+        about=about(comparison.results, command),
     )
 
 

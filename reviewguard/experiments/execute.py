@@ -16,23 +16,25 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from reviewguard import files, training
-from reviewguard.backends import get_backend, recipe_from
+from reviewguard import files
+from reviewguard.bundle.decision import Decision, log_odds
 from reviewguard.config import DataConfig, decode
 from reviewguard.data.clean import CleaningReport, clean
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.reviews import class_indices
-from reviewguard.decision import Decision, log_odds
 from reviewguard.evaluation import operating
 from reviewguard.evaluation.baseline import Baseline
-from reviewguard.evaluation.report import peak_memory_mib
-from reviewguard.experiments.runs import BASELINE, Cost, Result, Task, scores_file
-from reviewguard.metrics import measure
-from reviewguard.nn.checkpoint import Run
-from reviewguard.nn.device import best_device
-from reviewguard.nn.history import History
-from reviewguard.runtime.cores import available_cores
-from reviewguard.scoring import score
+from reviewguard.evaluation.metrics import measure
+from reviewguard.experiments.jobs import BASELINE, Cost, Result, Task
+from reviewguard.experiments.results import scores_file
+from reviewguard.inference.engines.cores import available_cores
+from reviewguard.inference.scoring import score
+from reviewguard.models.device import best_device, peak_memory_mib
+from reviewguard.training.backends import get_backend, recipe_from
+from reviewguard.training.finetuning.checkpoint import Run
+from reviewguard.training.history import History
+from reviewguard.training.plan import classes_of, make_plan
+from reviewguard.training.train import learn
 
 _PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn")
 #: Rows that speed is measured on.
@@ -66,7 +68,7 @@ def execute(task: Task, key: str, folder: Path) -> Result:
             texts, labels = task.validation.require_complete(classes)
             held_out, y = trained.score(texts), class_indices(labels, classes)
             point = operating.operating_point(held_out, y, classes.index(positive), task.job.max_fpr, name=positive)
-            decision = Decision(point=point)
+            decision = Decision(operating_point=point)
         for name, part in task.scored.items():
             texts, labels = part.require_complete(classes)
             y, logits[name] = class_indices(labels, classes), trained.score(texts)
@@ -113,13 +115,14 @@ def _classifier(task: Task, checkpoints: Path) -> Trained:
     kept, cleaning = clean(task.train, recipe.data, loaded.tokenizer.count)
     resume: Literal["if-possible", False] = "if-possible" if any(checkpoints.glob("checkpoint-*")) else False
     parts = {"train": kept, "validation": task.validation}
-    learned = training.learn(recipe, backend, loaded, parts, Run(folder=checkpoints, resume=resume))
+    plan = make_plan(recipe, backend, loaded, parts)
+    learned = learn(plan, Run(folder=checkpoints, resume=resume))
     normalize, model = NORMALIZERS[recipe.data.normalization], learned.model.eval().to(best_device())
     return Trained(
         score=lambda texts: backend.logits(model, [normalize(text) for text in texts], encoder=loaded),
         timed=lambda texts: score(model, loaded.tokenizer, loaded.tokenizer.encode([normalize(text) for text in texts])),
-        classes=learned.classes,
-        positive=learned.positive,
+        classes=plan.classes,
+        positive=plan.positive,
         rows=len(kept),
         seconds=learned.seconds,
         model_mib=learned.model_mib,
@@ -131,7 +134,7 @@ def _classifier(task: Task, checkpoints: Path) -> Trained:
 def _baseline(task: Task) -> Trained:
     texts, labels = task.train.require_complete()
     data = decode(task.job.recipe.get("data", {}), DataConfig, "data")
-    classes, positive = training.classes_of(task.train, data.positive)
+    classes, positive = classes_of(task.train, data.positive)
     normalize = NORMALIZERS[data.normalization]
     started = time.perf_counter()
     model = Baseline.fit([normalize(text) for text in texts], class_indices(labels, classes), len(classes), seed=0)

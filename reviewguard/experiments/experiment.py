@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.data.reviews import Reviews, class_indices
-from reviewguard.estimate import Estimate
+from reviewguard.evaluation.metrics import Scores
+from reviewguard.experiments.jobs import Result
 from reviewguard.experiments.page import Page
-from reviewguard.experiments.runs import Result, logits_of
-from reviewguard.metrics import Scores
-from reviewguard.scoring import Floats
+from reviewguard.experiments.results import logits_of
+from reviewguard.inference.scoring import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Evidence:
     Attributes:
         rows: The rows.
         name: Of the rows in results.
-        results: By contestant, one for each seed.
+        results: By candidate, one for each seed.
         logits: The same, float32 (rows, classes).
     """
 
@@ -62,7 +63,7 @@ class Evidence:
         for result in results:
             if result.outcome == "done":
                 done.setdefault(result.job.name, []).append(result)
-        logits = {contestant: [logits_of(one, folder)[name] for one in own] for contestant, own in done.items()}
+        logits = {candidate: [logits_of(one, folder)[name] for one in own] for candidate, own in done.items()}
         return cls(rows=rows, name=name, results=done, logits=logits)
 
     @property
@@ -80,16 +81,16 @@ class Evidence:
         """Class indices (rows,)."""
         return class_indices(self.rows.require_complete()[1], self.classes)
 
-    def scores(self, contestant: str) -> list[Scores]:
+    def scores(self, candidate: str) -> list[Scores]:
         """Scores of each seed."""
-        return [result.scores[self.name] for result in self.results[contestant]]
+        return [result.scores[self.name] for result in self.results[candidate]]
 
-    def at_point(self, contestant: str) -> list[Scores]:
+    def at_point(self, candidate: str) -> list[Scores]:
         """The same at the operating point."""
-        return [result.at_point[self.name] for result in self.results[contestant] if result.at_point]
+        return [result.at_point[self.name] for result in self.results[candidate] if result.at_point]
 
     def right(self) -> dict[str, NDArray[np.bool_]]:
-        """Whether each answer is right, (seeds, rows), by contestant."""
+        """Whether each answer is right, (seeds, rows), by candidate."""
         y = self.y
         return {name: np.array([one.argmax(axis=1) == y for one in own]) for name, own in self.logits.items()}
 

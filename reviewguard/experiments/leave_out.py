@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from reviewguard.bundle.decision import log_odds
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import Data, Reviews, class_indices, concatenate, read
-from reviewguard.decision import log_odds
 from reviewguard.errors import DataError, nearest
-from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.audit import control
-from reviewguard.experiments.contest import require_some
-from reviewguard.experiments.contestants import contestants, data_config, make_jobs
+from reviewguard.experiments.candidates import candidates, data_config, make_jobs
+from reviewguard.experiments.comparison import require_some
 from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
+from reviewguard.experiments.jobs import BASELINE, Result, Task
 from reviewguard.experiments.page import Figure, Page, Section, Table
+from reviewguard.experiments.results import folder_at, logits_of
 from reviewguard.experiments.rows import Source, divide_source, unseen
-from reviewguard.experiments.runs import BASELINE, Result, Task, folder_at, logits_of, run_all
-from reviewguard.training import classes_of
+from reviewguard.experiments.runs import run_all
+from reviewguard.training.plan import classes_of
 
 #: What the scored rows of a run are called.
 SCORED = "left out"
@@ -71,7 +73,7 @@ def leave_out(
     """Leave out each combination of values in turn; see `transfer`."""
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = contestants([*presets, BASELINE], given)
+    recipes = candidates([*presets, BASELINE], given)
     source, positive = _whole(data, columns, config)
     cells = _cells(source, columns, positive)
     tasks = [

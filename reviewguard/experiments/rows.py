@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 
 from reviewguard.config import DataConfig
+from reviewguard.data.assigned import column_split
 from reviewguard.data.clean import clean
 from reviewguard.data.near import fold
 from reviewguard.data.reviews import Data, Reviews, concatenate
-from reviewguard.data.split import column_split, divide, make_split
+from reviewguard.data.split import divide, make_split
 from reviewguard.errors import DataError
 
 #: Of the division, which is the same for all runs, whatever their seeds.
@@ -112,7 +113,7 @@ def digest(parts: Mapping[str, Reviews]) -> str:
 
 
 def _complete(reviews: Reviews) -> Reviews:
-    """Rows with text and label. Every recipe would clean the others away, but not every contestant has a recipe."""
+    """Rows with text and label. Every recipe would clean the others away, but not every candidate has a recipe."""
     pairs = zip(reviews.texts, reviews.labels, strict=True)
     return reviews.take(row for row, (text, label) in enumerate(pairs) if text and text.strip() and label)
 

@@ -2,130 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import msgspec
-import safetensors.numpy
 import threadpoolctl
 from tqdm import tqdm
 
-from reviewguard import files, signals
-from reviewguard.data.clean import CleaningReport
-from reviewguard.data.reviews import Reviews
-from reviewguard.errors import ConfigError, DataError, TrainingInterrupted
-from reviewguard.experiments.rows import digest
-from reviewguard.metrics import Scores
-from reviewguard.nn.history import History
-from reviewguard.runtime.cores import available_cores
-from reviewguard.scoring import Floats
+from reviewguard import files
+from reviewguard.errors import TrainingInterrupted
+from reviewguard.experiments.execute import execute
+from reviewguard.experiments.jobs import Result, Task
+from reviewguard.experiments.results import RESULTS, read_results
+from reviewguard.inference.engines.cores import available_cores
+from reviewguard.training import signals
 
-RESULTS: Final = "results.jsonl"
-#: Stands for the baseline of reports where a preset or a backend is named.
-BASELINE: Final = "tfidf"
 #: Seconds between looks at whether a signal came.
 _POLL: Final = 0.1
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does.
-
-    Attributes:
-        name: Of the contestant.
-        trained_on: Name of the rows that it is trained on.
-        recipe: Every setting, the seed included; of the backend "tfidf", which is the baseline, only those of the data count.
-        max_fpr: False-positive rate that the operating point is set for, on the validation rows.
-    """
-
-    name: str
-    trained_on: str
-    recipe: dict[str, Any]
-    max_fpr: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A job, and the rows for it: what is scored has a name each."""
-
-    job: Job
-    train: Reviews
-    validation: Reviews
-    scored: Mapping[str, Reviews]
-
-    @property
-    def key(self) -> str:
-        """What decides whether a run was done already: settings, rows and the version of the library."""
-        rows = digest({"train": self.train, "validation": self.validation, **self.scored})
-        return hashlib.sha256(msgspec.json.encode([version("reviewguard"), self.job, rows], order="deterministic")).hexdigest()[
-            :16
-        ]
-
-
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run cost.
-
-    Attributes:
-        seconds: Training. Heads on frozen vectors share a cache: the first to need the vectors pays for them.
-        peak_memory_mib: Of the whole process; None where the system does not tell.
-        gpu_memory_mib: Most that tensors took on the GPU at once; None without one.
-        model_mib: Size of the weights.
-        reviews_per_second: From text to logits, in torch on the same machine, on scored rows.
-        device: What it ran on.
-        packages: Versions of what it ran with.
-    """
-
-    seconds: float
-    peak_memory_mib: float | None
-    gpu_memory_mib: float | None
-    model_mib: float
-    reviews_per_second: float
-    device: str
-    packages: dict[str, str] = {}
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run.
-
-    Attributes:
-        key: See `Task.key`.
-        job: What it did.
-        outcome: A failed run is tried again next time.
-        error: Why it failed.
-        rows: Rows that were trained on, after cleaning.
-        classes: In the order of the logits.
-        positive: The class that binary metrics are about; None with more than two.
-        cleaning: What was dropped before; None for the baseline, which takes every row.
-        scores: By the name of the rows: of the most probable class.
-        at_point: The same, at the operating point; empty with more than two classes.
-        notes: Warnings that came up.
-        cost: See `Cost`.
-        history: Of fine-tuning.
-        logits_sha256: Of the file with the logits of the scored rows.
-    """
-
-    key: str
-    job: Job
-    outcome: Literal["done", "failed"]
-    error: str = ""
-    rows: int = 0
-    classes: list[str] = []
-    positive: str | None = None
-    cleaning: CleaningReport | None = None
-    scores: dict[str, Scores] = {}
-    at_point: dict[str, Scores] = {}
-    notes: list[str] = []
-    cost: Cost | None = None
-    history: History | None = None
-    logits_sha256: str = ""
 
 
 def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
@@ -139,8 +38,6 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
     Raises:
         TrainingInterrupted: After Ctrl-C or SIGTERM; what was finished is kept, and a fine-tuning run has its checkpoint.
     """
-    from reviewguard.experiments.execute import execute
-
     folder.mkdir(parents=True, exist_ok=True)
     keys = [task.key for task in tasks]
     with files.exclusive(folder / RESULTS):
@@ -152,7 +49,7 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
             ThreadPoolExecutor(jobs) as pool,
             signals.handled(lambda number, _: came.append(number)),
         ):
-            futures = [pool.submit(_apart, execute, task, key, folder, jobs, stopping) for key, task in pending.items()]
+            futures = [pool.submit(_apart, task, key, folder, jobs, stopping) for key, task in pending.items()]
             waiting = set(futures)
             while waiting:
                 done, waiting = wait(waiting, timeout=_POLL, return_when=FIRST_COMPLETED)
@@ -169,53 +66,7 @@ def run_all(tasks: Sequence[Task], folder: Path, jobs: int = 1) -> list[Result]:
     return [known[key] for key in keys]
 
 
-def folder_at(out: str | os.PathLike[str]) -> Path:
-    """The folder of an experiment; it need not be there.
-
-    Raises:
-        ConfigError: If there is something else in its place.
-    """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, and an experiment needs a folder; name another with --out")
-    return folder
-
-
-def read_results(folder: Path) -> list[Result]:
-    """What `results.jsonl` holds; nothing where there is none.
-
-    Raises:
-        DataError: If it is malformed.
-    """
-    path = folder / RESULTS
-    try:
-        return [msgspec.json.decode(line, type=Result) for line in path.read_bytes().splitlines()] if path.exists() else []
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is malformed: {error}; move it away to begin anew") from error
-
-
-def logits_of(result: Result, folder: Path) -> dict[str, Floats]:
-    """Logits of a finished run, float32 (rows, classes), by the name of the rows.
-
-    Raises:
-        DataError: If the file is not there, or malformed.
-    """
-    path = scores_file(folder, result.key)
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != result.logits_sha256:
-            raise ValueError("it is not what was written")
-        return safetensors.numpy.load(content)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; remove {folder / RESULTS} to run everything again") from error
-
-
-def scores_file(folder: Path, key: str) -> Path:
-    """Where the logits of a run are."""
-    return folder / "scores" / f"{key}.safetensors"
-
-
-def _apart(execute: Any, task: Task, key: str, folder: Path, jobs: int, stopping: threading.Event) -> Result:
+def _apart(task: Task, key: str, folder: Path, jobs: int, stopping: threading.Event) -> Result:
     """A fresh process for one run: its peak memory is its own, and so is its death."""
     spawn = multiprocessing.get_context("spawn")
     try:

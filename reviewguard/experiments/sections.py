@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard import metrics
-from reviewguard.estimate import Estimate
+from reviewguard.bundle.estimate import Estimate
+from reviewguard.evaluation import metrics
 from reviewguard.experiments import charts
 from reviewguard.experiments.audit import CONTROL, Audit
-from reviewguard.experiments.contest import Contest
+from reviewguard.experiments.comparison import Comparison
 from reviewguard.experiments.experiment import Evidence, mean, percent, spread
+from reviewguard.experiments.jobs import Result
 from reviewguard.experiments.page import Block, Figure, Items, Section, Table
-from reviewguard.experiments.runs import Result
 from reviewguard.experiments.significance import Difference
 from reviewguard.experiments.slices import slices
-from reviewguard.scoring import Floats
+from reviewguard.inference.scoring import Floats
 
 SEEDS_NOTE = (
     "Each figure is the mean over seeds, in percent; the interval is that of a bootstrap over the scored rows, its ends "
@@ -26,7 +26,7 @@ SEEDS_NOTE = (
 
 
 def scores(evidence: Evidence, max_fpr: float) -> Section:
-    """Every metric of every contestant, the most accurate first."""
+    """Every metric of every candidate, the most accurate first."""
     names = [name for name in next(iter(evidence.results.values()))[0].scores[evidence.name].metrics if name != "specificity"]
     order = ranked(evidence)
     at_point = evidence.positive is not None
@@ -58,12 +58,12 @@ def ranked(evidence: Evidence) -> list[str]:
 
 
 def accuracy(evidence: Evidence, name: str) -> Estimate:
-    """Of a contestant, over its seeds."""
+    """Of a candidate, over its seeds."""
     return mean([one.metrics["accuracy"] for one in evidence.scores(name)])
 
 
 def accuracies(evidence: Evidence, name: str) -> list[float]:
-    """Of a contestant, each seed's."""
+    """Of a candidate, each seed's."""
     return [one.metrics["accuracy"].value or 0.0 for one in evidence.scores(name)]
 
 
@@ -195,20 +195,20 @@ def _accuracy_of(logits: Sequence[Floats], y: NDArray[np.int64], mask: NDArray[n
     return mean([metrics.accuracy(y[mask], one[mask]) for one in logits])
 
 
-def shared_findings(contest: Contest) -> list[str]:
+def shared_findings(comparison: Comparison) -> list[str]:
     """What every report says first: what was measured on, and how far it can be believed."""
-    source = contest.source
+    source = comparison.source
     short = [
         f"Trained on {len(source.train)} rows, chosen by {len(source.validation)}, scored on {len(source.scored)} that chose "
         "nothing."
     ]
-    near, sibling = contest.audit.near, contest.audit.sibling
+    near, sibling = comparison.audit.near, comparison.audit.sibling
     short.append(
         f"Of the scored rows, {100 * near.mean():.1f} % have a near-duplicate in training and another "
         f"{100 * sibling.mean():.1f} % a sibling; the audit below shows the scores without them."
     )
-    short.append(negative_control(contest.control))
-    if failed := sum(one.outcome == "failed" for one in contest.results):
+    short.append(negative_control(comparison.control))
+    if failed := sum(one.outcome == "failed" for one in comparison.results):
         short.append(f"{failed} runs failed; they are named below.")
     short.append(
         "All of this holds for texts like these. A detector that was trained on one generator can miss nearly all of "
@@ -218,12 +218,12 @@ def shared_findings(contest: Contest) -> list[str]:
 
 
 def speed(evidence: Evidence, name: str) -> float:
-    """Reviews a second of a contestant, mean over seeds."""
+    """Reviews a second of a candidate, mean over seeds."""
     return float(np.mean([result.cost.reviews_per_second for result in evidence.results[name] if result.cost]))
 
 
 def costs(evidence: Evidence) -> Table:
-    """Time, memory, size and speed of every contestant."""
+    """Time, memory, size and speed of every candidate."""
     rows = []
     for name in ranked(evidence):
         of = [result.cost for result in evidence.results[name] if result.cost]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, false_discovery_control, permutation_test
 
-from reviewguard.estimate import Estimate
+from reviewguard.bundle.estimate import Estimate
 
 _DRAWS = 2000
 _BATCH = 200  # draws held at once

@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import Data, Reviews, concatenate, read
 from reviewguard.errors import ConfigError, DataError, nearest
-from reviewguard.estimate import Estimate
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.audit import audit, control
-from reviewguard.experiments.contest import require_some
-from reviewguard.experiments.contestants import contestants, data_config, make_jobs
+from reviewguard.experiments.candidates import candidates, data_config, make_jobs
+from reviewguard.experiments.comparison import require_some
 from reviewguard.experiments.experiment import Evidence, Experiment, about, mean, percent
+from reviewguard.experiments.jobs import BASELINE, Result, Task
 from reviewguard.experiments.leave_out import leave_out as leave_out_columns
 from reviewguard.experiments.page import Block, Figure, Items, Page, Section, Table
+from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import Source, divide_source, name_of, pool, unseen
-from reviewguard.experiments.runs import BASELINE, Result, Task, folder_at, run_all
+from reviewguard.experiments.runs import run_all
 
 #: Below so much recall on a source, a detector trained on another is called blind to it.
 BLIND = 0.5
@@ -75,7 +77,7 @@ def transfer(
         )
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = contestants([*presets, BASELINE], given)
+    recipes = candidates([*presets, BASELINE], given)
     sources = _sources(data, by, config)
     arms = _arms(list(sources))
     tasks, scored = [], {}

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from reviewguard.data.tokens import Encoded, word_counts
 from reviewguard.errors import ExportError
+from reviewguard.evaluation.metrics import calibration_error
 from reviewguard.export.report import Fidelity, Flip, Limits
-from reviewguard.fitted import Fitted
-from reviewguard.metrics import calibration_error
-from reviewguard.nn.model import TextModel
-from reviewguard.runtime.cores import available_cores
-from reviewguard.runtime.onnx import OnnxScorer
-from reviewguard.scoring import Floats
-from reviewguard.tokens import Encoded, word_counts
+from reviewguard.inference.engines.cores import available_cores
+from reviewguard.inference.engines.onnx import OnnxScorer
+from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.scoring import Floats
+from reviewguard.models.text_model import TextModel
 
 Precision: TypeAlias = Literal["fp32", "int8"]
 #: Rows and length of the batches of random tokens; None stands for all the tokens that the model reads.
@@ -50,36 +50,38 @@ class Judges:
     logits: Floats
 
 
-def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitted, judges: Judges, limits: Limits) -> Fidelity:
+def judge(
+    graph: Path, files: Sequence[Path], precision: Precision, trained: TrainedModel, judges: Judges, limits: Limits
+) -> Fidelity:
     """Compare a graph with the model that it was made of.
 
     Args:
         graph: The ONNX file.
         files: All files that it consists of.
         precision: Of the graph.
-        fitted: Whose scorer is the torch model, without adapters.
+        trained: Whose scorer is the torch model, without adapters.
         judges: May be empty of texts.
         limits: What is allowed.
 
     Raises:
         ExportError: If a limit is passed; it names the texts that passed it.
     """
-    assert isinstance(fitted.scorer, TextModel)
-    classes = fitted.manifest.classes
+    assert isinstance(trained.scorer, TextModel)
+    classes = trained.manifest.classes
     scorer = OnnxScorer(graph, classes, available_cores(), precision)
-    worst = _on_shapes(fitted.scorer, scorer, fitted.manifest.max_length)
+    worst = _on_shapes(trained.scorer, scorer, trained.manifest.max_length)
     flips: NDArray[np.int64] = np.empty(0, dtype=np.int64)
     f1 = calibration = None
     flipped = []
     if judges.texts:
-        logits, _ = replace(fitted, scorer=scorer).logits(judges.texts, f"judging {precision}")
+        logits, _ = replace(trained, scorer=scorer).logits(judges.texts, f"judging {precision}")
         worst = max(worst, float(np.abs(logits - judges.logits).max()))
-        decision = fitted.manifest.decision
+        decision = trained.manifest.decision
         before, after = decision.probabilities(judges.logits), decision.probabilities(logits)
         words = word_counts(judges.encoded)
-        called = [decision.scores(of, fitted.positive, words).argmax(axis=1) for of in (judges.logits, logits)]
+        called = [decision.scores(of, trained.positive, words).argmax(axis=1) for of in (judges.logits, logits)]
         flips = np.flatnonzero(called[0] != called[1])
-        f1 = _f1(judges.y, called[1], fitted) - _f1(judges.y, called[0], fitted)
+        f1 = _f1(judges.y, called[1], trained) - _f1(judges.y, called[0], trained)
         calibration = calibration_error(judges.y, after) - calibration_error(judges.y, before)
         flipped = [
             Flip(
@@ -93,7 +95,7 @@ def judge(graph: Path, files: Sequence[Path], precision: Precision, fitted: Fitt
     found = Fidelity(
         mib=sum(file.stat().st_size for file in files) / 2**20,
         logits=worst,
-        neighbours=_in_company(scorer, fitted, judges.encoded),
+        neighbours=_in_company(scorer, trained, judges.encoded),
         texts=len(judges.texts),
         flips=len(flips),
         f1=f1,
@@ -133,15 +135,15 @@ def _on_shapes(model: TextModel, scorer: OnnxScorer, max_length: int) -> float:
     return worst
 
 
-def _in_company(scorer: OnnxScorer, fitted: Fitted, encoded: Sequence[Encoded]) -> float:
+def _in_company(scorer: OnnxScorer, trained: TrainedModel, encoded: Sequence[Encoded]) -> float:
     """The largest change of a probability, of a few texts alone and each in many batches."""
-    rng, pad = np.random.default_rng(0), fitted.tokenizer.pad
+    rng, pad = np.random.default_rng(0), trained.tokenizer.pad
     if not encoded:
-        encoded = fitted.tokenizer.encode([f"{'so ' * int(words)}good" for words in rng.integers(0, _WORDS, size=50)])
+        encoded = trained.tokenizer.encode([f"{'so ' * int(words)}good" for words in rng.integers(0, _WORDS, size=50)])
     by_length = sorted(encoded, key=lambda item: len(item.ids))
     # The shorter a text, the more padding there is to disturb it.
     watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) // 2, _WATCHED)]
-    probabilities = fitted.manifest.decision.probabilities
+    probabilities = trained.manifest.decision.probabilities
     alone = probabilities(np.concatenate([scorer.logits(pad([item])) for item in watched]))
     worst = 0.0
     for _ in range(_COMPANIES):
@@ -151,7 +153,7 @@ def _in_company(scorer: OnnxScorer, fitted: Fitted, encoded: Sequence[Encoded]) 
     return worst
 
 
-def _f1(y: NDArray[np.int64], called: NDArray[np.int64], fitted: Fitted) -> float:
-    if fitted.positive is None:
+def _f1(y: NDArray[np.int64], called: NDArray[np.int64], trained: TrainedModel) -> float:
+    if trained.positive is None:
         return float(f1_score(y, called, average="macro", zero_division=0.0))
-    return float(f1_score(y, called, pos_label=fitted.positive, zero_division=0.0))
+    return float(f1_score(y, called, pos_label=trained.positive, zero_division=0.0))

@@ -11,14 +11,15 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from reviewguard.bundle import ADAPTER
+from reviewguard.bundle.manifest import ADAPTER
 from reviewguard.config import EncoderConfig, LoraConfig, decode
 from reviewguard.errors import ExportError
-from reviewguard.fitted import Fitted
-from reviewguard.nn import lora
-from reviewguard.nn.device import best_device
-from reviewguard.nn.encoder import Encoder, load_encoder
-from reviewguard.nn.model import TextModel, model_files
+from reviewguard.inference.model import TrainedModel
+from reviewguard.models import lora
+from reviewguard.models.device import best_device
+from reviewguard.models.encoder import Encoder, load_encoder
+from reviewguard.models.files import model_files
+from reviewguard.models.text_model import TextModel
 
 Base: TypeAlias = Literal["trained", "original"]
 
@@ -62,16 +63,16 @@ class MergeReport(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join([f"merged into the {self.base} base; on {self.texts} texts:", *lines])
 
 
-def is_adapted(fitted: Fitted) -> bool:
+def is_adapted(trained: TrainedModel) -> bool:
     """Whether a model has adapters to merge."""
-    return isinstance(fitted.scorer, TextModel) and lora.is_adapted(fitted.scorer.encoder)
+    return isinstance(trained.scorer, TextModel) and lora.is_adapted(trained.scorer.encoder)
 
 
-def merge(fitted: Fitted, texts: Sequence[str], base: Base) -> tuple[Fitted, MergeReport]:
+def merge(trained: TrainedModel, texts: Sequence[str], base: Base) -> tuple[TrainedModel, MergeReport]:
     """Merge a model's adapters, in float32, and compare both bases with the model as it was.
 
     Args:
-        fitted: With adapters; left as it is.
+        trained: With adapters; left as it is.
         texts: To compare on.
         base: What to merge into.
 
@@ -79,37 +80,37 @@ def merge(fitted: Fitted, texts: Sequence[str], base: Base) -> tuple[Fitted, Mer
         EncoderError: If the original weights cannot be had.
         ExportError: If there are no adapters or no texts.
     """
-    if not is_adapted(fitted):
+    if not is_adapted(trained):
         raise ExportError("this model has no adapters to merge; one trained with adapter=lora or adapter=qlora has")
     if not texts:
         raise ExportError("merging is judged on texts; pass some, such as your validation texts")
-    before = fitted.logits(texts, "before merging")[0]
-    models = {"trained": merged_model(fitted), "original": _on_original(fitted)}
+    before = trained.logits(texts, "before merging")[0]
+    models = {"trained": merged_model(trained), "original": _on_original(trained)}
     changes = {}
     for name, model in models.items():
-        after = replace(fitted, scorer=model).logits(texts, f"merged into {name}")[0]
+        after = replace(trained, scorer=model).logits(texts, f"merged into {name}")[0]
         difference = np.abs(after - before)
         flips = int((after.argmax(axis=1) != before.argmax(axis=1)).sum())
         changes[name] = Change(logit=float(difference.max()), mean_logit=float(difference.mean()), flips=flips)
     report = MergeReport(base=base, texts=len(texts), **changes)
-    manifest = msgspec.structs.replace(fitted.manifest, merged=msgspec.to_builtins(report), files={})
-    kept = {name: content for name, content in fitted.files.items() if not name.startswith((ADAPTER, "encoder/"))}
-    kept |= model_files(models[base], fitted.tokenizer, manifest)
-    return Fitted(manifest, fitted.tokenizer, models[base], kept), report
+    manifest = msgspec.structs.replace(trained.manifest, merged=msgspec.to_builtins(report), files={})
+    kept = {name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/"))}
+    kept |= model_files(models[base], trained.tokenizer, manifest)
+    return TrainedModel(manifest, trained.tokenizer, models[base], kept), report
 
 
-def merged_model(fitted: Fitted) -> TextModel:
+def merged_model(trained: TrainedModel) -> TextModel:
     """A copy of a model with its adapters merged into the weights that they were trained on, dequantised to float32."""
-    assert isinstance(fitted.scorer, TextModel)
-    model = copy.deepcopy(fitted.scorer)
+    assert isinstance(trained.scorer, TextModel)
+    model = copy.deepcopy(trained.scorer)
     lora.merge(model.encoder)
     return model
 
 
-def _on_original(fitted: Fitted) -> TextModel:
-    adapted = fitted.scorer
+def _on_original(trained: TrainedModel) -> TextModel:
+    adapted = trained.scorer
     assert isinstance(adapted, TextModel)
-    recipe, source = fitted.manifest.recipe, fitted.files.get("encoder/config.json")
+    recipe, source = trained.manifest.recipe, trained.files.get("encoder/config.json")
     config = decode(recipe["encoder"], EncoderConfig, "encoder")
     # A local encoder lies where it was loaded from: in the bundle, or where training found it.
     encoder: Encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from reviewguard.errors import ExportError
-from reviewguard.fitted import Fitted
-from reviewguard.nn.model import TextModel
-from reviewguard.runtime.cpu import EMBEDDINGS, LOGITS
+from reviewguard.inference.engines.cpu import EMBEDDINGS, LOGITS
+from reviewguard.inference.model import TrainedModel
+from reviewguard.models.text_model import TextModel
 
 #: Weights beyond this stand in a file beside the graph: a protobuf message holds two gibibytes at most.
 INLINE_BYTES: Final = 2**31 - 2**26
@@ -49,17 +49,17 @@ class _Outputs(nn.Module):
         return self.model.head(embeddings), embeddings
 
 
-def export_onnx(fitted: Fitted, path: Path) -> None:
+def export_onnx(trained: TrainedModel, path: Path) -> None:
     """Export a model to a file; `reviewguard.export.gate` judges what comes of it.
 
     Args:
-        fitted: Whose scorer is a torch model in float32, without adapters.
+        trained: Whose scorer is a torch model in float32, without adapters.
         path: The file to write; of weights beyond `INLINE_BYTES`, `DATA_NAME` is written beside it.
 
     Raises:
         ExportError: If the graph cannot be made.
     """
-    model = fitted.scorer
+    model = trained.scorer
     assert isinstance(model, TextModel)
     home = next(model.parameters()).device
     try:

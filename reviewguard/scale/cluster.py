@@ -16,10 +16,11 @@ import ray
 import ray.data
 
 from reviewguard import files, loading
-from reviewguard.bundle import MANIFEST, open_bundle
-from reviewguard.classifier import Classifier
+from reviewguard.bundle.folder import open_bundle
+from reviewguard.bundle.manifest import MANIFEST
 from reviewguard.errors import BundleError, ConfigError
-from reviewguard.runtime.choose import GRAPHS, Engine, Precision
+from reviewguard.inference.engines.select import Engine, Precision, is_export
+from reviewguard.inference.model import TrainedModel
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ class Shipped(NamedTuple):
     runtime: Engine
     precision: Precision
 
-    def load(self) -> Classifier:
+    def load(self) -> TrainedModel:
         """The model, on one core of the node that this is called on."""
         # Of what is beside a model in a process of one core: the tokenizer would take all of them.
         os.environ["RAYON_NUM_THREADS"] = "1"
@@ -67,22 +68,22 @@ class Shipped(NamedTuple):
         with files.exclusive(folder):
             if not _is_whole(folder):
                 _put(folder, ray.get(self.contents))
-        return Classifier.from_pretrained(folder, runtime=self.runtime, precision=self.precision, threads=1)
+        return loading.load(open_bundle(folder), self.runtime, self.precision, threads=1)
 
 
 def ship(
     model: str | os.PathLike[str] | None, revision: str | None, token: str | None, runtime: Engine, precision: Precision
-) -> tuple[Classifier, Shipped]:
+) -> tuple[TrainedModel, Shipped]:
     """Load an export here, which finds out what is wrong with it, and put its files into Ray's object store.
 
     So all nodes have the same one, whatever a branch of the Hub comes to meanwhile, and none of them needs the Hub or the folder.
     """
     bundle = loading.find(model, revision, token)
-    if bundle is None or not any(graph in bundle for graph in GRAPHS.values()):
+    if bundle is None or not is_export(bundle):
         raise ConfigError(f"actors predict from exports, and {str(model)!r} is none; run: reviewguard export MODEL --out FOLDER")
-    classifier = Classifier.from_pretrained(bundle.folder, runtime=runtime, precision=precision)
+    trained = loading.load(bundle, runtime, precision)
     contents = {name: (bundle.folder / name).read_bytes() for name in (MANIFEST, *bundle.manifest.files)}
-    return classifier, Shipped(ray.put(contents), hashlib.sha256(contents[MANIFEST]).hexdigest(), runtime, precision)
+    return trained, Shipped(ray.put(contents), hashlib.sha256(contents[MANIFEST]).hexdigest(), runtime, precision)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -17,9 +17,9 @@ from reviewguard.scale.parts import Part, Place
 from reviewguard.scale.rows import values
 
 with requires("train"):
-    from reviewguard import backends
-    from reviewguard.backends import _embed
-    from reviewguard.backends._features import SHARD_ROWS, features
+    from reviewguard.training import backends
+    from reviewguard.training.backends import _embed
+    from reviewguard.training.backends._features import SHARD_ROWS, features
 
 
 class Cached(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import ray.data
 
 from reviewguard.errors import DataError
-from reviewguard.runtime.choose import Engine, Precision
+from reviewguard.inference.engines.select import Engine, Precision
+from reviewguard.inference.streaming import Summary
 from reviewguard.scale import cluster, jobs, parts, rows
 from reviewguard.scale.parts import Part, Place
-from reviewguard.streaming import Summary
 
 #: Rows of a part: minutes of one core, which is what a killed worker may have to do again.
 PART_ROWS: Final = 20_000
@@ -70,11 +70,11 @@ class _Rows:
     """An actor that predicts batches of rows."""
 
     def __init__(self, shipped: cluster.Shipped, text: str) -> None:
-        self._classifier = shipped.load()
+        self._model = shipped.load()
         self._text = text
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return rows.predicted(self._classifier, table, self._text, "the dataset")
+        return rows.predicted(self._model, table, self._text, "the dataset")
 
 
 def predict_parquet(
@@ -119,13 +119,13 @@ def predict_parquet(
     if f"{places[1].path}/".startswith(f"{places[0].path}/"):
         raise DataError(f"{places[1].path} lies in the input, of which it would become a part; choose a folder outside of it")
     with cluster.connected():
-        classifier, shipped = cluster.ship(model, revision, token, runtime, precision)
+        trained, shipped = cluster.ship(model, revision, token, runtime, precision)
         planned = parts.plan(places[0], part_rows)
-        job = hashlib.sha256(msgspec.json.encode([classifier.manifest, text, runtime, precision, part_rows])).hexdigest()
+        job = hashlib.sha256(msgspec.json.encode([trained.manifest, text, runtime, precision, part_rows])).hexdigest()
         _begin(places[1], job, {part.target for part in planned})
         counts = jobs.run(planned, _Parts, (shipped, text, *places), actors=actors, title="predicting")
     return Summary(
-        **{name: counts[name] for name in ("rows", "resumed", "errors", "truncated", "unfamiliar")},
+        **{name: counts[name] for name in ("rows", "resumed", "errors", "truncated", "out_of_distribution")},
         out=os.fspath(out),
         seconds=time.perf_counter() - started,
     )
@@ -155,17 +155,17 @@ class _Parts(jobs.Worker):
     """An actor that predicts parts."""
 
     def __init__(self, shipped: cluster.Shipped, text: str, source: Place, out: Place) -> None:
-        self._classifier = shipped.load()
+        self._model = shipped.load()
         self._text, self._source, self._out = text, source, out
 
     def done(self, part: Part) -> dict[str, int]:
         if (counts := parts.written(self._out, part)) is not None:
             return {**counts, "resumed": part.rows}
         read = parts.read(self._source.fs, part)
-        tables = (rows.predicted(self._classifier, table, self._text, part.source) for table in read)
+        tables = (rows.predicted(self._model, table, self._text, part.source) for table in read)
         return parts.write(self._out, part, tables, _counted)
 
 
 def _counted(table: pa.Table) -> dict[str, int]:
-    flags = {name: pc.sum(table[name]).as_py() or 0 for name in ("truncated", "unfamiliar")}
+    flags = {name: pc.sum(table[name]).as_py() or 0 for name in ("truncated", "out_of_distribution")}
     return {"rows": len(table), "errors": len(table) - table["error"].null_count, **flags}

@@ -6,34 +6,34 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from reviewguard.classifier import Classifier
-from reviewguard.streaming import added, added_columns, text_column
+from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.streaming import added, added_columns, text_column
 
 #: Of the columns that are added; probabilities of classes have that of the score.
 TYPES: Final = {
     "predicted_label": pa.string(),
     "decision": pa.string(),
     "truncated": pa.bool_(),
-    "unfamiliar": pa.bool_(),
+    "out_of_distribution": pa.bool_(),
     "error": pa.string(),
 }
 
 
-def predicted(classifier: Classifier, table: pa.Table, text: str, source: str) -> pa.Table:
+def predicted(trained: TrainedModel, table: pa.Table, text: str, source: str) -> pa.Table:
     """The table with the columns of `added_columns`. A row without a usable text says so in `error`, and has nulls in the others.
 
     Args:
-        classifier: Trained.
+        trained: Trained.
         table: Any rows and columns.
         text: Column of the texts; empty: as in training.
         source: Where the table came from, for messages.
 
     Raises:
-        DataError: See `reviewguard.streaming.text_column`.
+        DataError: See `reviewguard.inference.streaming.text_column`.
     """
-    classes = classifier.manifest.classes
-    texts = values(table[text_column(table.column_names, text or classifier.manifest.text_column, source, classes)])
-    rows = added(classifier, texts)
+    classes = trained.manifest.classes
+    texts = values(table[text_column(table.column_names, text or trained.manifest.text_column, source, classes)])
+    rows = added(trained, texts)
     for name in added_columns(classes):
         table = table.append_column(name, pa.array([row[name] for row in rows], TYPES.get(name, pa.float32())))
     return table

@@ -5,8 +5,8 @@ import pytest
 from reviewguard.config import DataConfig
 from reviewguard.data.clean import CleaningReport, Conflict, Step, clean
 from reviewguard.data.reviews import Reviews, read
+from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import DataError
-from reviewguard.tokens import Tokenizer
 
 SENTENCE = "the kettle boils fast and pours well and I would buy it again for my mother who likes her tea hot"
 LONG = SENTENCE.split()

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewguard.config import DataConfig
+from reviewguard.data.assigned import column_split
 from reviewguard.data.reviews import Reviews, read
-from reviewguard.data.split import column_split, from_csv, make_split, row_hash, to_csv
+from reviewguard.data.split import from_csv, make_split, row_hash, to_csv
 from reviewguard.errors import ConfigError, DataError
 
 VOCABULARY = [f"word{number}" for number in range(4000)]

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from reviewguard.decision import Decision, log_odds
+from reviewguard.bundle.decision import Decision, log_odds
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.evaluation import operating
 
@@ -98,7 +98,7 @@ class TestOperatingPoint:
         logits, y = rows(np.random.default_rng(2), 3000)
         for positive in (0, 1):
             point = operating.operating_point(logits, y, positive, 0.05)
-            called = Decision(point=point).scores(logits, positive, LENGTH_ONE[: len(y)]).argmax(axis=1) == positive
+            called = Decision(operating_point=point).scores(logits, positive, LENGTH_ONE[: len(y)]).argmax(axis=1) == positive
             assert (called & (y != positive)).sum() == point.false_positives <= 0.05 * point.negatives
             assert (called & (y == positive)).sum() == point.hits
             assert point.recall.value == point.hits / point.positives
@@ -142,7 +142,7 @@ class TestBands:
     def test_the_rate_is_held_in_each_band_and_in_each_large_group(self) -> None:
         logits, y, words, groups = self.make(0)
         point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=self.BOUNDS, groups=groups)
-        called = Decision(point=point).scores(logits, 1, words).argmax(axis=1) == 1
+        called = Decision(operating_point=point).scores(logits, 1, words).argmax(axis=1) == 1
         assert [band.words for band in point.bands] == list(self.BOUNDS)
         for band, end in zip(point.bands, (*self.BOUNDS[1:], 10**9), strict=True):
             own = (y == 0) & (words >= band.words) & (words < end)
@@ -168,7 +168,8 @@ class TestBands:
         plain = operating.operating_point(logits, y, 1, 0.02)
         short = (truth == 0) & (lengths >= 8) & (lengths < 20)
         rates = [
-            (Decision(point=point).scores(new, 1, lengths).argmax(axis=1) == 1)[short].mean() for point in (by_length, plain)
+            (Decision(operating_point=point).scores(new, 1, lengths).argmax(axis=1) == 1)[short].mean()
+            for point in (by_length, plain)
         ]
         assert rates[0] < 0.025 < 0.05 < rates[1]
 
@@ -193,13 +194,13 @@ class TestOneSided:
     def test_so_many_negatives_go_to_review_and_none_is_certified(self, rate: float) -> None:
         logits, y, words, _ = TestBands().make(5)
         point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=(8, 20))
-        triage = operating.review(logits, y, 1, rate, Decision(point=point), words)
-        decided = np.array(Decision(point=point, triage=triage).decisions(logits, ["real", "fake"], 1, words))
+        abstention = operating.abstain_by_review_rate(logits, y, 1, rate, Decision(operating_point=point), words)
+        decided = np.array(Decision(operating_point=point, abstention=abstention).decisions(logits, ["real", "fake"], 1, words))
         assert set(decided) == {"fake", "needs_review", "not_flagged"}
         long = words >= 8
         assert (decided[~long] == "needs_review").all()
         assert (decided[(y == 0) & long] == "needs_review").mean() == pytest.approx(rate, abs=0.002)
-        odds, label = log_odds(logits)[:, 1], Decision(point=point).scores(logits, 1, words).argmax(axis=1)
+        odds, label = log_odds(logits)[:, 1], Decision(operating_point=point).scores(logits, 1, words).argmax(axis=1)
         assert ((decided == "fake") == (long & (label == 1))).all()
         assert odds[decided == "not_flagged"].max() < odds[(decided == "needs_review") & long].min()
 
@@ -207,21 +208,24 @@ class TestOneSided:
         rng, missed = np.random.default_rng(9), []
         for _ in range(200):
             logits, y = rows(rng, 900)
-            triage = operating.triage(logits[:500], y[:500], 0.1, one_sided=True)
-            decided = np.array(Decision(triage=triage).decisions(logits[500:], ["real", "fake"], 1, LENGTH_ONE[:400]))
+            abstention = operating.abstain_by_error_rate(logits[:500], y[:500], 0.1, one_sided=True)
+            decided = np.array(Decision(abstention=abstention).decisions(logits[500:], ["real", "fake"], 1, LENGTH_ONE[:400]))
             assert "real" not in decided
             missed.append(np.mean(decided[y[500:] == 1] == "not_flagged"))
         assert np.mean(missed) <= 0.1 + 3 * np.std(missed) / np.sqrt(len(missed))
 
     def test_everything_can_be_reviewed(self) -> None:
         logits, y, words, _ = TestBands().make(6, 500)
-        triage = operating.review(logits, y, 1, 0.999, Decision(), words)
-        assert "not_flagged" not in Decision(triage=triage).decisions(logits[y == 0][:400], ["real", "fake"], 1, words[:400])[:1]
+        abstention = operating.abstain_by_review_rate(logits, y, 1, 0.999, Decision(), words)
+        assert (
+            "not_flagged"
+            not in Decision(abstention=abstention).decisions(logits[y == 0][:400], ["real", "fake"], 1, words[:400])[:1]
+        )
         with pytest.raises(ConfigError, match="review_rate"):
-            operating.review(logits, y, 1, 1.0, Decision(), words)
+            operating.abstain_by_review_rate(logits, y, 1, 1.0, Decision(), words)
 
 
-class TestTriage:
+class TestAbstention:
     @pytest.mark.parametrize("classes", [2, 4])
     @pytest.mark.parametrize("error_rate", [0.02, 0.1])
     def test_errors_of_each_class_are_held_on_new_rows(self, classes: int, error_rate: float) -> None:
@@ -229,8 +233,8 @@ class TestTriage:
         wrong: list[list[float]] = []
         for _ in range(300):
             logits, y = rows(rng, 900, classes)
-            triage = operating.triage(logits[:500], y[:500], error_rate)
-            certain, truth = Decision(triage=triage).certain(logits[500:]), y[500:]
+            abstention = operating.abstain_by_error_rate(logits[:500], y[:500], error_rate)
+            certain, truth = Decision(abstention=abstention).certain(logits[500:]), y[500:]
             wrong.append([np.mean((certain[truth == c] >= 0) & (certain[truth == c] != c)) for c in range(classes)])
         mean, spread = np.mean(wrong, axis=0), np.std(wrong, axis=0) / np.sqrt(len(wrong))
         assert (mean <= error_rate + 3 * spread).all()
@@ -239,8 +243,8 @@ class TestTriage:
     def test_the_same_classes_are_left_as_by_crepes(self, classes: int) -> None:
         logits, y = rows(np.random.default_rng(5), 800, classes)
         new, _ = rows(np.random.default_rng(6), 300, classes)
-        triage = operating.triage(logits, y, 0.1)
-        ours = Decision(triage=triage)
+        abstention = operating.abstain_by_error_rate(logits, y, 0.1)
+        ours = Decision(abstention=abstention)
         conformal = crepes.ConformalClassifier().fit(-log_odds(logits)[np.arange(len(y)), y], bins=y)
         sets = np.stack(
             [
@@ -254,12 +258,12 @@ class TestTriage:
 
     def test_with_few_rows_nothing_is_ruled_out(self) -> None:
         logits, y = rows(np.random.default_rng(7), 12)
-        triage = operating.triage(logits, y, 0.01)
-        assert (Decision(triage=triage).certain(logits) == -1).all()
+        abstention = operating.abstain_by_error_rate(logits, y, 0.01)
+        assert (Decision(abstention=abstention).certain(logits) == -1).all()
 
     def test_what_cannot_be(self) -> None:
         logits, y = rows(np.random.default_rng(8), 50)
         with pytest.raises(ConfigError, match="error_rate"):
-            operating.triage(logits, y, 1.5)
+            operating.abstain_by_error_rate(logits, y, 1.5)
         with pytest.raises(DataError, match="lack 1"):
-            operating.triage(logits, np.zeros(50, np.int64), 0.1)
+            operating.abstain_by_error_rate(logits, np.zeros(50, np.int64), 0.1)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from reviewguard.data.clean import CleaningReport, Conflict, Step
-from reviewguard.evaluation.report import Report, TrainingReport, make_report, peak_memory_mib
-from reviewguard.metrics import measure
+from reviewguard.evaluation.metrics import measure
+from reviewguard.evaluation.report import Report, make_report
+from reviewguard.models.device import peak_memory_mib
+from reviewguard.training.report import TrainingReport
 
 BETTER = "A bag of words does better than this model here, by F1."
 CLASSES = {2: ["fake", "re|al"], 3: ["fake", "re|al", "unsure"]}

@@ -16,8 +16,8 @@ from reviewguard.errors import ConfigError, DataError
 from reviewguard.experiments import Experiment, compare
 from reviewguard.experiments.audit import CONTROL, control
 from reviewguard.experiments.experiment import Evidence
+from reviewguard.experiments.results import RESULTS, read_results
 from reviewguard.experiments.rows import Source, divide_source
-from reviewguard.experiments.runs import RESULTS, read_results
 from reviewguard.experiments.significance import paired
 
 pytestmark = pytest.mark.usefixtures("no_processes")

@@ -12,10 +12,11 @@ from sklearn.metrics import accuracy_score
 
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import Reviews, class_indices, read
-from reviewguard.experiments.contestants import contestants, make_jobs
+from reviewguard.experiments.candidates import candidates, make_jobs
 from reviewguard.experiments.execute import execute
+from reviewguard.experiments.jobs import Task
+from reviewguard.experiments.results import logits_of, scores_file
 from reviewguard.experiments.rows import Source, divide_source
-from reviewguard.experiments.runs import Task, logits_of, scores_file
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def source(sample: Path) -> Source:
 
 
 def _task(source: Source, name: str, **settings: object) -> Task:
-    (job,) = make_jobs(contestants([name], settings), [1], 0.1, source.name)
+    (job,) = make_jobs(candidates([name], settings), [1], 0.1, source.name)
     scored = {"one": source.scored, "other": source.scored.take(range(40))}
     return Task(job=job, train=source.train, validation=source.validation, scored=scored)
 

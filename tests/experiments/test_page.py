@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pages import Parsed, assert_whole, tables
 
-from reviewguard.estimate import Estimate
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.experiments import charts
 from reviewguard.experiments.page import Figure, Items, Page, Section, Table
 

@@ -22,10 +22,12 @@ from reviewguard.config import DataConfig
 from reviewguard.data.reviews import read
 from reviewguard.errors import DataError, TrainingInterrupted
 from reviewguard.experiments import runs
-from reviewguard.experiments.contest import require_some
-from reviewguard.experiments.contestants import make_jobs, recipe_of
+from reviewguard.experiments.candidates import make_jobs, recipe_of
+from reviewguard.experiments.comparison import require_some
+from reviewguard.experiments.jobs import Result, Task
+from reviewguard.experiments.results import RESULTS, logits_of, read_results, scores_file
 from reviewguard.experiments.rows import Source, divide_source
-from reviewguard.experiments.runs import RESULTS, Result, Task, logits_of, read_results, run_all, scores_file
+from reviewguard.experiments.runs import run_all
 
 
 class Drill(NamedTuple):

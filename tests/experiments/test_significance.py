@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from reviewguard.estimate import Estimate
+from reviewguard.bundle.estimate import Estimate
 from reviewguard.experiments import significance
 from reviewguard.experiments.significance import Difference, front, paired, recommend
 

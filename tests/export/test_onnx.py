@@ -12,10 +12,10 @@ from graphs import as_fitted
 
 from reviewguard.config import EncoderConfig
 from reviewguard.export import onnx as export
-from reviewguard.nn.encoder import load_encoder
-from reviewguard.nn.heads import LinearHead
-from reviewguard.nn.model import TextModel
-from reviewguard.runtime.onnx import OnnxScorer
+from reviewguard.inference.engines.onnx import OnnxScorer
+from reviewguard.models.encoder import load_encoder
+from reviewguard.models.heads import LinearHead
+from reviewguard.models.text_model import TextModel
 
 
 @pytest.fixture(scope="module")

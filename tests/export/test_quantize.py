@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reviewguard.export.onnx import export_onnx
 from reviewguard.export.quantize import quantize
-from reviewguard.nn.encoder import load_encoder
-from reviewguard.nn.heads import LinearHead
-from reviewguard.nn.model import TextModel
-from reviewguard.runtime.onnx import OnnxScorer
+from reviewguard.inference.engines.onnx import OnnxScorer
+from reviewguard.models.encoder import load_encoder
+from reviewguard.models.heads import LinearHead
+from reviewguard.models.text_model import TextModel
 
 
 def _graph(path: Path, values: np.ndarray, before: str = "Identity", products: int = 1) -> Path:

@@ -19,8 +19,8 @@ import pytest
 from pyarrow import parquet
 
 from reviewguard import Classifier
+from reviewguard.inference.streaming import predict_file
 from reviewguard.scale.predict import RECORD
-from reviewguard.streaming import predict_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +93,7 @@ def require_local(out: Path, csv_file: Path, exported: Path, tmp_path: Path) -> 
     local = [json.loads(line) for line in (tmp_path / "local.jsonl").read_text().splitlines()]
     found = pa.concat_tables(parquet.read_table(path) for path in finished(out))
     assert found["id"].to_pylist() == list(range(ROWS))
-    for name in ("predicted_label", "decision", "truncated", "unfamiliar", "error"):
+    for name in ("predicted_label", "decision", "truncated", "out_of_distribution", "error"):
         assert found[name].to_pylist() == [row[name] for row in local]
     np.testing.assert_allclose(found["predicted_score"].to_numpy(), [row["predicted_score"] for row in local], atol=1e-5)
 

@@ -13,9 +13,9 @@ from pyarrow import parquet
 
 from reviewguard import Classifier
 from reviewguard.errors import BundleError, ConfigError, DataError, MissingExtra
+from reviewguard.inference.streaming import added_columns
 from reviewguard.scale import predict_dataset, predict_parquet
 from reviewguard.scale.predict import RECORD
-from reviewguard.streaming import added_columns
 
 ADDED = added_columns(["fake", "real"])
 
@@ -48,7 +48,10 @@ def load(folder: Path) -> pa.Table:
 def require_local(found: pa.Table, exported: Path) -> None:
     """What the classifier says of each text here."""
     here = list(Classifier.from_pretrained(exported, **FP32).stream(found["text"].to_pylist()))
-    for name, field in (("predicted_label", "label"), *((name, name) for name in ("decision", "truncated", "unfamiliar"))):
+    for name, field in (
+        ("predicted_label", "label"),
+        *((name, name) for name in ("decision", "truncated", "out_of_distribution")),
+    ):
         assert found[name].to_pylist() == [getattr(one, field) for one in here]
     np.testing.assert_allclose(found["predicted_score"].to_numpy(), [one.score for one in here], atol=1e-5)
     assert found["error"].null_count == len(found)
@@ -166,14 +169,14 @@ def test_a_node_keeps_a_model_and_mends_it(source: Path, exported: Path, tmp_pat
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
     _, shipped = cluster.ship(exported, None, None, "onnxruntime", "fp32")
     here = Classifier.from_pretrained(exported).predict_proba(TEXTS)
-    np.testing.assert_allclose(shipped.load().predict_proba(TEXTS), here, atol=1e-6)
+    np.testing.assert_allclose(shipped.load().probabilities(TEXTS), here, atol=1e-6)
     [folder] = (tmp_path / "cache" / "bundles").iterdir()
     graph = folder / "onnx" / "model.onnx"
     before = graph.stat().st_mtime_ns
     shipped.load()
     assert graph.stat().st_mtime_ns == before
     graph.write_bytes(b"damaged")
-    np.testing.assert_allclose(shipped.load().predict_proba(TEXTS), here, atol=1e-6)
+    np.testing.assert_allclose(shipped.load().probabilities(TEXTS), here, atol=1e-6)
     assert [path.name for path in (tmp_path / "cache" / "bundles").iterdir()] == [folder.name]
 
 

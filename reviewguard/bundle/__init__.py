@@ -1,0 +1,1 @@
+"""The folder that holds a trained model: manifest, files, model card, and the Hub."""

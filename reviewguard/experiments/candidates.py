@@ -1,0 +1,95 @@
+"""What takes part in an experiment, from how a user names it to jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from reviewguard import config
+from reviewguard.config import DataConfig
+from reviewguard.errors import ConfigError
+from reviewguard.evaluation.operating import require_share
+from reviewguard.experiments.jobs import BASELINE, Job
+from reviewguard.training.backends import recipe_from
+
+#: Names that stand for several presets: what runs anywhere, and the six approaches of the study of fake reviews.
+GROUPS: Final = {
+    "minilm": ["minilm-logreg", "minilm-svm", "minilm-mlp", "minilm-finetune", "minilm-qlora+adapter=lora", "minilm-qlora"],
+    "study": [
+        "stella-qlora",
+        "stella-qlora+loop.epochs=5",
+        "flan-t5-qlora",
+        "stella-mlp",
+        "stella-logreg",
+        "stella-svm",
+    ],
+}
+
+
+def candidates(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Recipes by name.
+
+    Args:
+        names: Each a preset, a recipe in TOML, "tfidf", or a group, with settings after plus signs: `stella-qlora+loop.epochs=5`.
+        settings: For all of them.
+
+    Raises:
+        ConfigError: If a name or a setting is not known, or there is nothing to run.
+    """
+    recipes = {}
+    for name in (one for given in names for one in GROUPS.get(given, [given])):
+        preset, *assignments = name.split("+")
+        own = config.parse_assignments(assignments)
+        recipes[name] = recipe_of(preset, {**(_of_data(settings) if preset == BASELINE else settings), **own})
+    if not recipes:
+        raise ConfigError(f"there is nothing to run; name presets (see `reviewguard presets`) or {', '.join(GROUPS)}")
+    return recipes
+
+
+def recipe_of(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole recipe as plain data, checked."""
+    if preset == BASELINE:
+        if others := settings.keys() - _of_data(settings).keys():
+            raise ConfigError(f"{BASELINE} has no setting but those of the data, such as data.normalization; got {others.pop()}")
+        return {"backend": BASELINE, "data": _plain(data_config(settings))}
+    if "seed" in settings:
+        raise ConfigError("an experiment sets the seeds itself; name them all with seeds (--seeds 1,2,3)")
+    return _plain(recipe_from(config.merge(config.load_preset(preset), settings)))
+
+
+def _plain(settings: msgspec.Struct) -> dict[str, Any]:
+    """Settings as JSON gives them back, lists for tuples: a result that is read from disk equals the one that was written."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
+    return plain
+
+
+def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
+
+
+def data_config(settings: Mapping[str, Any]) -> DataConfig:
+    """Settings of the data, of those that are for all runs."""
+    return config.decode(config.merge({}, settings).get("data", {}), DataConfig, "data")
+
+
+def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_fpr: float, trained_on: str) -> list[Job]:
+    """A job for each recipe and seed; one for the baseline, which draws nothing.
+
+    Raises:
+        ConfigError: If the seeds or the rate are not allowed.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError(f"seeds are whole numbers from 0, each once, at least one; got {', '.join(map(str, seeds)) or 'none'}")
+    require_share("max_fpr", max_fpr, "texts that are not positive")
+    return [
+        Job(
+            name=name,
+            trained_on=trained_on,
+            recipe=recipe if recipe["backend"] == BASELINE else {**recipe, "seed": seed},
+            max_fpr=max_fpr,
+        )
+        for name, recipe in recipes.items()
+        for seed in (seeds if recipe["backend"] != BASELINE else seeds[:1])
+    ]

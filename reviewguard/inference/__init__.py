@@ -1,0 +1,1 @@
+"""Prediction: scoring, decisions, streaming and engines. Nothing here imports torch."""

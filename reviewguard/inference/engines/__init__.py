@@ -1,0 +1,1 @@
+"""The engines that compute an export's logits. Nothing here imports torch."""

@@ -1,0 +1,68 @@
+"""Logits from an ONNX graph by OpenVINO, which computes in bf16 where the CPU does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from reviewguard import telemetry
+from reviewguard.data.tokens import Batch
+from reviewguard.errors import BundleError
+from reviewguard.inference.engines.cpu import CpuScorer
+from reviewguard.inference.scoring import Floats
+
+with telemetry.openvino_without():
+    import openvino
+
+# OpenVINO's bridge to numpy sets itself up at its first use, and hangs for ever where two threads come to it at once.
+openvino.Tensor(np.zeros(1, dtype=np.float32))
+
+
+def computes_in_bf16() -> bool:
+    """Whether this CPU has instructions for products in bf16 (AMX or AVX512-BF16)."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoScorer(CpuScorer):
+    """Logits on the CPU, by OpenVINO; in bf16 if that is the precision."""
+
+    engine = "openvino"
+
+    @cached_property
+    def _requests(self) -> threading.local:
+        return threading.local()
+
+    def _load(self, side_by_side: int) -> Any:
+        hints = {
+            "NUM_STREAMS": side_by_side,
+            "INFERENCE_NUM_THREADS": self.workers,
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.precision],
+        }
+        try:
+            compiled = openvino.Core().compile_model(self.path, "CPU", hints)
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot load {self.path}: {error}") from error
+        widths = [item.partial_shape[-1] for item in compiled.outputs]
+        outputs = [
+            (item.any_name, width.get_length() if width.is_static else None)
+            for item, width in zip(compiled.outputs, widths, strict=True)
+        ]
+        self._require_fit({item.any_name for item in compiled.inputs}, outputs)
+        return compiled
+
+    def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
+        compiled, name = self._session(alone), "one" if alone else "many"
+        # A request serves one thread at a time.
+        request = getattr(self._requests, name, None)
+        if request is None:
+            request = compiled.create_infer_request()
+            setattr(self._requests, name, request)
+        try:
+            request.infer(dict(batch))
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot compute {self.path}: {error}") from error
+        return [np.array(request.get_tensor(name).data, dtype=np.float32) for name in names]

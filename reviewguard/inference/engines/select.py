@@ -1,0 +1,86 @@
+"""Which engine computes an export, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final, Literal, TypeAlias, get_args
+
+from reviewguard.bundle.folder import Bundle
+from reviewguard.errors import BundleError, ConfigError, requires
+from reviewguard.inference.engines.cores import available_cores
+from reviewguard.inference.engines.cpu import CpuScorer
+from reviewguard.inference.engines.external import external_files
+from reviewguard.inference.engines.onnx import OnnxScorer
+
+Engine: TypeAlias = Literal["auto", "onnxruntime", "openvino"]
+"""What computes an export."""
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
+"""In what it is computed."""
+
+#: Where the graphs of an export are, by precision.
+GRAPHS: Final = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+
+
+def is_export(names: Container[str]) -> bool:
+    """Whether the files of a model, by name, are those of an ONNX export."""
+    return any(graph in names for graph in GRAPHS.values())
+
+
+def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> CpuScorer:
+    """Choose how to compute an export.
+
+    On its own it takes OpenVINO in bf16 where that is installed and the CPU computes in bf16, else onnxruntime, in int8 if the
+    export has it.
+
+    Args:
+        bundle: With at least one of `GRAPHS`.
+        engine: "auto", or the one to use.
+        precision: "auto", or the one to use: "int8" is for onnxruntime, "bf16" for OpenVINO, "fp32" for either.
+        threads: Cores to keep busy; 0: those that the process may use.
+
+    Raises:
+        BundleError: If the graph reads files that the manifest does not list.
+        ConfigError: If engine and precision do not go together, or the export lacks the graph.
+        MissingExtra: If OpenVINO is asked for and not installed.
+    """
+    for name, value, allowed in (("runtime", engine, get_args(Engine)), ("precision", precision, get_args(Precision))):
+        if value not in allowed:
+            raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    engine, precision = _resolve(bundle, engine, precision)
+    graph = GRAPHS["int8" if precision == "int8" else "fp32"]
+    if graph not in bundle:
+        raise ConfigError(f"{bundle.folder} has no {graph}, which {precision} needs; it holds {', '.join(_held(bundle))}")
+    if foreign := [name for name in external_files(bundle.path(graph)) if f"onnx/{name}" not in bundle]:
+        raise BundleError(f"{bundle.path(graph)} reads {foreign[0]!r}, which the model does not list; it is not loaded")
+    threads, path, classes = threads or available_cores(), bundle.path(graph), bundle.manifest.classes
+    if engine == "onnxruntime":
+        return OnnxScorer(path, classes, threads, precision)
+    with requires("openvino"):
+        from reviewguard.inference.engines.openvino import OpenVinoScorer
+    return OpenVinoScorer(path, classes, threads, precision)
+
+
+def _resolve(bundle: Bundle, engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
+    if (engine, precision) in (("onnxruntime", "bf16"), ("openvino", "int8")):
+        other = "openvino" if engine == "onnxruntime" else "onnxruntime"
+        raise ConfigError(f"{engine} does not compute in {precision} here; leave out one of the two, or set runtime={other!r}")
+    if engine == "auto":
+        wanted = precision == "bf16" or (precision == "auto" and GRAPHS["fp32"] in bundle and _bf16_at_hand())
+        engine = "openvino" if wanted else "onnxruntime"
+    if precision == "auto" and engine == "openvino":
+        precision = "bf16" if _bf16_at_hand() else "fp32"
+    elif precision == "auto":
+        precision = "int8" if GRAPHS["int8"] in bundle else "fp32"
+    return engine, precision
+
+
+def _bf16_at_hand() -> bool:
+    try:
+        from reviewguard.inference.engines.openvino import computes_in_bf16
+    except ModuleNotFoundError:
+        return False
+    return computes_in_bf16()
+
+
+def _held(bundle: Bundle) -> list[str]:
+    return [graph for graph in GRAPHS.values() if graph in bundle]

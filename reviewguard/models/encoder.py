@@ -1,0 +1,272 @@
+"""Text encoders: a transformer, pooling, and optionally a Dense layer and unit length."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from reviewguard import files
+from reviewguard.config import EncoderConfig
+from reviewguard.data.tokens import Tokenizer
+from reviewguard.errors import EncoderError
+from reviewguard.models.device import best_device
+from reviewguard.models.sources import WEIGHTS, locate, weights_sha256
+
+Pooling: TypeAlias = Literal["mean", "last"]
+
+_POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
+
+
+class Encoder(nn.Module):
+    """Token ids to one vector a text.
+
+    Attributes:
+        tuned: Whether the transformer's own weights (not those of an adapter on it) differ from the published ones.
+    """
+
+    def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool, pooling: Pooling = "mean") -> None:
+        """Put the parts together.
+
+        Args:
+            transformer: Returns an object with `last_hidden_state` (batch, length, hidden).
+            dense: Applied to the pooled vector; None: nothing is.
+            normalize: Scale the vector to unit length.
+            pooling: See `reviewguard.config.EncoderConfig`.
+        """
+        super().__init__()
+        self.transformer = transformer
+        self.dense = dense
+        self.normalize = normalize
+        self.pooling = pooling
+        self.tuned = False
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """Configuration of the transformer."""
+        config = self.transformer.config
+        assert isinstance(config, PretrainedConfig)
+        return config
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the vectors."""
+        return self.dense.out_features if self.dense is not None else int(self.config.hidden_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode int64 (batch, length) token ids under an int64 (batch, length) mask to float32 (batch, width)."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.pooling == "last" and self.config.is_encoder_decoder:
+            # The decoder reads the text shifted by one, as in T5ForSequenceClassification.
+            start = torch.full_like(input_ids[:, :1], self.config.decoder_start_token_id)
+            inputs["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
+        hidden = self.transformer(**inputs).last_hidden_state.float()
+        pooled = _mean(hidden, attention_mask) if self.pooling == "mean" else _last(hidden, attention_mask)
+        if self.dense is not None:
+            pooled = self.dense(pooled)
+        if self.normalize:
+            pooled = nn.functional.normalize(pooled, dim=-1)
+        return pooled
+
+
+def _mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over the real tokens only: padding must not move a vector."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """State of each row's own last token, found by its mask: what is written in a text can neither move nor add an end."""
+    last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
+    return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+
+
+class LoadedEncoder(NamedTuple):
+    """An encoder with its tokenizer, and where it came from.
+
+    `config` is the one asked for with the weights' sha256 filled in; `folder` holds the files.
+    """
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    config: EncoderConfig
+    folder: Path
+
+
+def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: torch.dtype | None = None) -> LoadedEncoder:
+    """Load a frozen encoder without running any code of its repository.
+
+    Stella's published checkpoint (`model_type: "new"`) is loaded by transformers' own `gte`.
+
+    Args:
+        config: What to load.
+        folder: Where its files are; None: found by `locate`.
+        four_bit: None for float32. Else the linear layers are quantised to NF4 with double quantisation (Dettmers et al. 2023,
+            arXiv:2305.14314), on the best device, and compute in this type.
+
+    Raises:
+        EncoderError: If the weights cannot be had, are not the pinned ones, or are of no supported architecture.
+    """
+    folder = folder or locate(config)
+    digest = weights_sha256(folder, config.dense)
+    if config.weights_sha256 and digest != config.weights_sha256:
+        raise EncoderError(
+            f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}. If other weights are meant, "
+            "set encoder.weights_sha256 to theirs, or to nothing"
+        )
+    try:
+        model_config = read_config(folder)
+        transformer = _load_transformer(folder, model_config, four_bit)
+        longest = _positions(model_config)
+        if config.max_length > longest:
+            raise ValueError(f"encoder.max_length is {config.max_length}, and this encoder has positions for {longest} tokens")
+        if model_config.is_encoder_decoder and config.pooling == "mean":
+            transformer = transformer.get_encoder()
+        dense = _load_dense(folder / config.dense) if config.dense else None
+        tokenizer = _load_tokenizer(folder, config.max_length)
+    except Exception as error:  # what a stranger's files make of transformers and safetensors has no common base class
+        raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
+    encoder = Encoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
+    return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
+
+
+def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: torch.dtype | None) -> PreTrainedModel:
+    model_config.use_cache = False  # nothing is generated
+    _require_plausible(model_config, folder)
+    # Fused attention has no dropout on CPUs: without it, training is twice as fast there. That of the layers stays.
+    for name in ("attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(model_config, name):
+            setattr(model_config, name, 0.0)
+    options: dict[str, Any] = {}
+    if four_bit is not None:
+        import bitsandbytes
+
+        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=four_bit
+        )
+        options["device_map"] = {"": best_device()}
+    with quiet():
+        transformer: PreTrainedModel = AutoModel.from_pretrained(
+            folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
+        )
+    if getattr(transformer, "pooler", None) is not None:
+        transformer.pooler = None  # type: ignore[assignment]  # a layer for pretraining tasks that nothing here reads
+    if four_bit is not None:
+        for module in transformer.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):  # type: ignore[attr-defined]
+                # With it, a forward pass without gradients repacks the weights for inference, and training after that is wrong:
+                # an error in place where layers have biases, silently missing gradients where they have none.
+                module.support_avx512bf16_for_cpu = False
+    return transformer
+
+
+def _require_plausible(model_config: PretrainedConfig, folder: Path) -> None:
+    """See that a configuration asks for no more layers than there are tensors: they are built before weights are looked at."""
+    tensors = 0
+    for file in folder.glob(WEIGHTS):
+        with safe_open(file, framework="np") as weights:
+            tensors += len(list(weights.keys()))
+    asked = {name: getattr(model_config, name, 0) or 0 for name in ("num_hidden_layers", "num_decoder_layers")}
+    if absurd := {name: value for name, value in asked.items() if value > tensors}:
+        raise ValueError(f"config.json asks for {absurd}, and the weights have {tensors} tensors in all")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers, which lists weights that an encoder does not need, such as a pooler's."""
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """Read config.json, rewriting Alibaba's published "new" architecture (Stella) to transformers' `gte`.
+
+    The NTK scaling of the rotary embedding in the published code equals a linear one with `rope_theta * s` and the
+    factor `s ** (2 / head_dim)`; dropping it, or loading it as "dynamic", gives silently wrong vectors.
+
+    Raises:
+        OSError: If there is no config.json.
+        ValueError: If the architecture or its rotary scaling is not supported.
+    """
+    raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # These make transformers load code or libraries that a configuration should not choose.
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "quantization_config"):
+        if raw.get(key) not in (None, "eager", "sdpa"):
+            raise ValueError(f"config.json sets {key} to {raw[key]!r}, which is not allowed")
+    if raw.get("model_type") != "new":
+        published: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return published
+    theta, scaling = float(raw.pop("rope_theta", 10_000.0)), raw.pop("rope_scaling", None)
+    if scaling is None:
+        rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
+    elif scaling.get("type") == "ntk":
+        s, head_dim = float(scaling["factor"]), raw["hidden_size"] // raw["num_attention_heads"]
+        rope = {"rope_type": "linear", "rope_theta": theta * s, "factor": s ** (2 / head_dim)}
+    else:
+        raise ValueError(f"rope_scaling of type {scaling.get('type')!r}; supported for this architecture: ntk, none")
+    for key in ("model_type", "auto_map", "architectures", "torch_dtype"):
+        raw.pop(key, None)
+    rewritten: PretrainedConfig = AutoConfig.for_model("gte", **raw, rope_parameters=rope)
+    return rewritten
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """Tokens that the encoder has positions for."""
+    positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
+    # RoBERTa and its kin number positions from behind the padding id.
+    offset = config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
+    return int(positions - offset)
+
+
+def transformer_files(transformer: nn.Module) -> dict[str, bytes]:
+    """Configuration and weights of a transformer in Hugging Face layout: contents by file name.
+
+    Among processes that trained together only the first gets any: transformers writes in no other, and no other saves.
+    """
+    if not files.is_main_process():
+        return {}
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        transformer.save_pretrained(scratch, max_shard_size="1TB")  # type: ignore[operator]
+        return {name: (Path(scratch) / name).read_bytes() for name in ("config.json", "model.safetensors")}
+
+
+def _load_dense(folder: Path) -> nn.Linear:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    activation = settings.get("activation_function", "torch.nn.modules.linear.Identity").rsplit(".", 1)[-1]
+    if activation != "Identity":
+        raise ValueError(f"the Dense layer in {folder} has the activation {activation}; supported: Identity")
+    dense = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
+    weights = load_file(folder / "model.safetensors")
+    dense.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in weights.items()})
+    return dense
+
+
+def _load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    if not (folder / "tokenizer.json").is_file():
+        # An older repository without the fast tokenizer's file: transformers converts the slow one.
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = {"pad_token": fast.pad_token, "tokenizer_class": type(fast).__name__}
+        return Tokenizer(fast.backend_tokenizer.to_str().encode(), json.dumps(config).encode(), max_length)
+    config_file = folder / "tokenizer_config.json"
+    return Tokenizer(
+        (folder / "tokenizer.json").read_bytes(), config_file.read_bytes() if config_file.is_file() else b"{}", max_length
+    )

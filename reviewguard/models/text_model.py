@@ -1,0 +1,71 @@
+"""The one model that every approach is: encoder, perhaps n-grams beside it, head, logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reviewguard.data.tokens import Batch
+from reviewguard.inference.scoring import Floats
+from reviewguard.models.device import token_budget
+from reviewguard.models.encoder import Encoder
+from reviewguard.models.heads import Head
+from reviewguard.models.ngrams import NgramBag
+
+
+class TextModel(nn.Module):
+    """An encoder under a head; a `reviewguard.inference.scoring.Scorer` on torch."""
+
+    workers = 1  # torch spreads each batch over all cores itself
+
+    def __init__(self, encoder: Encoder, head: Head, bag: NgramBag | None = None) -> None:
+        """Join an encoder, and a bag of n-grams if there is one, to a head of their width together."""
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.bag = bag
+        # By this name accelerate looks for the layers that FSDP shards each by itself.
+        layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
+        self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
+
+    @property
+    def name(self) -> str:
+        """Engine and device."""
+        return f"torch on {next(self.parameters()).device}"
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens that a batch may hold."""
+        return token_budget(next(self.parameters()).device)
+
+    def embeddings(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads, float32 (batch, width), of int64 (batch, length) ids and mask."""
+        features: Tensor = self.encoder(input_ids, attention_mask)
+        return features if self.bag is None else torch.cat([features, self.bag(input_ids, attention_mask)], dim=1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
+        logits: Tensor = self.head(self.embeddings(input_ids, attention_mask))
+        return logits
+
+    def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
+        """Logits, float32 (batch, classes), of numpy inputs; in evaluation mode, without gradients."""
+        return run(self, batch)
+
+
+def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
+    """Apply a module to a numpy batch, on whatever device it is, in evaluation mode and without gradients."""
+    device = next(module.parameters()).device
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            out: Tensor = module(**{name: torch.from_numpy(values).to(device) for name, values in batch.items()})
+            values: Floats = out.float().cpu().numpy()
+    finally:
+        module.train(was_training)
+    return values

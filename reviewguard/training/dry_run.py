@@ -1,0 +1,62 @@
+"""A dry run: everything that training does before it trains, so that a wrong setting is found before a cluster is reserved."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reviewguard.config import Recipe
+from reviewguard.data.clean import CleaningReport
+from reviewguard.data.reviews import Data
+from reviewguard.training.backends import Backend
+from reviewguard.training.finetuning.batches import micro_batch
+from reviewguard.training.plan import Batches, loop_of, prepare
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What training would do.
+
+    Attributes:
+        cleaning: Rows that cleaning would drop.
+        rows: Rows in each part.
+        classes: Labels, in the order of the logits.
+        truncated: Training rows that are longer than `encoder.max_length` tokens.
+        steps: Optimizer steps of the whole run; None for a backend that does not fine-tune.
+        batches: How each step is divided; None likewise.
+    """
+
+    cleaning: CleaningReport
+    rows: dict[str, int]
+    classes: list[str]
+    truncated: int
+    steps: int | None
+    batches: Batches | None
+
+    def to_text(self) -> str:
+        """The dry run for a terminal."""
+        lines = [
+            self.cleaning.to_text(),
+            f"rows: {', '.join(f'{name} {count}' for name, count in self.rows.items())}; classes: {', '.join(self.classes)}",
+            f"{self.truncated} training rows will be truncated",
+        ]
+        if self.batches is not None:
+            rows, processes, accumulation, _ = self.batches
+            lines.append(f"{self.steps} steps, each of {rows} rows x {processes} process(es) x {accumulation} micro-batches")
+        return "\n".join([*lines, "dry run: nothing was trained or written"])
+
+
+def dry_run(recipe: Recipe, backend: Backend, data: Data, validation: Data | None, processes: int) -> DryRun:
+    """Plan the training and describe it; see `reviewguard.Classifier.dry_run`."""
+    loop = loop_of(recipe)
+    if loop is not None:
+        micro_batch(loop, processes)  # a wrong batch size fails before anything is loaded
+    plan = prepare(recipe, backend, data, validation)
+    batches = plan.batches(processes)
+    assert plan.cleaning is not None
+    return DryRun(
+        cleaning=plan.cleaning,
+        rows={name: len(part) for name, part in plan.parts.items()},
+        classes=plan.classes,
+        truncated=sum(item.truncated for item in plan.encoder.tokenizer.encode(plan.labelled["train"].texts)),
+        steps=batches.steps_per_epoch * loop.epochs if batches is not None and loop is not None else None,
+        batches=batches,
+    )

@@ -1,0 +1,1 @@
+"""Fine-tuning: transformers' Trainer on our model, with verified checkpoints."""

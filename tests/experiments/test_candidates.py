@@ -1,0 +1,100 @@
+"""From how a user names what takes part to jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from reviewguard import config
+from reviewguard.errors import ConfigError
+from reviewguard.experiments.candidates import GROUPS, candidates, data_config, make_jobs
+from reviewguard.training.backends import recipe_from
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_groups_stand_for_presets(group: str) -> None:
+    recipes = candidates([group, "tfidf"], {"data.text": "review"})
+    assert list(recipes) == [*GROUPS[group], "tfidf"]
+    for name, recipe in recipes.items():
+        assert recipe["data"]["text"] == "review"
+        if name != "tfidf":
+            assert recipe["encoder"]["repo"] == config.load_preset(name.split("+")[0])["encoder"]["repo"]
+            assert msgspec.json.decode(msgspec.json.encode(recipe_from(recipe))) == recipe, "whole: every setting has its value"
+
+
+def test_the_study_has_six_approaches() -> None:
+    assert [name.split("-")[0] for name in GROUPS["study"]].count("stella") == 5
+    assert candidates(["study"], {})["stella-qlora+loop.epochs=5"]["loop"]["epochs"] == 5
+
+
+def test_settings_come_after_plus_signs() -> None:
+    own = "minilm-qlora+lora.r=4+lora.target_modules=[\"query\",'value']"
+    recipes = candidates([own, "minilm-qlora"], {"lora__r": 16})
+    assert list(recipes) == [own, "minilm-qlora"]
+    assert recipes[own]["lora"]["r"] == 4
+    assert tuple(recipes[own]["lora"]["target_modules"]) == ("query", "value")
+    assert recipes["minilm-qlora"]["lora"]["r"] == 16
+    with pytest.raises(ConfigError, match="sets the seeds itself"):
+        candidates(["minilm-qlora+seed=7"], {})
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('backend = "logreg"\nC = 3\n[encoder]\nrepo = "somewhere"\n')
+    recipe = candidates([f"{path}+C=5"], {})[f"{path}+C=5"]
+    assert recipe["C"] == 5
+    assert recipe["encoder"]["repo"] == "somewhere"
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "said"),
+    [
+        (["minilm-logrek"], {}, r"no preset is called 'minilm-logrek'; did you mean 'minilm-logreg'\?"),
+        (["minilm-logreg+D=3"], {}, "D is not an option"),
+        (["minilm-logreg"], {"loop.epochs": 3}, "loop is not an option"),
+        (["minilm-logreg+C"], {}, "an override is KEY=VALUE"),
+        (["minilm-logreg+C=much"], {}, "the recipe has a value that is not allowed"),
+        (["tfidf"], {"data.labl": "review"}, r"data\.labl is not an option; did you mean 'label'\?"),
+        (["tfidf+data.tekst=review"], {}, r"data\.tekst is not an option"),
+        ([], {}, "there is nothing to run; name presets .* or minilm, study"),
+    ],
+)
+def test_what_is_not_known_is_refused(names: list[str], settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        candidates(names, settings)
+
+
+def test_a_setting_that_the_baseline_lacks_is_refused() -> None:
+    """Under a name of its own it would stand in the report as if it had been varied."""
+    with pytest.raises(ConfigError, match="C"):
+        candidates(["tfidf+C=3"], {})
+
+
+def test_the_baseline_has_settings_of_the_data_only() -> None:
+    of_all = {"C": 3, "encoder__repo": "x", "data__text": "review", "data.normalization": "study"}
+    recipe = candidates(["tfidf"], of_all)["tfidf"]
+    assert recipe.keys() == {"backend", "data"}
+    assert (recipe["data"]["text"], recipe["data"]["normalization"]) == ("review", "study")
+    with pytest.raises(ConfigError, match="tfidf has no setting but those of the data"):
+        candidates(["tfidf+C=3"], {})
+
+
+def test_settings_of_the_data() -> None:
+    found = data_config({"data.text": "review", "data__test": "0.5", "C": 3})
+    assert (found.text, found.test, found.label) == ("review", 0.5, "")
+    with pytest.raises(ConfigError, match="data has a value that is not allowed"):
+        data_config({"data.test": 2})
+
+
+def test_every_seed_is_a_job_and_the_baseline_has_one() -> None:
+    recipes = candidates(["minilm-logreg", "tfidf", "minilm-logreg+C=3"], {})
+    jobs = make_jobs(recipes, (3, 1, 2), 0.05, trained_on="garden")
+    assert [(job.name, job.recipe.get("seed")) for job in jobs] == [
+        *(("minilm-logreg", seed) for seed in (3, 1, 2)),
+        ("tfidf", None),
+        *(("minilm-logreg+C=3", seed) for seed in (3, 1, 2)),
+    ]
+    assert {(job.max_fpr, job.trained_on) for job in jobs} == {(0.05, "garden")}
+    assert {**jobs[0].recipe, "seed": 42} == recipes["minilm-logreg"]
