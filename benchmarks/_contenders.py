@@ -1,4 +1,4 @@
-"""Ways to classify texts on a CPU: what benchmarks/cpu_inference.py measures, each in a process of its own.
+"""Libraries that classify texts on a CPU. benchmarks/cpu_inference.py measures each in its own process.
 
     python benchmarks/_contenders.py '{"contender": "ours, onnxruntime int8", ...}'
 
@@ -26,16 +26,16 @@ source, backend, folder = sys.argv[1:]
 SentenceTransformer(source, backend=backend, device="cpu").save_pretrained(folder)
 """
 Predict = Callable[[list[str]], list[str]]
-#: What contenders compute with; not all of it is everywhere.
+#: Packages that candidates use; some may be missing.
 PACKAGES = ("transformers", "sentence-transformers", "optimum-onnx", "optimum-intel", "onnxruntime", "openvino")
-#: Tokens that every contender reads of a text.
+#: Most tokens of a text, for every candidate.
 MAX_LENGTH = 256
-#: Texts that are predicted one by one, and those that a contender may warm up on.
+#: Number of texts for single predictions, and for the warm-up.
 SINGLE, WARM = 100, 16
 
 
 def ours(spec: dict[str, Any], **how: Any) -> Predict:
-    """This project: from torch, or from an export."""
+    """This project, in torch or from an export."""
     from reviewguard import Classifier
 
     classifier = Classifier.from_pretrained(spec["export"] if how else spec["saved"], **how)
@@ -43,7 +43,7 @@ def ours(spec: dict[str, Any], **how: Any) -> Predict:
 
 
 def pipeline(spec: dict[str, Any]) -> Predict:
-    """What the documentation of transformers shows first; of its batch sizes, the best here."""
+    """The pipeline of transformers, as in its documentation, with the best of three batch sizes."""
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(spec["huggingface"])
@@ -51,8 +51,8 @@ def pipeline(spec: dict[str, Any]) -> Predict:
     classify = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
     def predict(texts: list[str], batch_size: int = 0) -> list[str]:
-        found = classify(texts, batch_size=batch_size or best, truncation=True, max_length=spec["max_length"])
-        return [answer["label"] for answer in found]
+        answers = classify(texts, batch_size=batch_size or best, truncation=True, max_length=spec["max_length"])
+        return [answer["label"] for answer in answers]
 
     best = 1
     sample = spec["calibrate"]
@@ -62,7 +62,7 @@ def pipeline(spec: dict[str, Any]) -> Predict:
 
 
 def prepare_pipeline(encoder: Path, folder: Path) -> None:
-    """Write what `pipeline` loads: an encoder under a random head of two classes, and its tokenizer."""
+    """Write the files for `pipeline`: an encoder with a random two-class head, and its tokenizer."""
     import transformers
 
     transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2).save_pretrained(folder)
@@ -70,14 +70,14 @@ def prepare_pipeline(encoder: Path, folder: Path) -> None:
 
 
 def sentence_transformers(spec: dict[str, Any], backend: str = "torch") -> Predict:
-    """Sentence vectors under scikit-learn's logistic regression."""
+    """Sentence embeddings with scikit-learn's logistic regression."""
     folder = spec["encoder"]
     if backend != "torch":
         folder = str(Path(spec["texts"]).with_name(f"sentence-transformers-{backend}"))
-        if not Path(folder).exists():  # in a process of its own, so that its memory does not count
+        if not Path(folder).exists():  # in a separate process, so that its memory does not count
             command = [sys.executable, "-c", CONVERT, spec["encoder"], backend, folder]
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-                raise SystemExit(1)  # it has said why
+                raise SystemExit(1)  # it has printed the reason
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(folder, backend=backend, device="cpu")
@@ -87,7 +87,7 @@ def sentence_transformers(spec: dict[str, Any], backend: str = "torch") -> Predi
 
 
 def setfit(spec: dict[str, Any]) -> Predict:
-    """SetFit's model: the same two parts, behind its own predict."""
+    """A SetFit model with the same encoder and kind of head."""
     from sentence_transformers import SentenceTransformer
     from setfit import SetFitModel
 
@@ -98,7 +98,7 @@ def setfit(spec: dict[str, Any]) -> Predict:
 
 
 def fastembed(spec: dict[str, Any]) -> Predict:
-    """Sentence vectors by onnxruntime; it fetches its models from the Hub."""
+    """Sentence embeddings by onnxruntime; fastembed downloads its models from the Hub."""
     from fastembed import TextEmbedding
 
     encoder = TextEmbedding("sentence-transformers/all-MiniLM-L6-v2")
@@ -122,7 +122,7 @@ CONTENDERS: dict[str, Callable[[dict[str, Any]], Predict]] = {
 
 
 def _head(encode: Callable[[list[str]], Any], spec: dict[str, Any]) -> Any:
-    """A logistic regression that somebody might have fitted: what it says does not matter here, only what it costs."""
+    """A logistic regression with arbitrary labels; only its cost matters here."""
     from sklearn.linear_model import LogisticRegression
 
     texts = spec["calibrate"] or ["a", "b"]
@@ -130,32 +130,32 @@ def _head(encode: Callable[[list[str]], Any], spec: dict[str, Any]) -> Any:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time."""
+    """Wall time of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are here."""
-    found = {}
+    """Versions of the installed packages."""
+    installed = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed
 
 
 def peak_memory_mib() -> float:
-    """Of this process since it began; what getrusage says would include its parent's."""
+    """Peak memory of this process. getrusage would include the parent's."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
 def main() -> None:
-    """Load, answer once, then as fast as it goes."""
+    """Load a candidate, predict once, then measure its speed."""
     spec = json.loads(sys.argv[1])
-    known = json.loads(Path(spec["texts"]).read_text(encoding="utf-8"))
-    texts = known[: spec["count"]]
+    available = json.loads(Path(spec["texts"]).read_text(encoding="utf-8"))
+    texts = available[: spec["count"]]
     spec["calibrate"] = [] if spec["cold"] else texts[:WARM]
     predict = CONTENDERS[spec["contender"]](spec)
     predict(texts[:1])
@@ -175,7 +175,7 @@ def main() -> None:
         "labels": labels,
     }
     if spec["also"]:
-        result["also_seconds"] = seconds(lambda: predict(known[: spec["also"]]))
+        result["also_seconds"] = seconds(lambda: predict(available[: spec["also"]]))
     print(json.dumps(result))
 
 

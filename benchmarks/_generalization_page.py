@@ -1,4 +1,4 @@
-"""The page of benchmarks/generalization.py: tables and a chart of what candidates recall of what was left out."""
+"""The page of benchmarks/generalization.py: tables and a chart of recall on left-out generators and domains."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from _results import RESULTS, describe
 from reviewguard.evaluation.tables import markdown_table
 
 MAX_FPR: Final = 0.02
-#: Share of human texts that may go to review.
+#: Share of human texts that may need review.
 REVIEWED: Final = 0.25
 
 
 def page(runs: dict[str, Any]) -> str:
-    """The results as Markdown, with a chart beside it."""
+    """Render the results as Markdown, and draw the chart."""
     screened = {name: _cells(runs, name, SCREENING) for name in CANDIDATES}
     full = {name: _cells(runs, name, CELLS) for name in CANDIDATES}
     parts = ["# Generalisation to unseen generators", _INTRODUCTION]
     for title, found, folds, about in (
         ("Screening", screened, SCREENING, _SCREENED),
-        ("All eleven cells", full, CELLS, "One training for each cell, without what it names."),
+        ("All eleven cells", full, CELLS, "One training run for each cell, without its generators or domains."),
     ):
         if found := {name: cells for name, cells in found.items() if cells}:
             names = [cell for fold in folds for cell in SCREENING.get(fold, (fold,))]
@@ -32,32 +32,32 @@ def page(runs: dict[str, Any]) -> str:
                 f"## {title}",
                 about,
                 _summary(found),
-                "Recall at 2 % false positives by cell, in percent:",
+                "Recall at a false positive rate of 2 % by cell, in percent:",
                 _by_cell(found, names),
             ]
     draw_recall(screened)
     used = list(runs.values())
     parts += [
-        "![Recall at 2 % false positives of each candidate, by cell](generalization.png)",
+        "![Recall of each candidate at a false positive rate of 2 %, by cell](generalization.png)",
         "## Candidates",
         _settings([name for name in CANDIDATES if screened[name] or full[name]]),
-        f"{len(used)} trainings took {sum(one['seconds'] for one in used) / 3600:.1f} hours, two side by side with one thread each.",
+        f"{len(used)} training runs took {sum(run['seconds'] for run in used) / 3600:.1f} hours, two in parallel with one thread each.",
         " ".join(dict.fromkeys(describe(one["machine"]) for one in used)),
-        "Made by `python benchmarks/generalization.py`; figures in [generalization.json](generalization.json).",
+        "Made by `python benchmarks/generalization.py`; data in [generalization.json](generalization.json).",
     ]
     return "\n\n".join(parts)
 
 
-_INTRODUCTION: Final = f"""Ways to train the built-in model, scored on generators and domains that were left out of training. Each model
-is trained without what a cell names, and scored on that cell's fakes against human texts of the same domain that were not trained on.
-Recall is read where {100 * MAX_FPR:g} % of those human texts are flagged. "Not flagged" is the share of fakes that would not even go to review if
-{100 * REVIEWED:g} % of the human texts did. What a recipe was selected by is the mean, and the worst, recall."""
-_SCREENED: Final = """Two trainings for each candidate, each without what three cells name together, so these figures are lower than those of the cells
-one by one. One seed: differences under three points are noise."""
+_INTRODUCTION: Final = f"""Candidate recipes for the built-in model, scored on generators and domains that are left out of training. A cell
+names the left-out generators or domains. Each model is trained without a cell's rows and scored on its fakes and on held-out human texts of the
+same domain. Recall is at a false positive rate of {100 * MAX_FPR:g} % on these human texts. "Not flagged" is the share of fakes that would not need review if
+{100 * REVIEWED:g} % of the human texts did. The recipe was selected by mean and worst recall."""
+_SCREENED: Final = """Two training runs for each candidate, each without three cells together, so recall is lower than with one cell left out
+at a time. One seed: differences under three points are noise."""
 
 
 def _cells(runs: dict[str, Any], name: str, folds: Any) -> dict[str, list[dict[str, Any]]]:
-    """Measures of a candidate by cell, one for each seed; empty unless every fold was run."""
+    """Measures of a candidate by cell, one per seed; empty unless every fold was run."""
     found: dict[str, list[dict[str, Any]]] = {}
     settings = msgspec.to_builtins(CANDIDATES[name])
     own = {key.split(" / ")[1]: [] for key in runs}
@@ -75,7 +75,7 @@ def _cells(runs: dict[str, Any], name: str, folds: Any) -> dict[str, list[dict[s
 
 
 def _mean(cells: dict[str, list[dict[str, Any]]], measure: str) -> list[float]:
-    """Of each cell, over seeds, in percent."""
+    """Mean of each cell over seeds, in percent."""
     return [100 * float(np.mean([one[measure] for one in own])) for own in cells.values()]
 
 
@@ -89,7 +89,7 @@ def _summary(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         "recall at 5 %",
         "mean AUC",
         "not flagged",
-        "false positives at one threshold",
+        "false positive rate at one threshold",
     ]
     lines = []
     for name, cells in sorted(found.items(), key=lambda item: -np.mean(_mean(item[1], at))):
@@ -144,7 +144,7 @@ def _settings(names: list[str]) -> str:
 
 
 def draw_recall(screened: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    """A row for each candidate, a mark for each cell."""
+    """Draw a row for each candidate and a mark for each cell."""
     found = {name: cells for name, cells in screened.items() if cells}
     names = [cell for fold in SCREENING.values() for cell in fold]
     figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.34 * len(found)), layout="constrained")
@@ -153,7 +153,7 @@ def draw_recall(screened: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
         values = [_mean({cell: found[name][cell]}, f"recall at {100 * MAX_FPR:g} %")[0] for name in order]
         axes.plot(values, range(len(order)), marker, linestyle="none", label=cell, alpha=0.8)
     axes.set_yticks(range(len(order)), order)
-    axes.set(xlabel=f"recall at {100 * MAX_FPR:g} % false positives, %", xlim=(0, 101))
+    axes.set(xlabel=f"recall at a false positive rate of {100 * MAX_FPR:g} %, in percent", xlim=(0, 101))
     axes.grid(axis="x", linewidth=0.4)
     axes.legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.28 / max(len(found), 1) - 0.1))
     figure.savefig(RESULTS / "generalization.png", dpi=150)

@@ -1,8 +1,8 @@
-"""QLoRA on encoders of true size with random weights: what the benchmarks run in a process of its own.
+"""QLoRA on full-size encoders with random weights. The benchmarks run this script in a separate process.
 
     python benchmarks/_qlora.py '{"do": "prepare", ...}'
 
-The last line of output is a JSON object. Memory and speed depend on shapes, not on what the weights say, so no download is needed.
+The last line of output is a JSON object. Memory and speed depend on shapes, not on the values of weights, so no download is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reviewguard.data.tokens import Batch, Encoded, Tokenizer
 from reviewguard.models.device import best_device, compute_dtype
 from reviewguard.training.backends import finetune
 from reviewguard.training.finetuning import memory
-from reviewguard.training.finetuning.batches import Order, Rows
+from reviewguard.training.finetuning.batches import LengthGroupedSampler, Rows
 from reviewguard.training.finetuning.checkpoint import Run
 from reviewguard.training.finetuning.loop import fine_tune
 
@@ -75,15 +75,15 @@ TINY = {
 def prepare(
     presets: list[str], folder: str, tiny: bool = False, counts: Sequence[int] = (), rows: int = 0, batch_size: int = 16
 ) -> dict[str, Any]:
-    """Write the presets' encoders, and draw the lengths of an epoch.
+    """Write the encoders of presets, and draw the text lengths of an epoch.
 
     Args:
-        presets: Each gets a folder of its own name in Hugging Face layout: random weights, and a tokenizer that never reads a text.
-        folder: Where those go.
-        tiny: Keep the architectures, not the sizes.
-        counts: How many texts there are of each length.
-        rows: Texts to draw; `batches` holds their lengths in the order in which training would see them.
-        batch_size: Texts of an optimizer step.
+        presets: Names of presets. Each gets a folder in Hugging Face layout, with random weights and a placeholder tokenizer.
+        folder: Parent folder of these folders.
+        tiny: Whether to reduce the sizes; architectures stay.
+        counts: Number of texts by length.
+        rows: Number of texts to draw; `batches` has their lengths in training order.
+        batch_size: Texts per optimizer step.
     """
     parameters = {}
     for preset in presets:
@@ -100,19 +100,19 @@ def prepare(
     lengths = (
         np.random.default_rng(SEED).choice(len(counts), size=rows, p=np.array(counts) / sum(counts)) if rows else np.zeros(0)
     )
-    batches = lengths[list(Order(lengths.tolist(), batch_size, SEED))].reshape(-1, batch_size) if rows else lengths
+    batches = lengths[list(LengthGroupedSampler(lengths.tolist(), batch_size, SEED))].reshape(-1, batch_size) if rows else lengths
     return {"outcome": "written", "parameters": parameters, "batches": batches.tolist()}
 
 
 class Meter:
-    """Stands in for the tokenizer, of which training asks one thing, and times each optimizer step.
+    """Replaces the tokenizer, of which training uses only `pad`, and times each optimizer step.
 
     Attributes:
         steps: Padded tokens, real tokens and seconds of each step.
     """
 
     def __init__(self, tokenizer: Tokenizer, width: int | None, micro_batches: int) -> None:
-        """Pad to `width` or, if None, to the longest text of a micro-batch; a step is so many micro-batches."""
+        """Pad to `width` or, if None, to the longest text of a micro-batch; a step has `micro_batches` micro-batches."""
         self._tokenizer = tokenizer
         self._width = width
         self._micro_batches = micro_batches
@@ -121,7 +121,7 @@ class Meter:
         self.steps: list[tuple[int, int, float]] = []
 
     def pad(self, encoded: Sequence[Encoded]) -> Batch:
-        """Stack texts."""
+        """Pad texts into a batch."""
         self._started = self._started or time.perf_counter()
         batch = self._tokenizer.pad(encoded)
         if self._width is not None:
@@ -131,27 +131,27 @@ class Meter:
         return batch
 
     def on_step(self, *_: Any) -> None:
-        """Count a step; batches are fetched ahead, so only the oldest are its own."""
+        """Record a step. Batches are prefetched, so only the oldest belong to it."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.perf_counter()
-        own, self._sizes = self._sizes[: self._micro_batches], self._sizes[self._micro_batches :]
-        self.steps.append((sum(padded for padded, _ in own), sum(real for _, real in own), now - self._started))
+        sizes, self._sizes = self._sizes[: self._micro_batches], self._sizes[self._micro_batches :]
+        self.steps.append((sum(padded for padded, _ in sizes), sum(real for _, real in sizes), now - self._started))
         self._started = now
 
 
 def measure(
     preset: str, folder: str, lengths: list[int], settings: dict[str, Any], width: int | None = None, cap_gib: float | None = None
 ) -> dict[str, Any]:
-    """Train a preset on random tokens, as the backend `finetune` does, and say what it took.
+    """Train a preset on random tokens, as the backend `finetune` does, and measure memory and time.
 
     Args:
         preset: Name of a preset.
-        folder: Where its encoder is.
+        folder: Folder of its encoder.
         lengths: Tokens of each text.
         settings: Overrides of the preset.
-        width: Pad every text to so many tokens; None: to the longest of its micro-batch.
-        cap_gib: Memory of the card to be imitated, its CUDA context included; None: all there is.
+        width: Tokens to pad every text to; None: the longest text of the micro-batch.
+        cap_gib: Memory of the simulated card in GiB, its CUDA context included; None: no limit.
     """
     on_gpu = torch.cuda.is_available()
     if on_gpu and cap_gib is not None:
@@ -185,7 +185,7 @@ def measure(
         result |= {
             "peak_allocated_gib": torch.cuda.max_memory_allocated() / GIB,
             "peak_reserved_gib": reserved / GIB,
-            "context_gib": context / GIB,  # true where nothing else is on the card
+            "context_gib": context / GIB,  # correct if nothing else uses the card
             "peak_gib": (reserved + context) / GIB,
             "allocation_retries": torch.cuda.memory_stats()["num_alloc_retries"],
         }
@@ -205,7 +205,7 @@ def _peak_rss_gib() -> float:
 
 
 def _footprint(encoder: nn.Module) -> dict[str, Any]:
-    """Megabytes of a quantised encoder: all of it, and its NF4 layers with their scales."""
+    """Size of a quantised encoder in megabytes: in total, and of its NF4 layers with their scales."""
     layers = [module for module in encoder.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
     states = [layer.weight.quant_state for layer in layers]
     scales = sum(state.absmax.nbytes + state.state2.absmax.nbytes for state in states)
@@ -219,7 +219,7 @@ def _footprint(encoder: nn.Module) -> dict[str, Any]:
 
 
 def _ran_out(error: BaseException | None) -> bool:
-    """Whether an error goes back to a lack of memory: reviewguard raises its own from torch's."""
+    """Whether an error was caused by a lack of memory; reviewguard wraps torch's error in its own."""
     while error is not None:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             return True
@@ -228,7 +228,7 @@ def _ran_out(error: BaseException | None) -> bool:
 
 
 def main() -> None:
-    """Do what the argument asks for."""
+    """Run the requested function."""
     asked = json.loads(sys.argv[1])
     do = asked.pop("do")
     try:

@@ -1,4 +1,4 @@
-"""Where benchmarks write: docs/results, with the machine and the versions that the figures belong to."""
+"""Output of benchmarks to docs/results, with the machine and the package versions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn", "onnxruntime
 
 
 def machine(more: Sequence[str] = ()) -> dict[str, Any]:
-    """The processor, its cores and memory, an NVIDIA GPU if there is one, and the versions of what runs on it.
+    """The processor, its cores and memory, an NVIDIA GPU if there is one, and package versions.
 
     Args:
-        more: Packages to name besides the usual ones.
+        more: Packages to list in addition to the usual ones.
     """
     cpu = platform.processor() or "unknown"
     info = Path("/proc/cpuinfo")
@@ -38,7 +38,7 @@ def machine(more: Sequence[str] = ()) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = {}
     for name in (*PACKAGES, *more):
-        with contextlib.suppress(PackageNotFoundError):  # a machine lent for one benchmark need not have them all
+        with contextlib.suppress(PackageNotFoundError):  # a machine for one benchmark may lack some
             packages[name] = version(name)
     return {
         "cpu": cpu,
@@ -51,12 +51,12 @@ def machine(more: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """The first NVIDIA GPU with its memory and driver, and the CUDA version that torch was built for; empty where there is none."""
+    """The first NVIDIA GPU, its memory and driver, and the CUDA version of torch; empty without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return {}
-    # torch could name it too, but would take memory on the card for that.
+    # torch would allocate memory on the card to name it.
     query = ["nvidia-smi", "--id=0", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError, ValueError):
         name, memory, driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
@@ -67,9 +67,9 @@ def gpu() -> dict[str, Any]:
 def run_apart(
     script: str, spec: dict[str, Any], limit: float, env: Mapping[str, str] = os.environ, python: str = sys.executable
 ) -> dict[str, Any]:
-    """Run a script of this folder in a process of its own, on this checkout: its argument is a JSON object, and so is its last line.
+    """Run a script of this folder in a separate process; its argument and its last line of output are JSON objects.
 
-    A process that fails, or that is stopped after `limit` seconds, has a result too: its `outcome` says which.
+    A process that fails or exceeds `limit` seconds also gives a result, with the reason as `outcome`.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     command = [python, str(Path(__file__).with_name(script)), json.dumps(spec)]
@@ -80,7 +80,7 @@ def run_apart(
         return {"outcome": f"stopped after {limit:.0f} s"}
     if done.returncode != 0:
         print(done.stderr, file=sys.stderr)
-        # Of a traceback, what is said of this machine's folders is no result; an exception's message may have several lines.
+        # Report only the exception, not the paths of the traceback; its message may span several lines.
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return {"outcome": "failed", "error": next((line for line in lines[::-1] if re.match(r"[\w.]+Error: ", line)), lines[-1])}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -95,7 +95,7 @@ def save(name: str, result: dict[str, Any], markdown: str, folder: Path = RESULT
 
 
 def write(name: str, result: dict[str, Any], markdown: str) -> None:
-    """Write NAME.json and NAME.md, and print the latter."""
+    """Write NAME.json and NAME.md, and print the Markdown."""
     save(name, result, markdown)
     print(markdown)
 

@@ -1,4 +1,4 @@
-"""Trainings that are kept once they are finished: of the built-in model, and of its like without what cells leave out."""
+"""Cached training runs of the built-in model and of variants with left-out cells."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SEED: Final = 0
 
 
 def trained(candidate: Candidate, rows: Sequence[Row]) -> Classifier:
-    """The model in float32; trained now, or resumed, if it is not there.
+    """The model in float32; trained or resumed if it is not cached.
 
     Args:
-        candidate: How.
-        rows: All that may be trained on, and validation rows.
+        candidate: The recipe.
+        rows: All training and validation rows.
     """
     key = hashlib.sha256(msgspec.json.encode([candidate, SEED, [row.text for row in rows]])).hexdigest()[:10]
     recipe = settings(candidate, rows)
@@ -43,7 +43,7 @@ def trained(candidate: Candidate, rows: Sequence[Row]) -> Classifier:
 
 
 def main() -> None:
-    """Train."""
+    """Train the built-in model."""
     from _corpus import load
 
     print(trained(SHIPPED, load()))

@@ -132,7 +132,7 @@ def main() -> None:
         at_rates(["model", "false positives asked for", "measured", "recall"], ["false positives", "recall"], results),
         "## Abstention",
         at_rates(
-            ["model", "errors allowed", "among fake", "among real", "left to people"],
+            ["model", "errors allowed", "among fake", "among real", "needs review"],
             ["errors fake", "errors real", "review"],
             results,
         ),

@@ -42,10 +42,10 @@ def verdict(rows: list[list[Any]]) -> str:
     worse = [name for name, scores in models if scores["metrics"]["f1"]["high"] < baseline["metrics"]["f1"]["low"]]
     if len(worse) == len(models):
         return (
-            "The bag of words beats all of them, by F1 and far outside the intervals: the sentence vectors of a small general encoder keep\n"
+            "The TF-IDF baseline beats all of them, by F1 and far outside the intervals: the sentence vectors of a small general encoder keep\n"
             "little of what gives generated text away. Read these figures as a floor that a fine-tuned encoder has to leave behind."
         )
-    return f"Better than the bag of words, by F1 and outside the intervals: {beaten or 'none'}; worse: {worse or 'none'}."
+    return f"Better than the TF-IDF baseline, by F1 and outside the intervals: {beaten or 'none'}; worse: {worse or 'none'}."
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. The ar
 on an encoder that is not quantised, each with three seeds. The first seed goes the whole way through the command line: trained,
 stopped by SIGTERM in the middle and resumed, evaluated, merged, exported, and the export predicts without torch. Minutes on a GPU
 with several jobs side by side, most of a day on two cores; whatever is finished is kept in the working folder, and a run that was
-cut short goes on from its checkpoint.
+cut short resumes from its checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make the built-in model, measure it, and write reviewguard/default_model and docs/results/built-in.
+"""Make the built-in model, measure it, and write reviewguard/builtin and docs/results/built-in.
 
     python benchmarks/train_builtin.py [--page]
 

@@ -1,8 +1,8 @@
-"""Compare approaches on the same rows: a report that a sceptic can check, with a bag of words beside them.
+"""Compare approaches, including the TF-IDF baseline, on the same rows and write a report.
 
     python examples/compare.py [DATA]
 
-Runs are processes of their own, hence the guard at the end. Stopped, it goes on where it was.
+Each run is a separate process, so the script needs the `__main__` guard. If it is interrupted, the next call resumes it.
 """
 
 from __future__ import annotations
@@ -17,4 +17,4 @@ DATA = sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_name("sampl
 if __name__ == "__main__":
     experiment = compare(DATA, ["minilm-logreg"], out="compared", seeds=[1], max_fpr=0.2)
     print(experiment)
-    print("the whole report: compared/report.html")
+    print("full report: compared/report.html")

@@ -1,8 +1,8 @@
-"""A model to the Hugging Face Hub and back.
+"""Upload a model to the Hugging Face Hub and load it again.
 
     python examples/hub.py FOLDER OWNER/NAME
 
-FOLDER is what `save` or `export` wrote. Log in first (`hf auth login`), or set HF_TOKEN.
+FOLDER is a model folder written by `save` or `export`. Log in first (`hf auth login`) or set HF_TOKEN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Predict a CSV with the built-in model: nothing to train, no torch, no network.
+"""Predict the reviews in a CSV file with the built-in model, without training, torch or network access.
 
-The reviews are a demonstration written for this project, some of them in the manner of language models. What the model says of
-them is no evidence of anything.
+The reviews were written for this project as a demonstration, some in the style of language models. The predictions are not
+evidence of the model's accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OUT = Path("demo-output") / "predictions.csv"
 
 
 def main() -> None:
-    """Run the command line, and show some rows of what it wrote."""
+    """Run the `predict` command and print the predictions."""
     OUT.parent.mkdir(exist_ok=True)
     started = time.perf_counter()
     print(f"reviewguard predict {REVIEWS.name} --out {OUT}", flush=True)
@@ -25,7 +25,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     with open(OUT, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    print(f"\n{len(rows)} reviews in {seconds:.1f} s, start to end:\n")
+    print(f"\n{len(rows)} reviews in {seconds:.1f} s in total:\n")
     for row in rows:
         print(f"  {row['predicted_label']} {float(row['predicted_score']):.2f}  {row['decision']:12}  {row['text'][:80]}")
 

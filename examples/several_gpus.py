@@ -1,8 +1,8 @@
-"""Fine-tune on as many GPUs as there are, or on CPUs; killed, it goes on from its last checkpoint.
+"""Fine-tune on all available GPUs, or on CPUs. An interrupted run resumes from its last checkpoint.
 
     torchrun --nproc_per_node=4 --max-restarts=3 examples/several_gpus.py DATA [PRESET or RECIPE.toml]
 
-The script is that of one process; the launcher says how many there are.
+The script is the same as for a single process; the launcher sets the number of processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The whole line in one go: train on a CSV, evaluate, export, and predict without torch.
+"""The full workflow: train on a CSV file, evaluate, export, and predict without torch.
 
-The reviews are a demonstration written for this project. Its figures are no evidence of anything.
+The reviews were written for this project as a demonstration. The scores are not evidence of the model's accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OUT = Path("demo-output")
 
 
 def main() -> None:
-    """Train, evaluate, save, export; then predict in a process that loads nothing but the export."""
+    """Train, evaluate, save and export a model, then predict with the export in a separate process without torch."""
     classifier = Classifier.from_pretrained("minilm-logreg")
     print(f"1. training on {SAMPLE.name} (a demonstration, not evidence)\n")
     print(classifier.train(SAMPLE))

@@ -1,4 +1,4 @@
-"""Fake-review and text classification: train on your own data, export one ONNX file, predict without torch."""
+"""Classification of fake reviews and other texts: train on your own data, export to ONNX, predict without torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 telemetry.switch_off()
 
-# Names are loaded when they are first used (PEP 562), so that importing the package costs nothing.
+# Names are imported on first use (PEP 562), so that importing the package is fast.
 _HOME: Final = {
     "Classifier": "classifier",
     "ExportReport": "export.report",

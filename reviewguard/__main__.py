@@ -1,4 +1,4 @@
-"""`python -m reviewguard`: the command line."""
+"""Entry point of `python -m reviewguard`."""
 
 from reviewguard.cli.app import main
 

@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """A text classifier: trained from a recipe, or loaded from a folder or the Hub.
+    """A text classifier, trained from a recipe or loaded from a folder or the Hugging Face Hub.
 
-    It is a scikit-learn estimator over texts: `clone`, `cross_val_score` and `GridSearchCV` work, and settings are named as
-    there, with double underscores for sections (`encoder__max_length`).
+    The class follows the scikit-learn estimator interface, with texts as input: `clone`, `cross_val_score` and `GridSearchCV`
+    work. Nested settings are named with double underscores (`encoder__max_length`).
 
     Attributes:
-        classes_: Labels (classes,), in the order of every probability column: as `np.unique(y)`, in the type of the training
-            labels (str, int, bool or float). Missing before training.
+        classes_: Class labels, shape (classes,), sorted as by `np.unique(y)`, in the type of the training labels (str, int, bool
+            or float). Probability columns follow this order. Not available before training.
     """
 
     def __init__(self, preset: str | os.PathLike[str] | Mapping[str, Any], **overrides: Any) -> None:
-        """Make an untrained classifier; settings are checked when it trains.
+        """Create an untrained classifier. Settings are validated at training.
 
         Args:
-            preset: Name of a preset (see `reviewguard presets`), path of a recipe in TOML, or a recipe as plain data.
-            **overrides: Settings to change, such as `C=10` or `encoder__max_length=128`.
+            preset: Name of a preset (see `reviewguard presets`), path of a TOML recipe, or a recipe as a mapping.
+            **overrides: Settings that override the recipe, such as `C=10` or `encoder__max_length=128`.
         """
         self.preset = preset
         self._overrides = dict(overrides)
@@ -72,52 +72,57 @@ class Classifier:
         threads: int = 0,
         **overrides: Any,
     ) -> Classifier:
-        """Load a trained model from a folder or the Hub, or make an untrained one from a preset.
+        """Load a trained model from a folder or the Hub, or create an untrained classifier from a preset.
 
         Args:
-            name: In this order: a folder that `save` or `export` wrote, the name of a preset, or a Hub id `owner/name`. None: the
-                built-in model, which needs neither torch nor network; `manifest.files` names its card, README.md.
-            revision: Commit, branch or tag on the Hub; pin a commit in production.
-            token: For a private repository; None: HF_TOKEN, or that of `hf auth login`. The latter two hold for its encoder too.
-            runtime: What computes an export: "onnxruntime", "openvino", or "auto": OpenVINO where it is installed and the CPU
-                computes in bf16, else onnxruntime. The attribute `runtime` says what it came to.
-            precision: Of an export: "fp32"; "int8" (onnxruntime), if it was exported; "bf16" (OpenVINO); or "auto": bf16 as
-                above, else int8 if the export has it.
-            threads: Cores that an export keeps busy; 0: those that the process may use, by affinity and by its container.
-            **overrides: Settings to change, for a preset.
+            name: Folder written by `save` or `export`, preset name, or Hub id `owner/name`, tried in this order. None: the
+                built-in model, which needs neither torch nor a network connection; its model card is README.md in the bundle.
+            revision: Commit, branch or tag on the Hub. Pin a commit in production.
+            token: Hub token for private repositories. None: `HF_TOKEN`, or the token stored by `hf auth login`; these two also
+                apply to the model's encoder.
+            runtime: Engine for an export: "onnxruntime", "openvino" or "auto". "auto" selects OpenVINO if it is installed and
+                the CPU supports bf16, and onnxruntime otherwise. The property `runtime` reports the selection.
+            precision: Precision for an export: "fp32", "int8" (onnxruntime, if exported), "bf16" (OpenVINO) or "auto". "auto"
+                selects bf16 under the condition above, and otherwise int8 if the export contains it.
+            threads: Number of cores for an export. 0: all cores available to the process, limited by its CPU affinity and
+                container.
+            **overrides: Settings that override the recipe; presets only.
+
+        Returns:
+            A classifier: trained, or untrained if `name` is a preset.
 
         Raises:
-            BundleError: If the folder, or what the Hub holds, is no valid model.
-            ConfigError: If the name is none of the three, or runtime and precision do not go together.
-            MissingExtra: If the model needs torch and it is not installed; an export does not.
+            BundleError: If the folder or the Hub repository does not contain a valid model.
+            ConfigError: If the name is none of the three, or if `runtime` and `precision` are incompatible.
+            MissingExtra: If the model needs torch and torch is not installed. Exports do not need it.
         """
         if threads < 0:
-            raise ConfigError(f"threads is {threads}; it is a number of cores, or 0 for those that the process may use")
+            raise ConfigError(f"threads is {threads}; it must be a number of cores, or 0 for all cores available to the process")
         bundle = loading.find(name, revision, token)
         if bundle is None:
             if (runtime, precision, threads) != ("auto", "auto", 0):
-                raise ConfigError(f"{str(name)!r} is a preset; runtime, precision and threads are for exports")
+                raise ConfigError(f"{str(name)!r} is a preset; runtime, precision and threads apply to exports only")
             return cls(str(name), **overrides)
         if overrides:
-            raise ConfigError(f"a trained model's settings are fixed; remove {', '.join(overrides)}")
+            raise ConfigError(f"the settings of a trained model are fixed; remove {', '.join(overrides)}")
         self = cls(loading.recipe_of(bundle))
         self._model = loading.load(bundle, runtime, precision, threads)
         return self
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """Labels in the order of the probability columns, in the type that the training labels had."""
+        """Class labels in the order of the probability columns, in the type of the training labels."""
         manifest = self._trained().manifest
         return restored(manifest.classes, manifest.label_type)
 
     @property
     def manifest(self) -> Manifest:
-        """What the trained model is: classes, recipe, training report, and the hashes of a saved model's files."""
+        """The model's manifest: classes, recipe, training report, and for saved models the hashes of all files."""
         return self._trained().manifest
 
     @property
     def runtime(self) -> str:
-        """What computes the logits: engine, precision, threads or device."""
+        """What computes the logits: the engine with its precision and threads, or torch with its device."""
         return self._trained().scorer.name
 
     def train(
@@ -129,44 +134,44 @@ class Classifier:
         run_dir: str | os.PathLike[str] | None = None,
         resume: bool | Literal["if-possible"] = False,
     ) -> TrainingReport:
-        """Clean, split, train, and report beside a TF-IDF baseline.
+        """Clean and split the data, train, and report scores next to those of a TF-IDF baseline.
 
-        With `validation`, all of `data` is for training. Else a column of splits is respected if there is one
-        (`data.split`). Else rows are cleaned, then split at random, stratified, without near-duplicates across. Validation
-        and test rows that you assign yourself are never dropped.
+        If `validation` is given, all of `data` is used for training. Otherwise, an existing split column is used (`data.split`).
+        Without either, rows are cleaned and then split at random, stratified by class, with near-duplicates kept in the same
+        split. Validation and test rows that you assign yourself are never dropped.
 
         Args:
-            data: A path, DataFrame, Dataset, mapping of columns, or (texts, labels).
-            validation: The same, for choosing when to stop and for the report.
-            epochs: Passes over the rows, of a fine-tuned model: short for the setting `loop.epochs`.
-            run_dir: Folder for the checkpoints and the log of fine-tuning; None: one in `reviewguard-runs/`, named after the
-                settings and the data, so that the same call finds it again.
-            resume: Go on from the newest checkpoint that is whole. With more `epochs` than before, a finished run goes on: its
-                learning rate follows, from where it is, the curve of a run that was planned so long. "if-possible": begin anew
-                where no checkpoint will do.
+            data: Path, DataFrame, Dataset, mapping of columns, or tuple `(texts, labels)`.
+            validation: Validation rows for early stopping and for the report, in any of these forms.
+            epochs: Number of epochs for a fine-tuned model; shorthand for the setting `loop.epochs`.
+            run_dir: Folder for the checkpoints and logs of fine-tuning. None: a folder in `reviewguard-runs/` named after the
+                settings and the data, so that an identical call finds it again.
+            resume: Whether to resume from the newest valid checkpoint. With more `epochs` than before, a finished run continues;
+                its learning rate follows the schedule of a run of that length from the current step. "if-possible": start over
+                if no checkpoint can be used.
 
         Returns:
-            What was dropped, what it cost, and the scores on validation and test.
+            Dropped rows, training cost, and scores on the validation and test rows.
 
         Raises:
-            CheckpointError: If the run cannot be resumed, or would overwrite an unfinished one.
-            ConfigError: If a setting is wrong.
-            DataError: If the data cannot be used as they are.
-            EncoderError: If the encoder cannot be had.
-            MissingExtra: If torch or scikit-learn are not installed.
+            CheckpointError: If the run cannot be resumed, or would overwrite an unfinished run.
+            ConfigError: If a setting is invalid.
+            DataError: If the data cannot be used.
+            EncoderError: If the encoder cannot be loaded.
+            MissingExtra: If torch or scikit-learn is not installed.
             TrainingError: If memory runs out or the loss is not finite.
-            TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
+            TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint has been saved.
         """
         with requires("train"):
             from reviewguard.training import backends
             from reviewguard.training import train as training
             from reviewguard.training.finetuning.checkpoint import Run
         if resume not in (True, False, "if-possible"):
-            raise ConfigError(f"resume is {resume!r}; it is True, False or 'if-possible'")
+            raise ConfigError(f"resume is {resume!r}; it must be True, False or 'if-possible'")
         recipe = self._recipe()
         if epochs is not None:
             if not hasattr(recipe, "loop"):
-                raise ConfigError(f"epochs is for presets that fine-tune; the backend {recipe.backend!r} has none: leave it out")
+                raise ConfigError(f"epochs applies to fine-tuning; the backend {recipe.backend!r} has none: omit the argument")
             self.set_params(loop__epochs=epochs)
             recipe = self._recipe()
         run = Run(folder=None if run_dir is None else files.expanded(run_dir), resume=resume)
@@ -174,29 +179,29 @@ class Classifier:
         return report
 
     def dry_run(self, data: Data, validation: Data | None = None, *, processes: int = 1) -> DryRun:
-        """Do what `train` does up to the training, and say what it would do: what a cluster should not be held to find out.
+        """Check what `train` would do, without training or writing anything.
 
-        Settings are checked, the encoder is loaded, rows are read, cleaned and split. Nothing is written.
+        A dry run validates the settings, loads the encoder, and reads, cleans and splits the rows. Run it before you request a
+        cluster.
 
         Args:
-            data: As for `train`.
-            validation: The same.
-            processes: That a launcher will start, on all machines together.
+            data: Training rows, as for `train`.
+            validation: Validation rows, as for `train`.
+            processes: Number of processes that the launcher will start, over all machines.
 
         Returns:
-            What would be dropped, the rows and classes, and for fine-tuning the steps and batches.
+            Rows that would be dropped, rows per split and class, and for fine-tuning the number of steps and the batch sizes.
 
         Raises:
-            ConfigError: If a setting is wrong, or a batch cannot be dealt out to so many processes.
-            DataError: The same.
-            EncoderError: The same.
-            MissingExtra: The same.
+            ConfigError: If a setting is invalid, or if the batch cannot be divided among the processes.
+            DataError: If the data cannot be used.
+            EncoderError: If the encoder cannot be loaded.
+            MissingExtra: If torch or scikit-learn is not installed.
         """
         with requires("train"):
-            from reviewguard.training import backends
-            from reviewguard.training import dry_run as rehearsal
+            from reviewguard.training import backends, dry_run
         recipe = self._recipe()
-        return rehearsal.dry_run(recipe, backends.get_backend(recipe.backend), data, validation, processes)
+        return dry_run.dry_run(recipe, backends.get_backend(recipe.backend), data, validation, processes)
 
     def fit(
         self,
@@ -206,56 +211,98 @@ class Classifier:
         *,
         subclasses: Iterable[Any] | None = None,
     ) -> Classifier:
-        """Train on exactly these rows, as scikit-learn does: nothing is dropped, split off or reported.
+        """Train on exactly these rows, following scikit-learn: no row is dropped or held out, and no report is computed.
 
         Args:
-            X: Texts, n of them.
-            y: Labels, n of them: str, int, bool or float. `classes_` is `np.unique(y)`.
-            sample_weight: What each row counts, n of them, finite and not negative; None: all count alike. A weight of 2 counts
-                as the row twice, and one of 0 as if the row were not there. Fine-tuning divides weights by their mean.
-            subclasses: Kinds within a class, n of them or None, as the setting `data.subclass` reads them from a column.
+            X: Texts, shape (n,).
+            y: Labels, shape (n,), of type str, int, bool or float. `classes_` is `np.unique(y)`.
+            sample_weight: Row weights, shape (n,), finite and non-negative. None: equal weights. A weight of 2 is equivalent to
+                repeating the row, and a weight of 0 to removing it. Fine-tuning divides the weights by their mean.
+            subclasses: Subclass of each row, shape (n,), as read by the setting `data.subclass` from a column. None: no
+                subclasses.
+
+        Returns:
+            This classifier.
 
         Raises:
-            DataError: If a text, label or weight is missing, a label is none of these types or has white space at its ends, a
-                class has no weight, or there is only one class.
+            DataError: If a text, label or weight is missing, a label has another type or has leading or trailing white space, a
+                class has zero total weight, or there is only one class.
         """
         with requires("train"):
             from reviewguard.training import backends
             from reviewguard.training import train as training
         recipe = self._recipe()
-        kinds = None if subclasses is None else list(subclasses)
+        subclass_list = None if subclasses is None else list(subclasses)
         texts, backend = texts_of(X, recipe.data.text), backends.get_backend(recipe.backend)
-        self._model = training.fit(recipe, backend, texts, y, kinds, sample_weight)
+        self._model = training.fit(recipe, backend, texts, y, subclass_list, sample_weight)
         return self
 
     def predict(self, texts: Iterable[str]) -> NDArray[Any]:
-        """The most probable label of each text, (n,) in the type of `classes_`, or the one that `set_operating_point` calls for.
+        """Predict the label of each text: the most probable class, or the class given by `set_operating_point`.
 
-        Of a long text the first `encoder.max_length` tokens are read (see `stream`).
+        Texts longer than `encoder.max_length` tokens are truncated, unless `set_windows` is used; `stream` reports truncation.
 
         Args:
-            texts: Strings, n of them; or a table (pandas, polars, Arrow, a Dataset, a mapping of columns), of which the column is
-                taken that the model was trained on, or one with a usual name.
+            texts: Strings, shape (n,), or a table (pandas, polars, Arrow, Dataset or mapping of columns). From a table, the text
+                column of the training data is used, or a column with a common name.
+
+        Returns:
+            Labels, shape (n,), in the type of `classes_`.
 
         Raises:
-            DataError: If `texts` is a single string, holds something other than strings, or an empty text.
-            NotTrainedError: Before training.
+            DataError: If `texts` is a single string, contains an element that is not a string, or contains an empty text.
+            NotTrainedError: If the classifier has not been trained.
             PredictionError: If a logit is not finite.
         """
         return self.classes_[self._trained().labels(texts_for(self.manifest, texts))]
 
     def predict_proba(self, texts: Iterable[str]) -> Floats:
-        """Probabilities, float32 (n, classes), columns in the order of `classes_`. Raises as `predict` does."""
+        """Predict calibrated probabilities.
+
+        Args:
+            texts: Texts, as for `predict`.
+
+        Returns:
+            Probabilities, float32, shape (n, classes), with columns in the order of `classes_`.
+
+        Raises:
+            DataError: As for `predict`.
+            NotTrainedError: If the classifier has not been trained.
+            PredictionError: If a logit is not finite.
+        """
         return self._trained().probabilities(texts_for(self.manifest, texts))
 
     def predict_detailed(self, texts: Iterable[str]) -> list[Prediction]:
-        """Label, probabilities, decision and warnings for each text: `stream` as a list. Raises as `stream` does."""
+        """Predict label, probabilities, decision and warning flags for each text, as a list. See `stream`.
+
+        Args:
+            texts: Texts, as for `predict`. Empty texts are allowed.
+
+        Returns:
+            One prediction per text, in order.
+
+        Raises:
+            DataError: If `texts` is a single string or contains an element that is not a string.
+            NotTrainedError: If the classifier has not been trained.
+            PredictionError: If a logit is not finite.
+        """
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Prediction]:
-        """Predictions for any number of texts, in order and in constant memory, with a flag on texts that were cut.
+        """Predict any number of texts lazily, in order and in constant memory.
 
-        An empty text has no label; `error` says why. Raises as `predict` does otherwise, at the text in question.
+        An empty text does not raise an error; its prediction has no label, and its `error` gives the reason.
+
+        Args:
+            texts: Texts, as for `predict`. Any iterable, including a generator.
+
+        Yields:
+            One prediction per text. Truncated and out-of-distribution texts are flagged.
+
+        Raises:
+            DataError: If `texts` is a single string, or when an element is reached that is not a string.
+            NotTrainedError: If the classifier has not been trained.
+            PredictionError: If a logit is not finite.
         """
         trained = self._trained()
         yield from trained.stream(iter_texts(texts, trained.manifest.text_column))
@@ -263,35 +310,41 @@ class Classifier:
     def predict_file(self, source: str | os.PathLike[str], out: str | os.PathLike[str], *, text: str = "") -> Summary:
         """Add predictions to every row of a file, in constant memory.
 
-        Rows are written to `OUT.partial`; `OUT.progress` records the rows that are on disk. The finished file is renamed into
-        place. After an interruption, the same call resumes after the last recorded row, once it has verified that the model and
-        the rows read so far are the same.
+        Rows are written to `OUT.partial`; `OUT.progress` records how many rows are on disk. The finished file is renamed to
+        `OUT`. After an interruption, an identical call resumes after the last recorded row, once it has verified that the model
+        and the rows read so far are unchanged.
 
         Args:
-            source: A path of one of `reviewguard.data.rows.FILE_TYPES`, or a `File`.
-            out: .csv, .tsv, .jsonl or .ndjson; replaced if it exists.
-            text: Column of the texts; empty: as in training.
+            source: Input path with one of the file types in `reviewguard.data.rows.FILE_TYPES`, or a `File`.
+            out: Output path ending in .csv, .tsv, .jsonl or .ndjson. An existing file is replaced.
+            text: Name of the text column. Empty: as in training.
+
+        Returns:
+            Number of rows, errors, and truncated and out-of-distribution texts.
 
         Raises:
-            DataError: If a file, column or row cannot be used, or an interrupted run had other input or another model.
-            NotTrainedError: Before training.
+            DataError: If a file, column or row cannot be used, or if the interrupted run used other input or another model.
+            NotTrainedError: If the classifier has not been trained.
         """
         return streaming.predict_file(self._trained(), source, out, text=text)
 
     def evaluate(self, data: Data, *, split: str = "", text: str = "", label: str = "") -> Report:
-        """Score the model on labelled rows, beside the baseline that was fitted on the same training rows.
+        """Score the model on labelled rows, next to the baseline that was fitted on the same training rows.
 
-        The report says how many of the texts the model was trained on.
+        The report states how many of the texts were in the training data.
 
         Args:
-            data: As for `train`. No row is dropped.
-            split: Only rows with this value in the column of splits; empty: all rows.
-            text: Column of the texts; empty: as in training.
-            label: Column of the labels; empty: as in training.
+            data: Labelled rows, as for `train`. No row is dropped.
+            split: Value of the split column; only these rows are used. Empty: all rows.
+            text: Name of the text column. Empty: as in training.
+            label: Name of the label column. Empty: as in training.
+
+        Returns:
+            Metrics with confidence intervals for the model and the baseline.
 
         Raises:
-            DataError: If a row lacks text or label, or a label was not in training.
-            NotTrainedError: Before training.
+            DataError: If a text or label is missing, or if a label is not a class of the model.
+            NotTrainedError: If the classifier has not been trained.
         """
         trained = self._trained()
         with requires("train"):
@@ -309,20 +362,23 @@ class Classifier:
         label: str = "",
         seed: int = 0,
     ) -> StressReport:
-        """Score the model on labelled rows whose texts were changed: what evasion, haste and another keyboard do to it.
+        """Score the model on labelled rows whose texts are perturbed, for example by typos, casual style or look-alike letters.
 
         Args:
-            data: As for `train`. No row is dropped. Texts of both classes are changed.
-            attacks: Names of `reviewguard.data.perturb.ATTACKS`; default: all.
-            split: Only rows with this value in the column of splits; empty: all rows.
-            text: Column of the texts; empty: as in training.
-            label: Column of the labels; empty: as in training.
-            seed: Of the changes.
+            data: Labelled rows, as for `train`. No row is dropped. Texts of both classes are perturbed.
+            attacks: Names from `reviewguard.data.perturb.ATTACKS`. Default: all attacks.
+            split: Value of the split column; only these rows are used. Empty: all rows.
+            text: Name of the text column. Empty: as in training.
+            label: Name of the label column. Empty: as in training.
+            seed: Random seed of the perturbations.
+
+        Returns:
+            Recall and false positive rate on the unchanged texts and under each attack.
 
         Raises:
-            ConfigError: If an attack is not known, or there are more than two classes.
-            DataError: If a row lacks text or label, a label was not in training, or there are not rows of both classes.
-            NotTrainedError: Before training.
+            ConfigError: If an attack is unknown, or if the model has more than two classes.
+            DataError: If a text or label is missing, a label is not a class of the model, or one of the classes has no rows.
+            NotTrainedError: If the classifier has not been trained.
         """
         trained = self._trained()
         with requires("train"):
@@ -330,19 +386,19 @@ class Classifier:
         return stress.stress(trained, labelled_rows(trained.manifest, data, split=split, text=text, label=label), attacks, seed)
 
     def calibrate(self, data: Data | None = None, *, split: str = "") -> Calibration:
-        """Make probabilities mean what they say: by a temperature (Guo et al. 2017), which leaves every label as it is.
+        """Calibrate probabilities by temperature scaling (Guo et al. 2017). Labels do not change.
 
         Args:
-            data: Labelled rows that were not trained on, as for `train`; None: the validation rows of training, which chose the
-                epoch or when to stop, and flatter a little.
-            split: Only rows with this value in the column of splits; empty: all rows.
+            data: Labelled rows that were not used for training, as for `train`. None: the validation rows of training. These
+                also selected the epoch or the stopping point, so results on them are slightly optimistic.
+            split: Value of the split column; only these rows are used. Empty: all rows.
 
         Returns:
             The temperature, and the expected calibration error before and after.
 
         Raises:
-            DataError: If rows cannot be used, or training kept no validation rows.
-            NotTrainedError: Before training.
+            DataError: If rows cannot be used, or if the model contains no validation rows.
+            NotTrainedError: If the classifier has not been trained.
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
@@ -350,28 +406,29 @@ class Classifier:
         return calibration
 
     def set_windows(self, data: Data, *, overlap: int | None = None, max_windows: int = 8, split: str = "") -> WindowChoice:
-        """Read texts that are longer than the model reads at once in overlapping windows, if that is better on held-out rows.
+        """Read long texts in overlapping windows if this improves results on held-out rows.
 
-        Compared are the first window alone, the mean of the windows' logits, and the window that looks most positive. Texts that
-        fit into one window are read as before. Set it first: a new choice removes calibration, thresholds and abstention, which
-        were set on other logits.
+        Three ways to read a text that is longer than one window are compared: the first window only, the mean of the windows'
+        logits, and the window with the highest log-odds of the positive class. Texts that fit into one window are read as
+        before. Call this method before the other decision settings: a new choice changes the logits and therefore removes
+        calibration, thresholds and abstention.
 
         Args:
-            data: As for `calibrate`; needed here, as training keeps no texts.
-            overlap: Tokens that a window shares with the one before; None: a quarter of what the model reads.
-            max_windows: Windows read of a text at most; 2 or more.
-            split: As for `calibrate`.
+            data: Labelled held-out rows, as for `calibrate`. Required, because training does not store texts.
+            overlap: Tokens shared by consecutive windows. None: a quarter of `encoder.max_length`.
+            max_windows: Maximum number of windows per text, at least 2.
+            split: Value of the split column; only these rows are used. Empty: all rows.
 
         Returns:
-            What was chosen, and how the others did.
+            The selected way of reading and the scores of all alternatives.
 
         Raises:
-            ConfigError: If the overlap is over half a window, or `max_windows` is below 2.
-            DataError: As `calibrate`, or if too few rows are longer than one window.
-            NotTrainedError: Before training.
+            ConfigError: If `overlap` is more than half a window, or if `max_windows` is less than 2.
+            DataError: If rows cannot be used, or if too few of them are longer than one window.
+            NotTrainedError: If the classifier has not been trained.
 
         Warns:
-            UserWarning: If decisions were set before, and are removed.
+            UserWarning: If existing calibration, thresholds or abstention are removed.
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
@@ -383,31 +440,31 @@ class Classifier:
     def set_operating_point(
         self, data: Data | None = None, *, max_fpr: float, by_length: Sequence[int] = (), group: str = "", split: str = ""
     ) -> OperatingPoint:
-        """Call a text positive only from where at most this share of the other texts is called so, by expectation on new ones.
+        """Set the decision threshold so that the expected false positive rate on new texts is at most `max_fpr`.
 
-        It changes `predict`, `stream` and `evaluate`; probabilities stay. A review threshold that was set before
-        (`set_abstention(review_rate=...)`) is removed: set it again.
+        The threshold affects `predict`, `stream` and `evaluate`; probabilities do not change. An existing review threshold
+        (`set_abstention(review_rate=...)`) is removed and must be set again.
 
         Args:
-            data: As for `calibrate`.
-            max_fpr: False-positive rate, between 0 and 1.
-            by_length: Lower bounds of bands of lengths, in words, such as `(8, 20, 40, 80)`. Each band gets a threshold of its
-                own, and texts that are shorter than the first need review. Empty: one threshold for every length.
-            group: Column of groups, such as a domain. The rate is held in each that has at least 150 negative rows, and in
-                the others together, by the one that needs the highest threshold. Empty: over all rows. It needs `data`.
-            split: As for `calibrate`.
+            data: Labelled held-out rows, as for `calibrate`.
+            max_fpr: Maximum false positive rate, between 0 and 1.
+            by_length: Lower bounds of length bands, in words, such as `(8, 20, 40, 80)`. Each band gets its own threshold, and
+                texts shorter than the first bound need review. Empty: one threshold for all lengths.
+            group: Name of a column of groups, such as domains. The threshold is raised until the rate also holds in each group
+                with at least 150 negative rows, and in the remaining groups together. Requires `data`. Empty: no groups.
+            split: Value of the split column; only these rows are used. Empty: all rows.
 
         Returns:
-            The threshold, with the rates to expect and their intervals, by band and group too; its `precision(prevalence)` is for
-            your own mixture.
+            The threshold and the expected rates with confidence intervals, also by band and group. Its method
+            `precision(prevalence)` estimates the precision for your own class ratio.
 
         Raises:
-            ConfigError: If there are more than two classes, the rate is not between 0 and 1, or the bands do not ascend.
-            DataError: As `calibrate`.
-            NotTrainedError: Before training.
+            ConfigError: If the model has more than two classes, the rate is not between 0 and 1, or the bounds are not ascending.
+            DataError: If rows cannot be used, or if the model contains no validation rows.
+            NotTrainedError: If the classifier has not been trained.
 
         Warns:
-            UserWarning: If the rows are too few to hold the rate, or to know it.
+            UserWarning: If there are too few rows to guarantee or to estimate the rate.
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
@@ -426,25 +483,29 @@ class Classifier:
         one_sided: bool = False,
         split: str = "",
     ) -> Abstention:
-        """Let the model abstain: decide on a text only where that is safe, and send the others to review.
+        """Enable abstention: the model decides on a text only if the held-out rows support it; other texts need review.
 
-        Give one of the two rates. One-sided, a decision is the positive class, "needs_review" or "not_flagged", and never the
-        other class: that a detector has nothing against a text does not show that a person wrote it. The positive class is then
-        decided on from the operating point on, if one is set: set it first.
+        Exactly one of the two rates must be given. A one-sided decision is the positive class, "needs_review" or "not_flagged",
+        and never the negative class: the absence of evidence does not show that a person wrote the text. With a one-sided
+        decision, texts above the operating point are assigned to the positive class, so call `set_operating_point` first if you
+        use it.
 
         Args:
-            data: As for `calibrate`.
-            error_rate: Of each class, at most this share gets another, by expectation on new texts; one-sided, at most this share
-                of the positive class is not flagged. Between 0 and 1.
-            review_rate: Share of the negatives that may go to review; one-sided only. Between 0 and 1.
-            one_sided: See above; for two classes.
-            split: As for `calibrate`.
+            data: Labelled held-out rows, as for `calibrate`.
+            error_rate: Maximum share of the texts of each class that are expected to be assigned to another class. With
+                `one_sided`, maximum share of the positive class that is expected not to be flagged. Between 0 and 1.
+            review_rate: Share of negative texts that may need review, between 0 and 1. Requires `one_sided`.
+            one_sided: Whether decisions are one-sided. Two-class models only.
+            split: Value of the split column; only these rows are used. Empty: all rows.
+
+        Returns:
+            The log-odds bounds and the number of held-out rows that they are based on.
 
         Raises:
-            ConfigError: If the rate is not between 0 and 1, not just one is given, or there are more than two classes for a
-                one-sided decision.
-            DataError: As `calibrate`.
-            NotTrainedError: Before training.
+            ConfigError: If the rate is not between 0 and 1, if not exactly one rate is given, or if `one_sided` is used with
+                more than two classes.
+            DataError: If rows cannot be used, or if the model contains no validation rows.
+            NotTrainedError: If the classifier has not been trained.
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
@@ -455,46 +516,51 @@ class Classifier:
         return abstention
 
     def adapt(self, texts: Iterable[str], labels: Iterable[Any], *, references: Iterable[str] | None = None) -> Adaptation:
-        """Teach an export a new kind of text by a few examples, such as 10 to 100 reviews by a new generator.
+        """Adapt an export to a new kind of text from a few examples, such as 10 to 100 reviews by a new generator.
 
-        It takes seconds and no torch. A linear correction of the log-odds is fitted on the embeddings of the examples and of
-        reference texts, by logistic regression that starts from the model's own log-odds. Thresholds stay, and the correction is
-        set so that no more references are called positive than before. `save` keeps it. Other runtimes do not apply it: the
-        graph's own logits stay as they are. To add examples, adapt again with all of them; an earlier correction is replaced.
+        Adaptation takes seconds and does not need torch. It fits a linear correction of the log-odds to the embeddings of the
+        examples and of reference texts, by logistic regression with the model's log-odds as offset. Thresholds do not change,
+        and the correction is set so that no more references are classified as positive than before. `save` stores the
+        correction, but other runtimes do not apply it, because the logits of the graph do not change. To add examples, call
+        `adapt` with all examples; it replaces an earlier correction.
 
         Args:
-            texts: Examples, n of them, at least two of the positive class.
-            labels: Of the examples, n of them.
-            references: At least 100 texts of the other class that the model was not trained on, such as genuine reviews of the
-                domain that the examples are from; None: those of the validation texts that `export` was given. Where these are of
-                another domain, the correction learns the domain, and flags its genuine texts (docs/results/adaptation.md).
+            texts: Examples, shape (n,), at least two of the positive class.
+            labels: Labels of the examples, shape (n,).
+            references: At least 100 negative texts that the model was not trained on, such as genuine reviews from the domain of
+                the examples. None: the negative validation texts that were passed to `export`. If these are from another domain,
+                the correction learns the domain and flags its genuine texts (docs/results/adaptation.md).
 
         Returns:
-            Recall on the examples before and after, by cross-fitting, and the share of references called positive.
+            Cross-fitted recall on the examples before and after, and the share of references classified as positive.
 
         Raises:
-            ConfigError: If the model is computed by torch, an earlier version exported it, or it has more than two classes.
-            DataError: If a text or label is missing or unknown, or there are too few examples or references.
-            NotTrainedError: Before training.
+            ConfigError: If the model runs in torch, was exported by an earlier version, or has more than two classes.
+            DataError: If a text or label is missing, a label is not a class of the model, or there are too few examples or
+                references.
+            NotTrainedError: If the classifier has not been trained.
         """
         trained = self._trained()
         manifest = trained.manifest
         rows = read_pair(texts_for(manifest, texts), labels).labelled_as(manifest.label_type)
         examples = rows.require_complete(manifest.classes)
-        beside = None if references is None else texts_for(manifest, references)
-        self._model, report = adaptation.adapted(trained, *examples, beside)
+        reference_texts = None if references is None else texts_for(manifest, references)
+        self._model, report = adaptation.adapted(trained, *examples, reference_texts)
         return report
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model to a folder; a model that is there already is replaced, atomically.
+        """Write the model to a folder. An existing model in the folder is replaced atomically.
 
-        What was written is loaded again first, and must give the same logits but for rounding (1e-5). Under torchrun only the
+        The written model is first loaded again and must produce the same logits up to rounding (1e-5). Under torchrun, only the
         first process writes.
 
+        Args:
+            folder: Output folder.
+
         Raises:
-            BundleError: If the folder holds something else, or of a merged model the adapters, which would be lost; if it cannot
-                be written, or would not give back the model.
-            NotTrainedError: Before training.
+            BundleError: If the folder contains something other than a model, if a merged model would overwrite its adapters, or
+                if the folder cannot be written or does not reproduce the model.
+            NotTrainedError: If the classifier has not been trained.
         """
         saving.save(self._trained(), Path(folder))
 
@@ -509,28 +575,29 @@ class Classifier:
         license: str | None = None,
         datasets: Sequence[str] = (),
     ) -> str:
-        """Upload the model to the Hugging Face Hub, as one commit; `from_pretrained(repo_id)` gives it back.
+        """Upload the model to the Hugging Face Hub in one commit. `from_pretrained(repo_id)` loads it again.
 
-        A saved model, a merged one and an export are each a repository's whole content, or a branch's. Of a model that is there
-        already, files that this one lacks are deleted; files that belong to no model stay. HF_ENDPOINT is honoured.
+        Use a separate repository or branch for each of a trained model, its merged version and its export. If the repository
+        already contains a model, files of that model that are missing from the new one are deleted; other files are kept.
+        `HF_ENDPOINT` is respected.
 
         Args:
-            repo_id: `owner/name`; the repository is made if it is not there.
-            revision: Branch, made if it is not there; None: main.
-            private: Of a repository that is made: whether only its owner sees it; None: as its owner has set.
-            token: With the right to write; None: HF_TOKEN, or that of `hf auth login`.
-            message: Of the commit.
-            license: For the model card: an identifier such as "apache-2.0".
-            datasets: For the model card: Hub ids of the training data.
+            repo_id: Repository id `owner/name`. The repository is created if it does not exist.
+            revision: Branch, created if it does not exist. None: main.
+            private: Whether a new repository is private. None: the owner's default.
+            token: Hub token with write access. None: `HF_TOKEN`, or the token stored by `hf auth login`.
+            message: Commit message.
+            license: License identifier for the model card, such as "apache-2.0".
+            datasets: Hub ids of the training data, for the model card.
 
         Returns:
-            The commit, to be pinned with `from_pretrained(repo_id, revision=...)`. Under torchrun only the first process uploads,
-            and the others get an empty string.
+            The commit, for `from_pretrained(repo_id, revision=...)`. Under torchrun, only the first process uploads; the others
+            return an empty string.
 
         Raises:
-            ConfigError: If `repo_id` has another form.
-            HubError: If anything fails on the way; what was there is as it was.
-            NotTrainedError: Before training.
+            ConfigError: If `repo_id` does not have the form `owner/name`.
+            HubError: If the upload fails. The repository is then unchanged.
+            NotTrainedError: If the classifier has not been trained.
         """
         return saving.push(
             self._trained(),
@@ -544,19 +611,21 @@ class Classifier:
         )
 
     def merge(self, texts: Iterable[str], base: Literal["trained", "original"] = "trained") -> Self:
-        """Fold the adapters of a fine-tuned model into its weights, in float32; this classifier stays as it is.
+        """Merge the adapters of a fine-tuned model into its weights, in float32. This classifier is not changed.
 
         Args:
-            texts: To judge the change on, such as your validation texts.
-            base: What to merge into: the weights that the adapters were trained on (of QLoRA the 4-bit ones, dequantised), or the
-                published full-precision ones. It is never merged into four bits.
+            texts: Texts on which the change is measured, such as your validation texts.
+            base: Weights to merge into: "trained" for those that the adapters were trained on (for QLoRA the dequantised 4-bit
+                weights), "original" for the published full-precision weights. The result is never 4-bit.
 
         Returns:
-            A classifier without adapters, whose `manifest.merged` says how far either base moves the logits, and how many labels.
+            A classifier without adapters. `manifest.merged` reports how much the logits and how many labels change with either
+            base.
 
         Raises:
-            ExportError: If there are no adapters or no texts.
-            NotTrainedError: Before training.
+            EncoderError: If the original weights cannot be loaded.
+            ExportError: If the model has no adapters, or if no texts are given.
+            NotTrainedError: If the classifier has not been trained.
         """
         trained = self._trained()
         with requires("train"):
@@ -574,31 +643,35 @@ class Classifier:
         int8: bool = False,
         limits: Limits | None = None,
     ) -> ExportReport:
-        """Write the model as one ONNX graph from token ids to logits, for prediction with the base install alone.
+        """Export the model as one ONNX graph, from token ids to logits. Prediction then needs only the base installation.
 
-        Each graph is first compared with torch: on padded batches of several shapes, of texts alone and in company, and on the
-        validation texts. If it is not true to the model, nothing is written. Adapters are merged into the weights that they were
-        trained on (see `merge`).
+        Each graph is compared with torch before it is written: on padded batches of several shapes, on texts alone and in
+        batches with others, and on the validation texts. If it exceeds a limit, nothing is written. Adapters are merged into the
+        weights that they were trained on (see `merge`).
 
         Args:
-            folder: Where to write; an older model there is replaced.
-            validation: Labelled texts to judge by, as for `train`. No row is dropped.
-            split: Of them, only rows with this value in the column of splits; empty: all rows.
-            int8: Write a second graph, a quarter of the size: weights in eight bits, activations quantised token by token, so
-                that a text's probability does not depend on its batch. It needs `validation`, of at least 1,000 texts.
-            limits: What an export may change at most; None: `Limits()`.
+            folder: Output folder. An existing model in the folder is replaced.
+            validation: Labelled validation texts, as for `train`. No row is dropped.
+            split: Value of the split column; only these rows of `validation` are used. Empty: all rows.
+            int8: Whether to write a second graph, a quarter of the size, with 8-bit weights. Activations are quantised per
+                token, so that a text's probability does not depend on the other texts in its batch. Requires at least 1,000
+                validation texts.
+            limits: Maximum differences from torch. None: `Limits()`.
 
         Returns:
-            How the graphs compare; also written as `export_report.json`, and as a table in the model card.
+            How the graphs compare with torch. The report is also written as `export_report.json` and as a table in the model
+            card.
 
         Raises:
-            ExportError: If this model is an export already, or a graph is not true to it; the message names texts that changed.
-            BundleError: If the folder holds something else, or cannot be written.
-            DataError: If a validation row lacks text or label, or a label was not in training.
+            BundleError: If the folder contains something other than a model, or if it cannot be written.
+            DataError: If a text or label is missing, or if a label is not a class of the model.
+            ExportError: If the model is already an export, or if a graph exceeds a limit; the message lists texts whose label
+                changed.
+            NotTrainedError: If the classifier has not been trained.
         """
         trained = self._trained()
         if is_export(trained.files):
-            raise ExportError("this model is an ONNX export already; use save() to copy it")
+            raise ExportError("this model is already an ONNX export; use save() to copy it")
         with requires("export"):
             from reviewguard.export import write
             from reviewguard.export.report import Limits
@@ -606,33 +679,45 @@ class Classifier:
         return write.export(trained, Path(folder), reviews, int8=int8, limits=limits or Limits())
 
     def score(self, X: Iterable[str], y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
-        """Accuracy of `predict(X)` against the labels `y`, read as in `fit`; `sample_weight` weighs the rows of the mean."""
-        manifest = self._trained().manifest
-        texts, labels = read_pair(texts_for(manifest, X), y).labelled_as(manifest.label_type).require_complete()
-        called = self._trained().labels(texts)
-        right = np.array(manifest.classes)[called] == np.array(labels)
-        return float(np.average(right, weights=None if sample_weight is None else read_weights(sample_weight, len(right))))
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Settings as scikit-learn wants them.
+        """Compute the accuracy of `predict(X)`.
 
         Args:
-            deep: Every setting there is, with its value; else what the constructor was given.
+            X: Texts, shape (n,).
+            y: True labels, shape (n,), as for `fit`.
+            sample_weight: Row weights, shape (n,). None: equal weights.
+
+        Returns:
+            Accuracy, 0 to 1.
+        """
+        manifest = self._trained().manifest
+        texts, labels = read_pair(texts_for(manifest, X), y).labelled_as(manifest.label_type).require_complete()
+        predicted = self._trained().labels(texts)
+        correct = np.array(manifest.classes)[predicted] == np.array(labels)
+        return float(np.average(correct, weights=None if sample_weight is None else read_weights(sample_weight, len(correct))))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the settings, following scikit-learn.
+
+        Args:
+            deep: Whether to return every setting with its value. False: only the constructor's arguments.
 
         Raises:
-            ConfigError: With `deep`, if a setting is wrong.
+            ConfigError: If `deep` is true and a setting is invalid.
         """
         given = {"preset": self.preset, **self._overrides}
         return {**_flatten(msgspec.to_builtins(self._recipe())), **given} if deep else given
 
     def set_params(self, **params: Any) -> Self:
-        """Change settings; they are checked at once and take effect at the next training.
+        """Change settings. They are validated immediately and take effect at the next training.
 
         Args:
-            **params: As for the constructor, and `preset`.
+            **params: Constructor arguments: settings, and `preset`.
+
+        Returns:
+            This classifier.
 
         Raises:
-            ConfigError: If a setting is wrong; then none is changed.
+            ConfigError: If a setting is invalid. In this case, no setting is changed.
         """
         previous = self.preset, self._overrides
         self.preset = params.pop("preset", self.preset)
@@ -650,7 +735,7 @@ class Classifier:
         return f"{type(self).__name__}({preset}{given})"
 
     def __sklearn_tags__(self) -> Any:
-        # Only scikit-learn asks for tags, so it is there to be imported.
+        # Only scikit-learn calls this method, so the import cannot fail.
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 
         return Tags(

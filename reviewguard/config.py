@@ -1,8 +1,8 @@
-"""Recipes: frozen, strictly decoded settings, and the presets that ship as TOML.
+"""Recipes: frozen, strictly decoded settings; and the presets, which are part of the package as TOML files.
 
-A recipe is what a preset file holds, with the user's overrides applied. Each backend extends `Recipe` with its own
-fields (see `reviewguard.training.backends`), so `C` of a logistic regression is an option of recipes that use it and an
-unknown key everywhere else.
+A recipe is the content of a preset file with the user's overrides applied. Each backend extends `Recipe` with its own fields
+(see `reviewguard.training.backends`). `C` of logistic regression, for example, is an option of recipes that use it and an
+unknown key in all others.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How rows are read, cleaned and split.
 
     Attributes:
-        text: Column of the texts; empty: detected by name.
-        label: Column of the labels; empty: detected by name.
-        delimiter: Between the fields of CSV and TSV files, one character; empty: a tab in .tsv, a comma in .csv.
-        quoting: What double quotes mean in CSV and TSV files. "quoted": a field may stand in them, with separators and line
-            breaks inside. "none": they are plain characters. "auto": in CSV "quoted", with an error where a quoted field seems to
-            have swallowed rows; in TSV "none", unless the file can be read with quotes only.
-        header: Whether the first row of CSV and TSV files names the columns; without it they are "0", "1" and so on.
-        split: Column that assigns rows to train, validation and test; empty: never look for one. Used if present.
-        group: Column whose equal values stay on one side of a split (product, author); empty: none.
-        subclass: Column that tells kinds within a class apart, such as the generators of fakes; empty: none. Each kind is learned
-            as a class of its own, and a class's probability is the sum of theirs. Rows without a value are a kind too.
-        positive: Class that binary metrics are about; empty: the one named like a fake, else the last.
-        normalization: Named text normalisation, applied in training and at prediction alike.
-        augment: Share of the training texts that are changed, each in one way of `augmentations`, before training; 0: none. It
-            makes a model robust against such changes and costs some accuracy on clean texts.
-        augmentations: The ways: all in lower "case" or some letters in the other one, no "punctuation", "misspelling" of an
-            eighth of the words, half of the "articles" left out, "casual" style, and a "snippet" of a few sentences or words in
-            place of the whole text. One that is named twice is drawn twice as often.
-        near_duplicates: Jaccard similarity of word trigrams from which two training texts count as one; 0 keeps all.
-        min_tokens: Shortest training text kept, in tokens of the encoder, special tokens not counted.
-        max_tokens: Longest training text kept, in the same unit. The study kept 10 to 512.
-        validation: Share for validation where the library splits: of the independent groups, which are single rows but for
-            near-duplicates and values of `group`.
-        test: Share for test where the library splits, of the same.
-        split_file: `split.csv` of an earlier run, to be reproduced whatever a column of splits says; empty: split anew.
+        text: Text column; empty: detected by name.
+        label: Label column; empty: detected by name.
+        delimiter: Field delimiter of CSV and TSV files, one character; empty: a tab in .tsv, a comma in .csv.
+        quoting: Meaning of double quotes in CSV and TSV files. "quoted": they may enclose fields, which can then contain
+            delimiters and line breaks. "none": they are plain characters. "auto": "quoted" in CSV, with an error if a quoted
+            field seems to have absorbed other rows; "none" in TSV, unless the file can only be read with quotes.
+        header: Whether the first row of CSV and TSV files holds the column names; without a header they are "0", "1" and so on.
+        split: Column that assigns rows to train, validation and test, used if present; empty: not looked for.
+        group: Column whose equal values stay in the same split (product, author); empty: none.
+        subclass: Column of kinds within a class, such as the generators of fakes; empty: none. Each subclass is learned as a
+            separate class, and the probability of a class is the sum over its subclasses. Rows without a value form a subclass.
+        positive: Positive class of binary metrics; empty: a class with a name like "fake", or else the last class.
+        normalization: Text normalisation, applied identically in training and prediction.
+        augment: Share of the training texts that are changed before training, each by one of `augmentations`; 0: none.
+            Augmentation makes a model robust to such changes and costs some accuracy on clean texts.
+        augmentations: Kinds of changes: "case" (the whole text in lower case, or the case of some letters swapped), "punctuation"
+            (removed), "misspelling" (of an eighth of the words), "articles" (half of them omitted), "casual" style, and "snippet"
+            (a few sentences or words instead of the whole text). A kind that is listed twice is drawn twice as often.
+        near_duplicates: Jaccard similarity of word trigrams above which two training texts are near-duplicates; 0 keeps all.
+        min_tokens: Minimum length of training texts in tokens of the encoder, without special tokens.
+        max_tokens: Maximum length of training texts in tokens of the encoder, without special tokens. The study used 10 to 512.
+        validation: Validation share if the library splits the data. It is a share of the independent groups: near-duplicates and
+            rows with equal values of `group` form one group, every other row its own.
+        test: Test share if the library splits the data, measured like `validation`.
+        split_file: `split.csv` of an earlier run to reproduce, which takes precedence over a split column; empty: a new split.
     """
 
     text: str = ""
@@ -80,17 +80,18 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which encoder turns a text into a vector, and how.
+    """The encoder that computes embeddings, and its settings.
 
     Attributes:
         repo: Hub id, or a local folder in Hugging Face layout.
         revision: Commit of the Hub repository; required for a Hub id.
-        weights_sha256: Expected sha256 of the weight file(s); empty: recorded, not compared.
+        weights_sha256: Expected SHA-256 of the weight file(s); empty: recorded but not compared.
         dense: Folder of a sentence-transformers Dense layer applied after pooling; empty: none.
-        normalize: Scale vectors to unit length.
-        pooling: "mean" over the real tokens of the last layer (of an encoder-decoder: of its encoder), or the "last" real token,
-            as decoders need (of an encoder-decoder: the decoder's state at the end of the text, as T5ForSequenceClassification).
-        max_length: Tokens read of a text, special tokens included; the rest is cut off and flagged.
+        normalize: Whether to scale embeddings to unit length.
+        pooling: "mean" over the tokens of the last layer without padding (in an encoder-decoder: of its encoder), or the "last"
+            token without padding, as decoders need (in an encoder-decoder: the decoder's state at the end of the text, as in
+            T5ForSequenceClassification).
+        max_length: Maximum number of tokens of a text, special tokens included; longer texts are truncated, which is reported.
     """
 
     repo: str
@@ -107,10 +108,11 @@ class LoraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         r: Rank.
-        alpha: Scale of the update: alpha / r, or alpha / sqrt(r) where `rank_stabilized`.
-        dropout: On the adapter's input.
-        target_modules: Names of linear layers to adapt, each of which must be there in every layer; "all-linear": all of them.
-        rank_stabilized: Scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732), which keeps large ranks learning.
+        alpha: Numerator of the update's scale: alpha / r, or alpha / sqrt(r) with `rank_stabilized`.
+        dropout: Dropout rate of the adapter's input.
+        target_modules: Names of the linear layers to adapt, each of which must exist in every layer; "all-linear": all of them.
+        rank_stabilized: Whether to scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732), so that large ranks still
+            learn.
     """
 
     r: Positive = 16
@@ -121,29 +123,29 @@ class LoraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The training loop of fine-tuning. The defaults are the study's.
+    """Settings of the fine-tuning loop. The defaults are those of the study.
 
     Attributes:
-        epochs: Passes over the rows.
-        batch_size: Rows an optimizer step sees, over all devices and accumulated micro-batches.
-        micro_batch_size: Rows a device computes at once, at most. It sets memory and speed; `batch_size` must be a multiple of it
-            times the number of devices.
-        learning_rate: Highest rate of AdamW.
-        schedule: How the rate falls from there to the end of the last epoch.
-        warmup: Share of all steps over which the rate rises from 0.
-        weight_decay: Of AdamW; not on biases and norms.
-        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
-        optimizer: "adamw", or "paged_adamw_8bit" (bitsandbytes; on a CPU, which it is not made for, "adamw" takes its place).
-        precision: "bf16" autocast, "fp32", or "auto": bf16 where the hardware computes in it. No fp16: T5 overflows in it.
-        gradient_checkpointing: Compute each layer again in the backward pass instead of keeping it: a third slower, far smaller.
-        dropout: Before the head.
-        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
-        label_smoothing: Share of each label spread over all classes.
-        patience: Epochs without a better validation F1 after which training stops; 0: never.
-        save_steps: Optimizer steps between checkpoints, besides the one that ends each epoch; 0: that one only.
-        checkpoints: What stays of them once training has succeeded: "none", the "last" one (with the best, if that is another),
-            from which training to more epochs continues, or "all" that were written.
-        report_to: Loggers that get the figures of `metrics.jsonl` too, through transformers; each is a package to install.
+        epochs: Number of passes over the training rows.
+        batch_size: Number of rows per optimizer step, over all devices and accumulated micro-batches.
+        micro_batch_size: Maximum number of rows that a device computes at once, which determines memory and speed. `batch_size`
+            must be a multiple of `micro_batch_size` times the number of devices.
+        learning_rate: Peak learning rate of AdamW.
+        schedule: Decay of the learning rate from its peak to the end of the last epoch.
+        warmup: Share of all steps over which the learning rate rises from 0.
+        weight_decay: Weight decay of AdamW; not applied to biases and norms.
+        max_grad_norm: Norm to which gradients are clipped; 0: no clipping.
+        optimizer: "adamw", or "paged_adamw_8bit" (bitsandbytes; replaced by "adamw" on a CPU, where it is not supported).
+        precision: "bf16" autocast, "fp32", or "auto": bf16 if the hardware supports it. T5 overflows in fp16, so there is none.
+        gradient_checkpointing: Whether to recompute activations in the backward pass: a third slower, with far less memory.
+        dropout: Dropout rate before the head.
+        class_weight: "balanced" weights rows inversely to the frequency of their class; "none" weights all rows equally.
+        label_smoothing: Share of each label that is spread over all classes.
+        patience: Number of epochs without a better validation F1 after which training stops; 0: no early stopping.
+        save_steps: Number of optimizer steps between checkpoints, in addition to the one after each epoch; 0: only that one.
+        checkpoints: Checkpoints kept after successful training: "none", the "last" (and the best, if different), from which
+            training can continue for more epochs, or "all".
+        report_to: Loggers that also receive the metrics of `metrics.jsonl`, through transformers; each needs its package.
     """
 
     epochs: Positive = 3
@@ -167,14 +169,14 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every preset holds; a backend's `Config` adds its own fields.
+    """Settings common to all presets; a backend's `Config` adds its own fields.
 
     Attributes:
         backend: Name of a module of `reviewguard.training.backends`.
-        encoder: Which encoder, and how.
+        encoder: The encoder and its settings.
         data: How rows are read, cleaned and split.
         description: One line for `reviewguard presets`.
-        seed: Of everything that draws random numbers.
+        seed: Random seed of all steps.
     """
 
     backend: str
@@ -189,7 +191,7 @@ _BETWEEN: Final = re.compile(r",(?![^\[]*\])")
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that ship with the package, sorted."""
+    """Sorted names of the presets in the package."""
     folder = resources.files("reviewguard.presets")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
@@ -198,18 +200,18 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a preset as plain data.
 
     Args:
-        name: One of `preset_names()`, or the path of a recipe of your own, ending in .toml.
+        name: One of `preset_names()`, or the path of your own recipe, ending in .toml.
 
     Raises:
-        ConfigError: If there is no such preset, with the nearest name, or the file is no TOML.
+        ConfigError: If the preset does not exist (the message suggests the nearest name), or the file is not valid TOML.
     """
     if not isinstance(name, str | os.PathLike):
-        raise ConfigError(f"preset is {type(name).__name__} {name!r}; it is a name, the path of a .toml file, or a mapping")
+        raise ConfigError(f"preset is {type(name).__name__} {name!r}; it must be a name, the path of a .toml file, or a mapping")
     source: Traversable = Path(name)
     if not str(name).endswith(".toml"):
         if name not in preset_names():
             hint = nearest(str(name), preset_names())
-            raise ConfigError(f"no preset is called {str(name)!r}; {hint}; or give the path of a .toml file")
+            raise ConfigError(f"no preset is called {str(name)!r}; {hint}; or pass the path of a .toml file")
         source = resources.files("reviewguard.presets").joinpath(f"{name}.toml")
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
@@ -218,14 +220,14 @@ def load_preset(name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def split_list(text: str) -> list[str]:
-    """Items between commas, those inside of brackets left alone."""
+    """Split a text at commas that are not inside brackets."""
     return [item.strip() for item in _BETWEEN.split(text) if item.strip()]
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Read command-line overrides such as `C=10` and `hidden=[64, 32]`.
+    """Parse command-line overrides such as `C=10` and `hidden=[64, 32]`.
 
-    An array or a quoted string is read as TOML; anything else stays as it is, and `decode` turns it into its option's type.
+    Arrays and quoted strings are parsed as TOML. Other values remain strings, which `decode` converts to the type of the option.
 
     Raises:
         ConfigError: If an item has no `=`.
@@ -234,7 +236,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for item in assignments:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"an override is KEY=VALUE, such as encoder.max_length=128; got {item!r}")
+            raise ConfigError(f"an override must be KEY=VALUE, such as encoder.max_length=128; got {item!r}")
         overrides[key.strip()] = value.strip()
         if value.strip().startswith(("[", "'", '"')):
             with contextlib.suppress(tomllib.TOMLDecodeError):
@@ -257,16 +259,17 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 
 def decode(values: Mapping[str, Any], type_: type[R], where: str = "") -> R:
-    """Decode plain data into a settings type, refusing unknown keys and wrong types; "10" will do for a number.
+    """Decode plain data into a settings type; strings such as "10" are accepted as numbers.
 
     Raises:
-        ConfigError: With the nearest allowed name, or the expected type, and the place.
+        ConfigError: If a key is unknown or a value is not allowed; the message names the place, and the nearest allowed name or
+            the expected type.
     """
     _refuse_unknown(values, type_, where)
     try:
         return msgspec.convert(values, type_, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where or 'the recipe'} has a value that is not allowed: {error}") from error
+        raise ConfigError(f"{where or 'the recipe'} has an invalid value: {error}") from error
 
 
 def _refuse_unknown(values: Mapping[str, Any], type_: type[msgspec.Struct], where: str) -> None:
@@ -276,9 +279,9 @@ def _refuse_unknown(values: Mapping[str, Any], type_: type[msgspec.Struct], wher
         if key not in fields:
             raise ConfigError(f"{place} is not an option; {nearest(key, fields)}")
         if choices := _choices(fields[key].type):
-            for one in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(one, str) and one not in choices:
-                    raise ConfigError(f"{place} has a value that is not allowed: {one!r}; {nearest(one, choices)}")
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, str) and item not in choices:
+                    raise ConfigError(f"{place} has an invalid value: {item!r}; {nearest(item, choices)}")
         inner = next(
             (t for t in (fields[key].type, *get_args(fields[key].type)) if isinstance(t, type) and issubclass(t, msgspec.Struct)),
             None,
@@ -288,7 +291,7 @@ def _refuse_unknown(values: Mapping[str, Any], type_: type[msgspec.Struct], wher
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    """The names that a setting, or each item of it, must be one of; none where it may be anything else."""
+    """Allowed values of a setting or of each of its items; empty if they are not restricted."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Annotated, tuple):
         return _choices(inner[0])

@@ -1,4 +1,4 @@
-"""The errors of reviewguard, all of them under one root.
+"""The exceptions of reviewguard, all derived from one base class.
 
 ```
 ReviewGuardError
@@ -18,7 +18,7 @@ ReviewGuardError
 └── MissingExtra (ImportError)
 ```
 
-Every message says what was got, what is allowed, and what to do next.
+Every message states the value received, the values allowed, and the next step.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from contextlib import contextmanager
 
 
 class ReviewGuardError(Exception):
-    """Root of every error that reviewguard raises on purpose."""
+    """Base class of all errors that reviewguard raises deliberately."""
 
 
 class ConfigError(ReviewGuardError, ValueError):
-    """A preset, option or option value that is not allowed."""
+    """A preset, option or option value is not allowed."""
 
 
 class DataError(ReviewGuardError, ValueError):
-    """Texts, labels, columns or files that cannot be used as they are."""
+    """Texts, labels, columns or files cannot be used as they are."""
 
 
 class NotTrainedError(ReviewGuardError, ValueError, AttributeError):
-    """A prediction was asked of a model that has not been trained."""
+    """A prediction was requested from an untrained model."""
 
 
 class EncoderError(ReviewGuardError, OSError):
-    """Encoder weights are missing, unsupported, or not the pinned ones."""
+    """Encoder weights are missing, unsupported or different from the pinned ones."""
 
 
 class BundleError(ReviewGuardError, ValueError):
-    """A saved model that cannot be read."""
+    """A saved model cannot be read or written."""
 
 
 class IntegrityError(BundleError):
@@ -57,15 +57,15 @@ class IntegrityError(BundleError):
 
 
 class FormatVersionError(BundleError):
-    """A saved model in a format version that this reviewguard does not know."""
+    """A saved model has a format version that this version of reviewguard does not support."""
 
 
 class ExportError(ReviewGuardError, RuntimeError):
-    """An export did not pass its gate; nothing was written."""
+    """An export did not pass its checks; nothing was written."""
 
 
 class PredictionError(ReviewGuardError, RuntimeError):
-    """A model that computes no finite logits."""
+    """A model computed logits that are not finite."""
 
 
 class HubError(ReviewGuardError, RuntimeError):
@@ -73,18 +73,18 @@ class HubError(ReviewGuardError, RuntimeError):
 
 
 class CheckpointError(ReviewGuardError, RuntimeError):
-    """A training run cannot go on from its checkpoints."""
+    """A training run cannot resume from its checkpoints."""
 
 
 class TrainingError(ReviewGuardError, RuntimeError):
-    """Training cannot go on: out of memory, or a loss that is not finite."""
+    """Training cannot continue: memory is exhausted, or the loss is not finite."""
 
 
 class TrainingInterrupted(ReviewGuardError, RuntimeError):
-    """A signal stopped training; a checkpoint was saved first.
+    """A signal stopped training after a checkpoint was saved.
 
     Attributes:
-        signum: Number of the signal.
+        signum: Signal number.
     """
 
     def __init__(self, message: str, signum: int) -> None:
@@ -96,11 +96,11 @@ class TrainingInterrupted(ReviewGuardError, RuntimeError):
 
 
 class MissingExtra(ReviewGuardError, ImportError):
-    """An optional package is needed; the message names the pip command."""
+    """A required optional package is not installed; the message gives the pip command."""
 
     def __init__(self, package: str | None, extra: str) -> None:
         super().__init__(
-            f"this needs the package {package!r}, which the base install leaves out; run: pip install 'reviewguard[{extra}]'",
+            f"this needs the package {package!r}, which is not in the base install; run: pip install 'reviewguard[{extra}]'",
             name=package,
         )
         self.extra = extra
@@ -111,13 +111,13 @@ class MissingExtra(ReviewGuardError, ImportError):
 
 @contextmanager
 def requires(extra: str) -> Iterator[None]:
-    """Turn a failed import of an optional package into `MissingExtra`.
+    """Convert a failed import of an optional package to `MissingExtra`.
 
     Args:
-        extra: Name of the extra in pyproject.toml that brings the package.
+        extra: Name of the extra in pyproject.toml that includes the package.
 
     Raises:
-        MissingExtra: If a module outside reviewguard could not be found in the block.
+        MissingExtra: If a module outside reviewguard is not found in the block.
     """
     try:
         yield
@@ -128,7 +128,7 @@ def requires(extra: str) -> Iterator[None]:
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Say what a misspelt name may have meant: "did you mean 'x'? Allowed: ..."."""
+    """Format a hint for an unknown name: "did you mean 'x'? Allowed: ..."."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -1,4 +1,4 @@
-"""Writing files so that a crash cannot tear them."""
+"""Atomic file writes, locks, hashes and paths."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from filelock import FileLock
 
 
 def is_main_process() -> bool:
-    """Whether this process writes: of those that torchrun starts, the first one does."""
+    """Whether this process writes files; under torchrun, only the first process does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def cache_folder() -> Path:
-    """Where to keep what can be made again: `$REVIEWGUARD_CACHE`, else the user's cache folder."""
+    """The folder for cached files: `$REVIEWGUARD_CACHE`, or else the user's cache folder."""
     if folder := os.environ.get("REVIEWGUARD_CACHE"):
         return Path(folder)
-    # The base install keeps nothing, and has no platformdirs.
+    # The base install caches nothing and does not include platformdirs.
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("reviewguard"))
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with `~` resolved, where it stands for a home folder."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser fails where there is no such home
+    """Expand `~` in a path if it refers to a home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser fails if the home does not exist
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -52,7 +52,7 @@ def create(path: Path, content: bytes | Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; on return it is on disk. A killed writer leaves a stray `*.tmp` at most."""
+    """Write a file atomically and sync it to disk. An interruption leaves at most a stray `*.tmp` file."""
     temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     create(temporary, content)
     os.replace(temporary, path)
@@ -60,8 +60,8 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to disk, so that a renaming in it survives a power cut."""
-    if os.name == "nt":  # Windows cannot open a folder; its renames are journalled
+    """Sync a folder's entries to disk, so that renames in it survive a power failure."""
+    if os.name == "nt":  # Windows cannot open folders, and it journals renames
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -72,21 +72,21 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Keep other processes from writing a path meanwhile.
+    """Hold an exclusive lock on a path within the block.
 
     Args:
-        path: What is written; a hidden lock file stands beside it as long as it is.
-        timeout: Seconds to wait for another process; negative: for ever.
+        path: Path to lock; a hidden lock file next to it exists while the lock is held.
+        timeout: Seconds to wait for another process; negative: no limit.
 
     Raises:
-        filelock.Timeout: If another process held on to it for longer.
+        filelock.Timeout: If another process holds the lock for longer.
     """
     lock = path.with_name(f".{path.name}.lock")
     with FileLock(lock).acquire(timeout=timeout):
         try:
             yield
         finally:
-            # Removed while it is held: whoever waits for it notices that its file is gone, and takes a new one.
-            # (Windows does not let go of an open file; there it stays.)
+            # The file is removed while the lock is held; a waiting process notices this and creates a new one. Windows cannot
+            # remove an open file, so there it remains.
             with contextlib.suppress(OSError):
                 lock.unlink()

@@ -1,4 +1,4 @@
-"""From a model in memory to a folder or the Hub; what was written is loaded again and compared first."""
+"""Save a model to a folder or the Hub; the written files are loaded again and compared first."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from reviewguard.errors import BundleError, ConfigError, HubError
 from reviewguard.inference.engines.select import is_export
 from reviewguard.inference.model import TrainedModel
 
-#: Where a tensor lies in memory can change the last bit of a sum; anything that saving lost changes a logit far more.
+#: Memory alignment can change the last bits of a sum; a fault in saving changes logits far more.
 _SAME_LOGITS: Final = 1e-5
 
 
 def save(trained: TrainedModel, folder: Path) -> None:
-    """Write a model to a folder; see `reviewguard.Classifier.save`."""
+    """Write a model to a folder. See `reviewguard.Classifier.save`."""
     if trained.manifest.merged is not None:
         check_target(folder, never=ADAPTER)
     write_bundle(folder, trained.manifest, trained.files, check=partial(_require_same, trained))
@@ -38,9 +38,9 @@ def push(
     license: str | None,
     datasets: Sequence[str],
 ) -> str:
-    """Upload a model to the Hub; see `reviewguard.Classifier.push_to_hub`."""
+    """Upload a model to the Hub. See `reviewguard.Classifier.push_to_hub`."""
     if not hub.is_repo_id(repo_id):
-        raise ConfigError(f"{repo_id!r} is no Hub id; it has the form owner/name")
+        raise ConfigError(f"{repo_id!r} is not a Hub id; use the form owner/name")
     if not files.is_main_process():
         return ""
     model_card = card.published(trained.read("README.md").decode(), repo_id, license, datasets).encode()
@@ -54,19 +54,19 @@ def push(
 
 def _require_same(trained: TrainedModel, written: Bundle) -> None:
     if is_export(trained.files):
-        return  # a copy of verified files
+        return  # files are copied unchanged, and were verified at loading
     difference = trained.difference(loading.load(written))
     if not difference <= _SAME_LOGITS:
         raise BundleError(
-            f"the model that was written to {written.folder} differs from the one in memory by {difference:.3g} in a logit; "
+            f"the model written to {written.folder} differs from the model in memory by {difference:.3g} in a logit; "
             "nothing was saved. Please report this"
         )
 
 
 def _listed(repo: str, revision: str | None, token: str | None) -> set[str]:
-    """The files of the model that the repository already holds; other files belong to the user and stay."""
+    """Files of the model that the repository already contains; other files belong to the user and are kept."""
     try:
         folder = hub.fetch(repo, revision, HubError, only=[MANIFEST], token=token)
         return set(read_manifest(folder).files)
     except (HubError, BundleError):
-        return set()  # no such repository yet, or no model in it; if it is something else, the upload will say so
+        return set()  # no repository or no model yet; any other problem makes the upload fail

@@ -1,4 +1,4 @@
-"""Switches that keep libraries from sending data about their use, set before they are imported."""
+"""Disable the telemetry of other libraries before they are imported."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-#: The documented switch of each library, and its value.
+#: The documented environment variable of each library, and the value that disables telemetry.
 SWITCHES: Final = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's Privacy.md
-    "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub: versions of packages, with each request
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub: package versions sent with each request
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
 def switch_off() -> None:
-    """Set the switches that the user has not set, in this process and those that it starts."""
+    """Set the variables that the user has not set, for this process and its children."""
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
 def openvino_without() -> Iterator[None]:
-    """Import OpenVINO in this block as if its package `openvino_telemetry` were not installed, which it can do without.
+    """Import OpenVINO in this block as if its optional package `openvino_telemetry` were not installed.
 
-    It has no switch but a file in the user's home folder, `intel/openvino_telemetry`. Where there is one, the user has chosen,
-    and the choice holds.
+    Its only switch is a file in the user's home folder, `intel/openvino_telemetry`. If the file exists, the user has made a
+    choice, and nothing is changed.
     """
     name = "openvino_telemetry"
     if name in sys.modules or _has_chosen(name):
         yield
         return
-    sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails then
+    sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail
     try:
         yield
     finally:

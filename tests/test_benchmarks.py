@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs unattended where nobody can repair it, so it is run here at tiny sizes first."""
+"""The GPU benchmark runs unattended, so it is tested here at tiny sizes."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_tokens_with_padding(gpu_qlora: ModuleType):
     assert gpu_qlora.padded_tokens(lengths, "study", 2, 9).tolist() == [36, 36]
 
 
-def test_an_epoch_is_read_off_its_steps(gpu_qlora: ModuleType):
+def test_epoch_time_is_interpolated_from_steps(gpu_qlora: ModuleType):
     import numpy as np
 
     lengths = np.array([[2, 2], [4, 4], [6, 6], [6, 6]])
-    # The first pass, which warms up, does not count.
+    # The first pass is a warm-up and does not count.
     steps = [[12, 12, 9.0], [4, 4, 9.0], [12, 12, 3.0], [4, 4, 1.0]]
     found = gpu_qlora.extrapolated({"recipe": "ours", "micro_batch": 2}, steps, lengths, 10)
     assert found["seconds_per_step"] == (1 + 2 + 3 + 3) / 4
@@ -74,14 +74,14 @@ def test_lengths_keep_their_distribution(gpu_qlora: ModuleType):
     assert gpu_qlora.scaled([0, 1, 2, 3, 4], 4) == [0, 1, 2, 3, 4]
 
 
-def test_nothing_is_missing_here_and_an_old_version_is_named(gpu_qlora: ModuleType, monkeypatch: pytest.MonkeyPatch):
+def test_missing_packages_and_old_versions_are_named(gpu_qlora: ModuleType, monkeypatch: pytest.MonkeyPatch):
     assert gpu_qlora.missing() == []
     monkeypatch.setattr(gpu_qlora, "version", lambda name: "5.17.0" if name == "transformers" else "99")
     assert gpu_qlora.missing() == ["transformers>=5.23 (here: 5.17.0)"]
 
 
 def test_running_out_of_memory_is_a_result(gpu_qlora: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """A card that is too small leads to the next larger one, and the run goes on."""
+    """If a card is too small, the next larger one is tried, and the run continues."""
     monkeypatch.setattr(sys, "argv", ["gpu_qlora.py", "--device", "cpu", "--tiny", "--out", str(tmp_path), "--also", "8"])
     asked = []
 
@@ -106,7 +106,7 @@ def test_running_out_of_memory_is_a_result(gpu_qlora: ModuleType, tmp_path: Path
     assert "`stella-qlora`, as the study padded, does not train in 6 GiB: failed." in page
 
 
-def test_the_cause_of_an_error_tells_whether_memory_ran_out(gpu_qlora: ModuleType):
+def test_running_out_of_memory_is_detected_from_the_cause(gpu_qlora: ModuleType):
     import torch
 
     from reviewguard.errors import TrainingError

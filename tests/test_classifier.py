@@ -1,4 +1,4 @@
-"""The public face: where models come from, how data is split, and scikit-learn's conventions."""
+"""The public API: loading models, splitting data, scikit-learn conventions, decisions and errors."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def columns(rows: list[dict[str, str]]) -> dict[str, list[str]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-class TestWhereModelsComeFrom:
+class TestLoading:
     def test_a_preset(self) -> None:
         classifier = Classifier.from_pretrained("minilm-logreg", C=3.0)
         assert classifier.get_params()["C"] == 3.0
         assert not hasattr(classifier, "classes_")
 
-    def test_a_recipe_of_ones_own(self, tmp_path: Path, tiny_encoder: Path) -> None:
+    def test_a_custom_recipe(self, tmp_path: Path, tiny_encoder: Path) -> None:
         recipe = tmp_path / "mine.toml"
         recipe.write_text(f'backend = "logreg"\nC = 0.25\n[encoder]\nrepo = "{tiny_encoder}"\n')
         assert Classifier(recipe).get_params()["C"] == 0.25
@@ -56,15 +56,15 @@ class TestWhereModelsComeFrom:
         with pytest.raises(ConfigError, match="cannot read the recipe"):
             Classifier(recipe).get_params()
 
-    def test_names_that_are_nothing(self, tmp_path: Path) -> None:
+    def test_unknown_names_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="did you mean 'minilm-svm'"):
             Classifier.from_pretrained("minilm-smv")
-        with pytest.raises(BundleError, match="holds no model"):
+        with pytest.raises(BundleError, match="does not contain a reviewguard model"):
             Classifier.from_pretrained(tmp_path)
-        with pytest.raises(BundleError, match="cannot get nobody/nothing"):
+        with pytest.raises(BundleError, match="cannot fetch nobody/nothing"):
             Classifier.from_pretrained("nobody/nothing", revision="0" * 40)
 
-    def test_a_trained_models_settings_are_fixed(self, trained: Classifier, tmp_path: Path) -> None:
+    def test_settings_of_a_trained_model_are_fixed(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "m")
         with pytest.raises(ConfigError, match="fixed; remove C"):
             Classifier.from_pretrained(tmp_path / "m", C=1.0)
@@ -75,7 +75,7 @@ class TestWhereModelsComeFrom:
         moved = Classifier.from_pretrained(tmp_path / "elsewhere")
         np.testing.assert_array_equal(moved.predict_proba(["a kettle"]), trained.predict_proba(["a kettle"]))
 
-    def test_a_saved_model_tells_no_paths_of_the_machine(self, trained: Classifier, tmp_path: Path) -> None:
+    def test_a_saved_model_contains_no_local_paths(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "a")
         trained.export(tmp_path / "b")
         encoder = trained.get_params()["encoder__repo"].encode()
@@ -96,7 +96,7 @@ class TestWhereModelsComeFrom:
                 use()
         assert not (tmp_path / "n").exists()
 
-    def test_a_revision_means_the_hub(self, trained: Classifier, tmp_path: Path) -> None:
+    def test_revisions_apply_only_to_the_hub(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "m")
         for name in (tmp_path / "m", "minilm-logreg"):
             with pytest.raises(ConfigError, match="has no revision"):
@@ -110,7 +110,7 @@ class TestWhereModelsComeFrom:
         with pytest.raises(BundleError, match="does not pin its encoder's weights"):
             Classifier.from_pretrained(tmp_path / "m")
 
-    def test_a_published_encoder_does_not(self, sample: Path, tmp_path: Path) -> None:
+    def test_a_published_encoder_is_not_stored_with_the_model(self, sample: Path, tmp_path: Path) -> None:
         real = Classifier("minilm-logreg")
         report = real.train(sample)
         real.save(tmp_path / "m")
@@ -119,7 +119,7 @@ class TestWhereModelsComeFrom:
         assert pinned["weights_sha256"] == load_preset("minilm-logreg")["encoder"]["weights_sha256"]
         loaded = Classifier.from_pretrained(tmp_path / "m")
         np.testing.assert_allclose(loaded.predict_proba(["a kettle"]), real.predict_proba(["a kettle"]), atol=1e-6)
-        assert report.results["test"].model.metrics["f1"].value > 0.7, "real vectors tell the two styles of the sample apart"
+        assert report.results["test"].model.metrics["f1"].value > 0.7, "real embeddings separate the two styles of the sample"
 
     @pytest.mark.parametrize("name", ["head.safetensors", "tokenizer.json", "encoder/model.safetensors", "README.md"])
     def test_an_altered_file_is_refused(self, trained: Classifier, tmp_path: Path, name: str) -> None:
@@ -131,7 +131,7 @@ class TestWhereModelsComeFrom:
             Classifier.from_pretrained(tmp_path / "m")
 
     def test_a_planted_encoder_path_is_not_followed(self, tmp_path: Path, sample: Path, tiny_encoder: Path) -> None:
-        """A stranger's manifest may name any folder; the weights there must still be the pinned ones."""
+        """An untrusted manifest may name any folder, but the weights there must match the pinned hash."""
         real = Classifier("minilm-logreg").fit(["a kettle", "a pan"], ["x", "y"])
         real.save(tmp_path / "m")
         manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
@@ -142,26 +142,28 @@ class TestWhereModelsComeFrom:
 
 
 class TestSplits:
-    def test_a_column_of_splits_is_respected(
+    def test_an_existing_split_column_is_used(
         self, rows: list[dict[str, str]], tiny_settings: dict[str, object], sample: Path
     ) -> None:
         for i, row in enumerate(rows):
             row["split"] = "train" if i % 4 else "dev"
-        rows[0]["text"] = "two words"  # validation rows stay, however short
-        rows[1]["text"] = "two words"  # training rows do not
+        rows[0]["text"] = "two words"  # validation rows are kept even if short
+        rows[1]["text"] = "two words"  # training rows are not
         report = Classifier("minilm-logreg", **tiny_settings).train(columns(rows))
         assert report.rows == {"train": 239, "validation": 80}
         assert report.results["validation"].rows == 80
         assert {step.name: step.dropped for step in report.cleaning.steps}["shorter than 10 tokens"] == 1
 
-    def test_validation_of_ones_own_is_never_cleaned(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+    def test_given_validation_rows_are_never_cleaned(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
         validation = columns([*rows[:20], *rows[:20], {**rows[0], "text": "ok"}])
         report = Classifier("minilm-logreg", **tiny_settings).train(columns(rows[20:]), validation)
         assert report.rows == {"train": 300, "validation": 41}
 
-    def test_both_is_a_contradiction(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+    def test_a_split_column_and_validation_rows_conflict(
+        self, rows: list[dict[str, str]], tiny_settings: dict[str, object]
+    ) -> None:
         data = columns([{**row, "split": "train"} for row in rows])
-        with pytest.raises(DataError, match=r"leave one out: set data\.split= "):
+        with pytest.raises(DataError, match=r"use only one of them: set data\.split= "):
             Classifier("minilm-logreg", **tiny_settings).train(data, columns(rows))
         Classifier("minilm-logreg", **tiny_settings, data__split="").train(data, columns(rows))
 
@@ -181,7 +183,7 @@ class TestSplits:
         sides = dict(line.split(",") for line in split.read_text().splitlines()[1:])
         assert set(sides) == {row_hash(text) for text in reviews.texts}
 
-    def test_a_saved_split_is_reproduced_where_texts_repeat(
+    def test_a_saved_split_is_reproduced_with_duplicate_texts(
         self, tmp_path: Path, tiny_settings: dict[str, object], sample: Path
     ) -> None:
         reviews = read(sample)
@@ -192,11 +194,13 @@ class TestSplits:
         again = Classifier("minilm-logreg", **tiny_settings, data__split_file=str(tmp_path / "m" / "split.csv"))
         assert again.train(doubled).rows == rows
 
-    def test_a_validation_label_that_training_lacks(self, rows: list[dict[str, str]], tiny_settings: dict[str, object]) -> None:
+    def test_a_validation_label_without_training_rows_is_refused(
+        self, rows: list[dict[str, str]], tiny_settings: dict[str, object]
+    ) -> None:
         with pytest.raises(DataError, match="not trained on: 'odd'"):
             Classifier("minilm-logreg", **tiny_settings).train(columns(rows), (["a text"], ["odd"]))
 
-    def test_one_part_of_a_file_can_be_evaluated(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
+    def test_one_split_of_a_file_can_be_evaluated(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
         data = columns([{**row, "split": "test" if i < 50 else "train"} for i, row in enumerate(rows)])
         assert trained.evaluate(data, split="test").rows == 50
         data = {**data, "split": ["dev" if side == "test" else side for side in data["split"]]}
@@ -225,12 +229,12 @@ def test_the_positive_class(tiny_settings: dict[str, object], labels: tuple[obje
     assert classifier.classes_.tolist() == sorted(labels)
 
 
-def test_a_positive_class_that_is_none(tiny_settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="'fak', which is no class; did you mean 'fake'"):
+def test_an_unknown_positive_class_is_refused(tiny_settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="'fak', which is not a class; did you mean 'fake'"):
         Classifier("minilm-logreg", **tiny_settings, data__positive="fak").fit(["a", "b"], ["fake", "real"])
 
 
-def test_missing_texts_or_labels_are_refused_where_nothing_may_be_dropped(tiny_settings: dict[str, object]) -> None:
+def test_fit_refuses_missing_texts_and_labels(tiny_settings: dict[str, object]) -> None:
     for texts, labels in ((["a", None], ["x", "y"]), (["a", "b"], ["x", None])):
         with pytest.raises(DataError, match=r"texts\[1\]|first at row 1"):
             Classifier("minilm-logreg", **tiny_settings).fit(texts, labels)
@@ -238,7 +242,7 @@ def test_missing_texts_or_labels_are_refused_where_nothing_may_be_dropped(tiny_s
 
 class TestScikitLearn:
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])
-    def test_copies_answer_alike(self, trained: Classifier, tmp_path: Path, copied: Callable[[Classifier], Classifier]) -> None:
+    def test_copies_predict_alike(self, trained: Classifier, tmp_path: Path, copied: Callable[[Classifier], Classifier]) -> None:
         """joblib and Ray send classifiers to other processes."""
         texts = ["a good kettle [SEP] [CLS] [PAD] fine", "a kettle"]
         np.testing.assert_array_equal(copied(trained).predict_proba(texts), trained.predict_proba(texts))
@@ -246,7 +250,7 @@ class TestScikitLearn:
         exported = Classifier.from_pretrained(tmp_path / "export")
         np.testing.assert_array_equal(copied(exported).predict_proba(texts), exported.predict_proba(texts))
 
-    def test_score_reads_labels_as_training_does(self, tiny_settings: dict[str, object]) -> None:
+    def test_score_reads_labels_as_fit_does(self, tiny_settings: dict[str, object]) -> None:
         texts, labels = ["a kettle", "the pan", "a book", "the dog"], [0.0, 1.0, 0.0, 1.0]
         classifier = Classifier("minilm-logreg", **tiny_settings, C=1e4).fit(texts, labels)
         assert classifier.score(texts, labels) == classifier.score(texts, ["0", "1", "0", "1"]) == 1.0
@@ -274,11 +278,11 @@ class TestScikitLearn:
         before = classifier.get_params()
         with pytest.raises(ConfigError, match="did you mean"):
             classifier.set_params(encoder__max_len=3)
-        assert classifier.get_params() == before, "a refused change changes nothing"
+        assert classifier.get_params() == before, "a refused setting changes nothing"
         assert repr(classifier) == "Classifier('minilm-logreg', C=2.0, encoder__max_length=64)"
 
     def test_cross_validation_and_grid_search(self, sample: Path) -> None:
-        """On the real small encoder, whose vectors do tell the sample's styles apart."""
+        """With the real small encoder, whose embeddings separate the styles of the sample."""
         reviews = read(sample)
         X, y = np.array(reviews.texts), np.array(reviews.labels)
         classifier = Classifier("minilm-logreg")
@@ -325,12 +329,12 @@ def test_augmentation_changes_what_is_trained_on_and_nothing_else(sample: Path, 
 
 
 def rows_of(rows: list[dict[str, str]]) -> dict[str, list[str]]:
-    """The sample with a column of groups."""
+    """The sample with a group column."""
     return {**{name: [row[name] for row in rows] for name in ("text", "label")}, "side": ["a", "b"] * (len(rows) // 2)}
 
 
 class TestDecisions:
-    """Set on held-out rows, saved with the model, applied wherever it is loaded."""
+    """Decisions are set on held-out rows, saved with the model, and applied by every engine."""
 
     @pytest.fixture
     def decided(self, trained: Classifier) -> Classifier:
@@ -347,47 +351,47 @@ class TestDecisions:
         before, after = trained.predict_proba(texts), decided.predict_proba(texts)
         assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
         assert np.abs(before - after).max() > 1e-3
-        answers = decided.predict_detailed(texts)
+        predictions = decided.predict_detailed(texts)
         point, abstention = decided.manifest.decision.operating_point, decided.manifest.decision.abstention
         assert point is not None
         assert abstention is not None
         odds = np.log(before[:, 0].astype(np.float64)) - np.log(before[:, 1].astype(np.float64))  # of "fake"
-        np.testing.assert_array_equal([one.label == "fake" for one in answers], odds >= point.threshold)
-        np.testing.assert_array_equal(decided.predict(texts), [one.label for one in answers])
-        assert [one.score for one in answers] == [
-            float(p[list(decided.classes_).index(one.label)]) for p, one in zip(after, answers, strict=True)
+        np.testing.assert_array_equal([prediction.label == "fake" for prediction in predictions], odds >= point.threshold)
+        np.testing.assert_array_equal(decided.predict(texts), [prediction.label for prediction in predictions])
+        assert [prediction.score for prediction in predictions] == [
+            float(p[list(decided.classes_).index(prediction.label)]) for p, prediction in zip(after, predictions, strict=True)
         ]
         within = np.stack([odds >= abstention.floors[0], -odds >= abstention.floors[1]], axis=1)
         expected = [
-            "needs_review" if sum(w) != 1 or one.out_of_distribution else ("fake", "real")[int(w[1])]
-            for w, one in zip(within, answers, strict=True)
+            "needs_review" if sum(w) != 1 or prediction.out_of_distribution else ("fake", "real")[int(w[1])]
+            for w, prediction in zip(within, predictions, strict=True)
         ]
-        assert [one.decision for one in answers] == expected
+        assert [prediction.decision for prediction in predictions] == expected
         assert {"needs_review", "fake", "real"} >= set(expected) > {"needs_review"}
-        assert list(decided.stream(texts)) == answers
+        assert list(decided.stream(texts)) == predictions
 
-    def test_the_report_is_of_the_decisions(
+    def test_evaluate_applies_the_operating_point(
         self, decided: Classifier, trained: Classifier, sample: Path, rows: list[dict[str, str]]
     ) -> None:
         report, plain = decided.evaluate(sample), trained.evaluate(sample)
-        called = decided.predict([row["text"] for row in rows])
+        predicted = decided.predict([row["text"] for row in rows])
         truth = np.array([row["label"] for row in rows])
-        assert report.model.metrics["recall"].value == pytest.approx((called[truth == "fake"] == "fake").mean())
+        assert report.model.metrics["recall"].value == pytest.approx((predicted[truth == "fake"] == "fake").mean())
         assert report.model.metrics["recall"] != plain.model.metrics["recall"]
-        assert report.model.metrics["roc_auc"].value == plain.model.metrics["roc_auc"].value  # the rows' order is the same
+        assert report.model.metrics["roc_auc"].value == plain.model.metrics["roc_auc"].value  # the ranking is unchanged
 
-    def test_they_travel(self, decided: Classifier, tmp_path: Path, rows: list[dict[str, str]]) -> None:
+    def test_decisions_are_saved_and_exported(self, decided: Classifier, tmp_path: Path, rows: list[dict[str, str]]) -> None:
         texts = [row["text"] for row in rows][:50]
         decided.save(tmp_path / "saved")
         assert list(Classifier.from_pretrained(tmp_path / "saved").stream(texts)) == list(decided.stream(texts))
         decided.export(tmp_path / "export")
         exported = Classifier.from_pretrained(tmp_path / "export")
         assert exported.manifest.decision == decided.manifest.decision
-        assert [one.decision for one in exported.predict_detailed(texts)] == [
-            one.decision for one in decided.predict_detailed(texts)
+        assert [prediction.decision for prediction in exported.predict_detailed(texts)] == [
+            prediction.decision for prediction in decided.predict_detailed(texts)
         ]
 
-    def test_an_export_can_be_decided_on(self, trained: Classifier, tmp_path: Path) -> None:
+    def test_decisions_can_be_set_on_an_export(self, trained: Classifier, tmp_path: Path) -> None:
         trained.export(tmp_path / "export")
         exported = Classifier.from_pretrained(tmp_path / "export")
         exported.set_abstention(error_rate=0.2)
@@ -396,24 +400,24 @@ class TestDecisions:
         direct = copy.copy(trained)
         assert floors == direct.set_abstention(error_rate=0.2)
 
-    def test_on_data_of_ones_own(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
-        own = copy.copy(trained)
-        found = own.set_abstention(columns(rows), error_rate=0.1)
-        assert found.rows == [sum(row["label"] == name for row in rows) for name in own.classes_]
+    def test_decisions_can_be_set_on_given_rows(self, trained: Classifier, rows: list[dict[str, str]]) -> None:
+        decided = copy.copy(trained)
+        abstention = decided.set_abstention(columns(rows), error_rate=0.1)
+        assert abstention.rows == [sum(row["label"] == name for row in rows) for name in decided.classes_]
         with pytest.raises(DataError, match="label"):
-            own.calibrate((["a text"], ["neither"]))
+            decided.calibrate((["a text"], ["neither"]))
 
-    def test_training_anew_forgets_them(self, decided: Classifier, sample: Path) -> None:
+    def test_training_again_resets_decisions(self, decided: Classifier, sample: Path) -> None:
         again = clone(decided)
         again.train(sample)
         assert again.manifest.decision == type(again.manifest.decision)()
 
-    def test_what_is_missing_is_said(self, trained: Classifier, tiny_settings: dict[str, object]) -> None:
+    def test_missing_requirements_are_reported(self, trained: Classifier, tiny_settings: dict[str, object]) -> None:
         assert trained.predict_detailed(["a kettle"])[0].decision in trained.classes_
         fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
-        with pytest.raises(DataError, match="keeps no validation rows"):
+        with pytest.raises(DataError, match="contains no validation rows"):
             fitted.calibrate()
-        with pytest.raises(ConfigError, match="for two classes, and there are 3"):
+        with pytest.raises(ConfigError, match="requires two classes, and the model has 3"):
             fitted.set_operating_point((["x"], ["a"]), max_fpr=0.1)
         with pytest.raises(NotTrainedError):
             Classifier("minilm-logreg").calibrate()
@@ -424,34 +428,36 @@ class TestDecisions:
         decided, texts = copy.copy(trained), [row["text"] for row in rows]
         point = decided.set_operating_point(rows_of(rows), max_fpr=0.2, by_length=(15, 25), group="side")
         decided.set_abstention(rows_of(rows), review_rate=0.3, one_sided=True)
-        assert [one.words for one in point.bands] == [15, 25]
+        assert [band.words for band in point.bands] == [15, 25]
         decided.save(tmp_path / "m")
         loaded = Classifier.from_pretrained(tmp_path / "m")
         assert loaded.manifest.decision == decided.manifest.decision
-        answers = list(loaded.stream([*texts, "too short"]))
-        assert [one.decision for one in answers[:-1]] == [one.decision for one in decided.stream(texts)]
-        assert {one.decision for one in answers} == {trained.manifest.positive, "needs_review", "not_flagged"}
-        assert answers[-1].decision == "needs_review"
-        # Other thresholds make the floor meaningless.
+        predictions = list(loaded.stream([*texts, "too short"]))
+        assert [prediction.decision for prediction in predictions[:-1]] == [
+            prediction.decision for prediction in decided.stream(texts)
+        ]
+        assert {prediction.decision for prediction in predictions} == {trained.manifest.positive, "needs_review", "not_flagged"}
+        assert predictions[-1].decision == "needs_review"
+        # New thresholds invalidate the floor.
         loaded.set_operating_point(rows_of(rows), max_fpr=0.3, by_length=(15, 25))
         assert loaded.manifest.decision.abstention is None
 
-    def test_rates_and_columns_that_do_not_fit_are_refused(
+    def test_invalid_rates_and_columns_are_refused(
         self, trained: Classifier, rows: list[dict[str, str]], tiny_settings: dict[str, object]
     ) -> None:
-        with pytest.raises(ConfigError, match="give one of error_rate and review_rate"):
+        with pytest.raises(ConfigError, match="give exactly one of error_rate and review_rate"):
             trained.set_abstention(error_rate=0.1, review_rate=0.1)
         with pytest.raises(ConfigError, match="one_sided=True"):
             trained.set_abstention(review_rate=0.1)
-        with pytest.raises(DataError, match="none were passed"):
+        with pytest.raises(DataError, match="no data were passed"):
             trained.set_operating_point(max_fpr=0.2, group="domain")
-        with pytest.raises(DataError, match=r"no column 'sid' of groups; .*side"):
+        with pytest.raises(DataError, match=r"no group column 'sid'; .*side"):
             trained.set_operating_point(rows_of(rows), max_fpr=0.2, group="sid")
         fitted = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
-        with pytest.raises(ConfigError, match="for two classes"):
+        with pytest.raises(ConfigError, match="two classes"):
             fitted.set_abstention((["x"], ["a"]), error_rate=0.1, one_sided=True)
 
-    def test_a_damaged_file_of_validation_rows(self, trained: Classifier, tmp_path: Path) -> None:
+    def test_a_damaged_validation_file_is_refused(self, trained: Classifier, tmp_path: Path) -> None:
         trained.save(tmp_path / "m")
         (tmp_path / "m" / "validation.safetensors").write_bytes(b"no tensors")
         with pytest.raises(IntegrityError):
@@ -462,45 +468,53 @@ class TestDecisions:
         manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
         manifest["decision"]["abstention"]["floors"].append(0.0)
         (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(manifest))
-        with pytest.raises(BundleError, match="a decision that does not fit its 2 classes"):
+        with pytest.raises(BundleError, match="its decision settings do not fit 2 classes"):
             Classifier.from_pretrained(tmp_path / "m")
 
 
-def test_logits_that_are_not_finite_are_no_answer(tiny_settings: dict[str, object]) -> None:
+def test_non_finite_logits_raise(tiny_settings: dict[str, object]) -> None:
     damaged = Classifier("minilm-logreg", **tiny_settings).fit(["a kettle", "a pan"], ["x", "y"])
     with torch.no_grad():
         damaged._trained().scorer.head.bias[0] = float("nan")
     for ask in (damaged.predict, damaged.predict_proba, lambda texts: list(damaged.stream(texts))):
-        with pytest.raises(PredictionError, match=r"no finite logits for 2 of 2 texts, first for those at 0, 1"):
+        with pytest.raises(PredictionError, match=r"logits of 2 of 2 texts are not finite, first at positions 0, 1"):
             ask(["One.", "Two."])
 
 
 class TestMistakes:
-    """Each is said in our own words: what was given, and what is allowed."""
+    """Error messages state what was given and what is allowed."""
 
     @pytest.mark.parametrize(
-        ("call", "said"),
+        ("call", "message"),
         [
-            (lambda one: Classifier.from_pretrained(threads=-1), "threads is -1; it is a number of cores, or 0"),
-            (lambda one: Classifier.from_pretrained("x" * 300), "cannot be the name of a model: File name too long"),
-            (lambda one: one.predict(None), "texts is NoneType None; pass a list of texts"),
-            (lambda one: one.predict(Path("reviews.csv")), "texts is a path; pass texts, or use predict_file"),
-            (lambda one: one.predict(b"a kettle"), "texts is a single string"),
-            (lambda one: one.predict(["a", 5]), r"texts\[1\] is int 5"),
-            (lambda one: one.train(([], []), resume="no"), "resume is 'no'; it is True, False or 'if-possible'"),
-            (lambda one: one.train(([], []), epochs=2), "epochs is for presets that fine-tune; the backend 'logreg' has none"),
+            (lambda classifier: Classifier.from_pretrained(threads=-1), "threads is -1; it must be a number of cores, or 0"),
+            (lambda classifier: Classifier.from_pretrained("x" * 300), "is not a valid model name: File name too long"),
+            (lambda classifier: classifier.predict(None), "texts is NoneType None; pass a list of texts"),
+            (lambda classifier: classifier.predict(Path("reviews.csv")), "texts is a path; pass texts, or use predict_file"),
+            (lambda classifier: classifier.predict(b"a kettle"), "texts is a single string"),
+            (lambda classifier: classifier.predict(["a", 5]), r"texts\[1\] is int 5"),
+            (
+                lambda classifier: classifier.train(([], []), resume="no"),
+                "resume is 'no'; it must be True, False or 'if-possible'",
+            ),
+            (
+                lambda classifier: classifier.train(([], []), epochs=2),
+                "epochs applies to fine-tuning; the backend 'logreg' has none",
+            ),
         ],
     )
-    def test_is_an_error_of_ours(self, trained: Classifier, call: Callable[[Classifier], object], said: str) -> None:
-        with pytest.raises((ConfigError, DataError), match=said):
+    def test_mistakes_raise_errors_of_this_package(
+        self, trained: Classifier, call: Callable[[Classifier], object], message: str
+    ) -> None:
+        with pytest.raises((ConfigError, DataError), match=message):
             call(trained)
 
-    def test_shares_that_leave_nothing(self, tiny_settings: dict[str, object], sample: Path) -> None:
+    def test_shares_without_training_rows_are_refused(self, tiny_settings: dict[str, object], sample: Path) -> None:
         greedy = Classifier("minilm-logreg", **tiny_settings, data__test=0.6, data__validation=0.6)
-        with pytest.raises(ConfigError, match=r"data.test=0.6 and data.validation=0.6 leave no rows to train on"):
+        with pytest.raises(ConfigError, match=r"data.test=0.6 and data.validation=0.6 leave no training rows"):
             greedy.train(sample)
 
-    def test_a_tilde_is_the_home_folder(self, trained: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_tilde_means_the_home_folder(self, trained: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(tmp_path)
         trained.save("~/model")

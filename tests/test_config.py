@@ -42,9 +42,9 @@ def test_presets_decode_and_pin_their_encoder(name):
 
 @pytest.mark.parametrize("encoder", ["minilm", "stella"])
 def test_presets_of_one_encoder_share_it(encoder):
-    # Fine-tuning has its own head where the embeddings have a Dense layer.
-    own = [{**load_preset(name)["encoder"], "dense": ""} for name in preset_names() if name.startswith(encoder)]
-    assert all(one == own[0] for one in own)
+    # Fine-tuning has its own head instead of the Dense layer of the embeddings.
+    encoders = [{**load_preset(name)["encoder"], "dense": ""} for name in preset_names() if name.startswith(encoder)]
+    assert all(encoder_ == encoders[0] for encoder_ in encoders)
 
 
 @pytest.mark.parametrize("name", GENERIC)
@@ -80,7 +80,7 @@ def test_own_recipe_file(tmp_path, as_path):
 
 
 @pytest.mark.parametrize("content", [b"backend =", b'backend = "\xff"', None], ids=["no TOML", "not UTF-8", "missing"])
-def test_recipe_file_that_cannot_be_read(tmp_path, content):
+def test_unreadable_recipe_files_are_refused(tmp_path, content):
     path = tmp_path / "own.toml"
     if content is not None:
         path.write_bytes(content)
@@ -123,7 +123,7 @@ def test_assignment_without_key_or_value(item):
 
 @pytest.mark.parametrize("value", ["1", "0", "fake"])
 def test_string_options_may_look_like_numbers(value):
-    # Labels of 0 and 1 are the usual ones: data.positive=1 has to work from a shell without two layers of quotes.
+    # Labels are often 0 and 1, so data.positive=1 must work in a shell without nested quotes.
     assert decode(merge(PLAIN, parse_assignments([f"data.positive={value}"])), Recipe).data.positive == value
 
 
@@ -134,7 +134,7 @@ def test_merge_overrides_one_leaf(key):
     assert PLAIN["encoder"]["max_length"] == 64
 
 
-def test_merge_makes_missing_sections_and_takes_any_mapping():
+def test_merge_creates_missing_sections_and_accepts_any_mapping():
     merged = merge(MappingProxyType({"encoder": MappingProxyType({"repo": "a/b"})}), {"data.text": "body", "encoder.repo": "c/d"})
     assert merged == {"encoder": {"repo": "c/d"}, "data": {"text": "body"}}
 
@@ -144,7 +144,7 @@ def test_merge_into_a_value_is_refused():
         merge(PLAIN, {"backend.C": 1})
 
 
-def test_decode_fills_defaults_in_and_is_frozen():
+def test_decode_fills_in_defaults_and_returns_a_frozen_recipe():
     recipe = decode(PLAIN, Recipe)
     assert recipe == Recipe(backend="logreg", encoder=EncoderConfig(repo="owner/name", max_length=64))
     assert (recipe.seed, recipe.data.min_tokens, recipe.data.max_tokens) == (42, 10, 512)
@@ -167,7 +167,7 @@ def test_unknown_options_name_place_and_nearest(overrides, place, hint):
         decode(merge(PLAIN, overrides), Recipe)
 
 
-def test_unknown_option_of_a_part_names_the_whole_place():
+def test_unknown_option_of_a_section_names_the_full_path():
     with pytest.raises(ConfigError, match=r"^encoder\.max_lenght is not an option"):
         decode({"repo": "a/b", "max_lenght": 8}, EncoderConfig, "encoder")
 
@@ -194,7 +194,7 @@ def test_unknown_option_of_a_part_names_the_whole_place():
     ],
 )
 def test_values_out_of_range_name_the_place(key, value):
-    with pytest.raises(ConfigError, match=rf"not allowed: .*\$\.{re.escape(key)}"):
+    with pytest.raises(ConfigError, match=rf"invalid value: .*\$\.{re.escape(key)}"):
         decode(merge(PLAIN, {key: value}), Recipe)
 
 
@@ -207,7 +207,7 @@ def test_values_out_of_range_name_the_place(key, value):
     ],
 )
 def test_misspelt_values_name_the_nearest(key, value, meant):
-    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} has a value that is not allowed: .*did you mean '{meant}'"):
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} has an invalid value: .*did you mean '{meant}'"):
         decode(merge({**PLAIN, "data": {}}, {key: value}), Recipe)
 
 

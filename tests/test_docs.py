@@ -1,4 +1,4 @@
-"""Every snippet of the documentation runs: Python blocks in one namespace a page, console blocks in a shell."""
+"""Run every snippet of the documentation: Python blocks in one namespace per page, console blocks in a shell."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from reviewguard import config
 from reviewguard.training import backends
 
 ROOT = Path(__file__).parent.parent
-#: tests/test_publish.py runs it, against a Hub of its own.
+#: tests/test_publish.py runs this page against a local Hub.
 HUB = ROOT / "docs" / "how-to" / "hub.md"
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - {HUB})]
-#: Ray calls others by their old names.
+#: Ray uses deprecated names of other packages.
 RAY = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "FutureWarning")]
 PROMPT = "$ "
 
@@ -36,7 +36,7 @@ PROMPT = "$ "
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=RAY if page.stem == "scale" else (), id=page.relative_to(ROOT).as_posix()) for page in PAGES],
+    [pytest.param(page, marks=RAY if page.stem == "ray" else (), id=page.relative_to(ROOT).as_posix()) for page in PAGES],
 )
 def test_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("vendor", "model"))
@@ -45,12 +45,12 @@ def test_snippets_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
     for example in Document.parse(str(page), PythonCodeBlockParser(), CodeBlockParser("console", run_console)):
         example.evaluate()
-    if "ray" in sys.modules:  # what a page has started
+    if "ray" in sys.modules:  # started by the page
         sys.modules["ray"].shutdown()
 
 
 def run_console(example: Example) -> None:
-    """Run the lines behind a prompt; other lines show output. What a page says to install is installed already."""
+    """Run the lines after a prompt; other lines are output. Skip installation commands."""
     commands = [line.removeprefix(PROMPT) for line in example.parsed.splitlines() if line.startswith(PROMPT)]
     assert commands, f"{example.path}, line {example.line}: a console block without a prompt"
     for command in commands:
@@ -68,7 +68,7 @@ def figures():
         yield importlib.import_module("figures")
 
 
-def test_settings_are_said_in_plain_words(figures: ModuleType):
+def test_settings_are_described_in_plain_words(figures: ModuleType):
     class Settings(config.LoraConfig, frozen=True, kw_only=True):
         """Some.
 
@@ -96,7 +96,7 @@ def test_settings_are_said_in_plain_words(figures: ModuleType):
 
 
 def test_every_setting_is_in_the_reference():
-    """A new section, or a backend, needs a line there."""
+    """A new section or backend needs an entry in the reference."""
     page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     shown = set(re.findall(r'{{ settings\("([\w.]+)"\) }}', page))
     structs = {config.Recipe, *(backends.get_backend(name).Config for name in backends.backend_names())}
@@ -104,7 +104,7 @@ def test_every_setting_is_in_the_reference():
     assert {f"{one.__module__}.{one.__qualname__}" for one in structs} == shown
 
 
-def test_the_list_of_commands_is_not_cut(figures: ModuleType):
+def test_the_list_of_commands_is_not_truncated(figures: ModuleType):
     macros = {}
     figures.define_env(SimpleNamespace(macro=lambda macro: macros.setdefault(macro.__name__, macro)))
     listed = macros["command_line"]().partition("**Commands**:\n\n")[2].partition("\n\n")[0].splitlines()

@@ -47,13 +47,13 @@ TREE = {
 
 
 @pytest.mark.parametrize("error", TREE, ids=lambda error: error.__name__)
-def test_tree_is_the_documented_one(error):
+def test_hierarchy_matches_the_documentation(error):
     assert error.__bases__ == TREE[error]
     assert error.__name__ in errors.__doc__
 
 
-def test_tree_is_complete():
-    assert {own for own in vars(errors).values() if isinstance(own, type) and issubclass(own, Exception)} == set(TREE)
+def test_hierarchy_is_complete():
+    assert {cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, Exception)} == set(TREE)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_tree_is_complete():
     ids=lambda error: type(error).__name__,
 )
 def test_errors_survive_pickling(error):
-    # joblib sends the error of a worker process to its parent this way.
+    # joblib sends errors from worker processes to their parent as pickles.
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.args) == (type(error), str(error), error.args)
 
@@ -82,20 +82,20 @@ def test_requires_translates_missing_foreign_modules(module):
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_requires_leaves_own_missing_modules_alone():
+def test_requires_does_not_translate_missing_own_modules():
     with pytest.raises(ModuleNotFoundError, match=r"reviewguard\.no_such_part") as caught, requires("train"):
         importlib.import_module("reviewguard.no_such_part")
     assert not isinstance(caught.value, MissingExtra)
 
 
 @pytest.mark.parametrize("error", [ImportError("cannot import name"), ValueError("x"), KeyError("x")], ids=repr)
-def test_requires_leaves_other_errors_alone(error):
+def test_requires_does_not_translate_other_errors(error):
     with pytest.raises(type(error)) as caught, requires("train"):
         raise error
     assert caught.value is error
 
 
-def test_requires_lets_what_is_there_pass():
+def test_requires_has_no_effect_on_installed_modules():
     with requires("train"):
         module = importlib.import_module("json")
     assert module is json
@@ -118,7 +118,7 @@ def test_modules_for_training_name_their_extra(module, absent):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("labl", "did you mean 'label'? Allowed: label, rating, text"),
         ("text", "did you mean 'text'? Allowed: label, rating, text"),
@@ -126,5 +126,5 @@ def test_modules_for_training_name_their_extra(module, absent):
         ("", "Allowed: label, rating, text"),
     ],
 )
-def test_nearest(name, said):
-    assert nearest(name, iter(["text", "label", "rating"])) == said
+def test_nearest(name, message):
+    assert nearest(name, iter(["text", "label", "rating"])) == message

@@ -1,4 +1,4 @@
-"""A process that has predicted can be forked, as gunicorn does with preload and multiprocessing on Linux."""
+"""A process can be forked after predicting, as done by gunicorn with preload and by multiprocessing on Linux."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from reviewguard import Classifier
 
-#: The parent predicts with a model on each engine, and its child must give the same answers, within the time limit.
+#: The parent predicts with each engine, and its child must return the same predictions within the time limit.
 FORK = """
 import os, sys
 import numpy as np
@@ -37,7 +37,7 @@ os._exit(0)
 def test_a_forked_process_predicts(classifier: Classifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "model")
     classifier.export(tmp_path / "export")
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # several threads each
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # several threads per process
     command = [sys.executable, "-c", FORK, str(tmp_path / "model"), str(tmp_path / "export")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Models saved by earlier releases still load, and answer as they did."""
+"""Models saved by earlier releases still load and give unchanged predictions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def test_the_current_format_has_its_golden_bundle() -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("kind", ["saved", "exported"])
-def test_old_bundles_answer_as_they_did(format_: str, kind: str) -> None:
+def test_old_bundles_give_unchanged_predictions(format_: str, kind: str) -> None:
     expected = json.loads((GOLDEN / format_ / "expected.json").read_text())
     classifier = Classifier.from_pretrained(GOLDEN / format_ / kind)
     fitted = classifier._trained()
-    found = fitted.manifest.decision.probabilities(fitted.logits(expected["texts"])[0])  # one is empty: predict_proba refuses it
-    np.testing.assert_allclose(found, expected["probabilities"], atol=1e-4)
+    result = fitted.manifest.decision.probabilities(
+        fitted.logits(expected["texts"])[0]
+    )  # one text is empty, which predict_proba refuses
+    np.testing.assert_allclose(result, expected["probabilities"], atol=1e-4)
     assert classifier.classes_.tolist() == ["fake", "real"]
     assert [p.truncated for p in classifier.stream(expected["texts"])] == [False, False, False, True]
 
 
-def test_an_old_bundles_report_is_still_read() -> None:
+def test_the_report_of_an_old_bundle_is_readable() -> None:
     report = Classifier.from_pretrained(GOLDEN / FORMATS[-1] / "exported").evaluate((["a kettle", "a pan"], ["fake", "real"]))
     assert report.baseline is not None

@@ -1,4 +1,4 @@
-"""A model from a stranger: it runs no code, reads nothing outside its folder, and what is wrong with it is an error of ours."""
+"""Untrusted models run no code and read no files outside their folder; defects raise errors of reviewguard."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def saved(tmp_path: Path) -> Path:
 
 
 def enter(model: Path, name: str, size: int, sha256: str) -> None:
-    """List a file in the manifest."""
+    """Add a file to the manifest."""
     manifest = json.loads((model / MANIFEST).read_text())
     manifest["files"][name] = {"size": size, "sha256": sha256}
     (model / MANIFEST).write_text(json.dumps(manifest))
 
 
 def put(model: Path, name: str, data: bytes) -> None:
-    """A file, listed with its hash: the stranger knows how."""
+    """Add a file and list it with its hash, as an attacker could."""
     (model / name).write_bytes(data)
     enter(model, name, len(data), hashlib.sha256(data).hexdigest())
 
@@ -65,7 +65,7 @@ def use(model: Path) -> None:
 
 
 class Bomb:
-    """What a pickle can do: leave a file behind when it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -79,18 +79,18 @@ def test_a_planted_pickle_is_not_loaded(saved: Path, tmp_path: Path, name: str):
     canary = tmp_path / "canary"
     bomb = pickle.dumps(Bomb(canary))
     pickle.loads(bomb)
-    assert canary.exists()  # the charge is live
+    assert canary.exists()  # the payload works
     canary.unlink()
     put(saved, name, bomb)
     if name.endswith(".bin"):
-        use(saved)  # nobody looks at it
+        use(saved)  # the file is ignored
     else:
         with pytest.raises(ReviewGuardError):
             use(saved)
     assert not canary.exists()
 
 
-def test_a_pickle_in_place_of_safetensors_is_refused(saved: Path):
+def test_a_pickle_instead_of_safetensors_is_refused(saved: Path):
     (saved / "encoder" / "model.safetensors").unlink()
     manifest = json.loads((saved / MANIFEST).read_text())
     del manifest["files"]["encoder/model.safetensors"]
@@ -121,16 +121,16 @@ def test_a_configuration_chooses_no_libraries(saved: Path, setting: str):
         use(saved)
 
 
-def test_absurd_depth_is_refused_before_it_is_built(saved: Path):
+def test_excessive_depth_is_refused_before_the_model_is_built(saved: Path):
     change(saved, "encoder/config.json", num_hidden_layers=10**9)
     with pytest.raises(ReviewGuardError, match="tensors in all"):
         use(saved)
 
 
 @pytest.mark.parametrize("location", ["../../secret.bin", "/{}/secret.bin", "secret.bin", "link.bin", "../config.json", ""])
-def test_a_graph_reads_no_file_that_is_not_listed(exported: Path, tmp_path: Path, location: str):
+def test_a_graph_cannot_read_unlisted_files(exported: Path, tmp_path: Path, location: str):
     graph = onnx.load(exported / GRAPH)
-    large = max(graph.graph.initializer, key=lambda one: len(one.raw_data))
+    large = max(graph.graph.initializer, key=lambda item: len(item.raw_data))
     secret = tmp_path / "secret.bin"
     secret.write_bytes(large.raw_data)
     shutil.copy(secret, exported / "onnx" / "secret.bin")
@@ -143,7 +143,7 @@ def test_a_graph_reads_no_file_that_is_not_listed(exported: Path, tmp_path: Path
         use(exported)
 
 
-def test_external_data_that_is_listed_is_read(exported: Path):
+def test_listed_external_data_is_read(exported: Path):
     expected = Classifier.from_pretrained(exported).predict_proba(TEXTS)
     graph = onnx.load(exported / GRAPH)
     onnx.save_model(graph, exported / GRAPH, save_as_external_data=True, location="model.onnx_data", size_threshold=1024)
@@ -153,16 +153,16 @@ def test_external_data_that_is_listed_is_read(exported: Path):
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "C:\\outside", "a\0b"])
-def test_a_manifest_lists_nothing_outside(model: Path, name: str):
+def test_a_manifest_cannot_list_files_outside_the_folder(model: Path, name: str):
     enter(model, name, 1, "0" * 64)
     with pytest.raises(ReviewGuardError, match="not a plain path inside the folder"):
         use(model)
 
 
 def names(kind: str) -> list[str]:
-    """Files that are read when a model is loaded and used."""
-    found = (path.relative_to(GOLDEN / kind).as_posix() for path in (GOLDEN / kind).rglob("*") if path.is_file())
-    return sorted(set(found) - {MANIFEST, "README.md", "split.csv"})
+    """Files that are read in loading and using a model."""
+    result = (path.relative_to(GOLDEN / kind).as_posix() for path in (GOLDEN / kind).rglob("*") if path.is_file())
+    return sorted(set(result) - {MANIFEST, "README.md", "split.csv"})
 
 
 damage = st.one_of(
@@ -176,15 +176,15 @@ damage = st.one_of(
 
 def damaged(data: bytes, how: str, other: bytes, where: float) -> bytes:
     place = int(where * len(data))
-    kept = {"replaced": (b"", b""), "cut": (data[:place], b""), "inserted": (data[:place], data[place:])}
-    before, after = kept.get(how, (data[:place], data[place + len(other) :]))
+    edits = {"replaced": (b"", b""), "cut": (data[:place], b""), "inserted": (data[:place], data[place:])}
+    before, after = edits.get(how, (data[:place], data[place + len(other) :]))
     return before + other + after
 
 
 @pytest.mark.parametrize("kind", ["exported", "saved"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_damage_is_an_error_of_ours_or_none(kind: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+def test_any_damage_is_harmless_or_raises_our_error(kind: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     model = tmp_path_factory.mktemp("damaged") / "model"
     shutil.copytree(GOLDEN / kind, model)
     name = data.draw(st.sampled_from(names(kind)))
@@ -207,7 +207,7 @@ def test_any_damage_is_an_error_of_ours_or_none(kind: str, tmp_path_factory: pyt
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-def test_any_manifest_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, raw: bytes):
+def test_any_malformed_manifest_raises_our_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes):
     folder = tmp_path_factory.mktemp("manifest")
     (folder / MANIFEST).write_bytes(raw)
     with pytest.raises(ReviewGuardError):
@@ -219,7 +219,7 @@ def test_any_manifest_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFacto
     name=st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl", "rows.parquet"]),
     raw=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)),
 )
-def test_any_table_is_read_or_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, name: str, raw: bytes):
+def test_any_table_is_read_or_raises_our_error(tmp_path_factory: pytest.TempPathFactory, name: str, raw: bytes):
     from reviewguard.data.reviews import read
 
     path = tmp_path_factory.mktemp("table") / name
@@ -239,7 +239,7 @@ def loaded() -> Classifier:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(codec=None, exclude_categories=()), max_size=200), max_size=4))
-def test_any_text_has_an_answer(loaded: Classifier, texts: list[str]):
+def test_any_text_gets_a_prediction(loaded: Classifier, texts: list[str]):
     answers = list(loaded.stream(texts))
     assert len(answers) == len(texts)
     for text, answer in zip(texts, answers, strict=True):

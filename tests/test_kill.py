@@ -58,7 +58,7 @@ print(killed)
 
 
 def kill_twenty_times(task: str, root: Path, longest: float) -> list[str]:
-    """Run a task under the host; returns what its children reported."""
+    """Run a task under the host, and return the output of its children."""
     seed = secrets.randbelow(10**6)
     print("seed", seed)  # noqa: T201 - pytest shows it when a test fails
     command = [sys.executable, "-c", HOST.replace("TASK", task), str(root), str(seed), str(TRIALS), str(longest)]
@@ -94,7 +94,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     bundle = open_bundle(tmp_path / "model")  # verifies every hash
     assert bundle.manifest.max_length in (last, last + 1), "the newest reported save, or the one that was just finished"
     assert {bundle.read(f"file-{i}") for i in range(4)} == {str(bundle.manifest.max_length).encode() * 20_000}
-    assert [int(line) for line in lines] == sorted({int(line) for line in lines}), "no save went back behind a reported one"
+    assert [int(line) for line in lines] == sorted({int(line) for line in lines}), "a reported save is never undone"
 
 
 FEATURES = """
@@ -113,7 +113,7 @@ def reporting(store, keys, vectors):
 
 _features.FeatureStore.add = reporting
 
-# Loaded once and before the forks; nothing is computed here, so no thread is lost in a fork.
+# Loaded once before forking. Nothing is computed here, so no threads exist at the fork.
 loaded = load_encoder(EncoderConfig(repo=ENCODER, max_length=32))
 
 def task(trial):
@@ -143,7 +143,7 @@ streaming.CHUNK_TEXTS = 16
 replace = files.replace
 
 def reporting(path, content):
-    time.sleep(0.01)  # so that twenty children cannot get through all rows on a fast machine
+    time.sleep(0.01)  # so that twenty children cannot finish all rows on a fast machine
     replace(path, content)
     report(json.loads(content)["rows"])
 
@@ -160,7 +160,7 @@ def test_killed_while_predicting(tmp_path: Path, tiny_settings: dict[str, object
     rows = [f'{i},"kettle, number {i}\nboils"' for i in range(15_000)]
     (tmp_path / "in.csv").write_text("\n".join(["id,text", *rows]) + "\n")
     lines = kill_twenty_times(STREAM, tmp_path, longest=0.8)
-    assert [int(line) for line in lines] == sorted({int(line) for line in lines}), "no row was done twice after it was reported"
+    assert [int(line) for line in lines] == sorted({int(line) for line in lines}), "reported rows are not computed again"
     reported = max(map(int, lines))
     assert reported < 15_000, "the run must not end before the last kill"
     assert json.loads((tmp_path / "out.csv.progress").read_text())["rows"] >= reported
@@ -171,7 +171,7 @@ def test_killed_while_predicting(tmp_path: Path, tiny_settings: dict[str, object
     predict_file(classifier, tmp_path / "in.csv", tmp_path / "whole.csv")
     interrupted, whole = (list(_rows(tmp_path / name)) for name in ("out.csv", "whole.csv"))
     assert [row[:3] for row in interrupted] == [row[:3] for row in whole], "every row once, in order, with its label"
-    # The chunks were cut differently, which moves a float in its last digits.
+    # Different chunks change the last digits of a float.
     np.testing.assert_allclose([float(row[3]) for row in interrupted[1:]], [float(row[3]) for row in whole[1:]], atol=2e-6)
 
 

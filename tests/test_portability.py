@@ -65,7 +65,7 @@ DECIDED = [
     "Absolutely love this product! Great quality, fast shipping, and amazing value for the price. Highly recommend it to all.",
     LONG,
 ]
-UNSURE = "Needs review: the model is not sure, or the text is too short or in another language"
+UNSURE = "Needs review: the prediction is uncertain, or the text is too short or in another language"
 SHORT = [text for text in TEXTS if text != LONG]
 #: Our tokenizer and the page read this as characters. transformers.js and optimum read the special token, so they are not asked.
 SPECIAL = "A kettle [SEP] that boils [CLS]."

@@ -119,7 +119,7 @@ def test_a_branch_is_made_and_main_stays(hub: Hub, machine: Machine):
     assert set(repo.branches) == {"main", "onnx"}
     assert set(repo.commits[repo.branches["main"]]) == {".gitattributes"}
     assert machine.run(PULL.format("revision='onnx'"))
-    assert "holds no model of reviewguard" in machine.refused(PULL.format(""))
+    assert "does not contain a reviewguard model" in machine.refused(PULL.format(""))
 
 
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/large/"), ("POST", "/preupload/"), ("POST", "/commit/")])
@@ -209,4 +209,4 @@ def test_the_example_runs(hub: Hub, machine: Machine):
 
 @pytest.mark.parametrize("name", ["model", "owner/model/x", "/tmp/model"])
 def test_a_name_that_is_no_hub_id_is_refused(machine: Machine, name: str):
-    assert "it has the form owner/name" in machine.refused(PUSH.format("").replace("owner/model", name), EXPORT)
+    assert "use the form owner/name" in machine.refused(PUSH.format("").replace("owner/model", name), EXPORT)

@@ -1,4 +1,4 @@
-"""scikit-learn's contract: its own checks that apply to texts, and what its meta-estimators do beside a pipeline of its own."""
+"""scikit-learn compatibility: its estimator checks for texts, and its meta-estimators compared with a plain pipeline."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sklearn.utils import estimator_checks
 from reviewguard import Classifier
 from reviewguard.errors import DataError
 
-#: Of scikit-learn's checks, those that bring no numbers as X. Its others fit numeric arrays; an estimator of texts refuses them.
-#: One does not hold: `check_do_not_raise_errors_in_init_or_set_param`, since `set_params` checks settings at once.
+#: The scikit-learn checks without numeric X. Others fit numeric arrays, which a text classifier refuses.
+#: `check_do_not_raise_errors_in_init_or_set_param` does not hold, because `set_params` validates settings immediately.
 CHECKS = (
     "check_estimator_cloneable",
     "check_estimator_repr",
@@ -34,7 +34,7 @@ CHECKS = (
     "check_valid_tag_types",
 )
 WORDS = ("kettle", "pan", "book", "dog", "lamp", "hose", "chair", "phone", "cable", "shirt", "knife", "piano")
-#: From the index of a class to its label; the order of each differs from that of its strings.
+#: Maps a class index to its label; the order differs from that of the labels as strings.
 LABELS: dict[str, Callable[[int], Any]] = {
     "int": lambda index: index,
     "negative": lambda index: index - 5,
@@ -45,7 +45,7 @@ LABELS: dict[str, Callable[[int], Any]] = {
 
 
 def rows(classes: int, kind: str, each: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Texts that their class's word tells, and labels."""
+    """Texts that contain a word of their class, and labels."""
     indices = np.tile(np.arange(classes), each)
     texts = [f"a {WORDS[index]} of mine, number {row}, and a fine {WORDS[index]} it is" for row, index in enumerate(indices)]
     return np.array(texts, dtype=object), np.array([LABELS[kind](int(index)) for index in indices])
@@ -63,7 +63,7 @@ def theirs() -> BaseEstimator:
 
 @pytest.mark.filterwarnings("ignore:.*recommended to delay parameter validation:UserWarning")
 @pytest.mark.parametrize("name", CHECKS)
-def test_checks_of_scikit_learn(ours: Classifier, name: str) -> None:
+def test_scikit_learn_estimator_checks(ours: Classifier, name: str) -> None:
     getattr(estimator_checks, name)("Classifier", ours)
 
 
@@ -88,7 +88,7 @@ def test_labels_keep_their_type_and_order(ours: Classifier, tmp_path, classes: i
 
 
 @pytest.mark.parametrize(("classes", "kind"), [(2, "int"), (2, "str"), (3, "str"), (12, "int"), (12, "str")])
-def test_meta_estimators_do_as_with_a_pipeline(ours: Classifier, theirs: BaseEstimator, classes: int, kind: str) -> None:
+def test_meta_estimators_match_those_of_a_pipeline(ours: Classifier, theirs: BaseEstimator, classes: int, kind: str) -> None:
     X, y = rows(classes, kind)
     held_out, truth = rows(classes, kind, each=2)
 
@@ -122,13 +122,13 @@ def test_meta_estimators_do_as_with_a_pipeline(ours: Classifier, theirs: BaseEst
     assert scores["test_accuracy"].tolist() == scores["test_f1_macro"].tolist() == [1.0, 1.0]
 
 
-def test_processes_of_joblib(ours: Classifier) -> None:
+def test_joblib_processes(ours: Classifier) -> None:
     X, y = rows(3, "int")
     scores = cross_validate(ours, X, y, cv=2, n_jobs=2, error_score="raise")
     assert scores["test_score"].tolist() == [1.0, 1.0]
 
 
-def test_tables_give_their_column_of_texts(ours: Classifier) -> None:
+def test_the_text_column_of_a_table_is_used(ours: Classifier) -> None:
     X, y = rows(2, "str")
     frame = pd.DataFrame({"id": range(len(X)), "text": X})
     ours.fit(frame, pd.DataFrame({"label": y}))
@@ -136,35 +136,35 @@ def test_tables_give_their_column_of_texts(ours: Classifier) -> None:
     assert ours.score(frame, y) == 1.0
     with pytest.raises(DataError, match="no column of the DataFrame looks like the text: it has 'id', 'words'"):
         ours.predict(frame.rename(columns={"text": "words"}))
-    with pytest.raises(DataError, match="labels have the columns 'id', 'text'; pass one of them"):
+    with pytest.raises(DataError, match="labels have the columns 'id', 'text'; pass one column"):
         ours.fit(X, frame)
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "message"),
     [
-        ([1.0], r"sample_weight has the shape \(1,\), and there are 4 rows"),
-        ([1, 1, 1, float("nan")], r"sample_weight\[3\] is nan; a weight is finite and not negative"),
+        ([1.0], r"sample_weight has shape \(1,\), but there are 4 rows"),
+        ([1, 1, 1, float("nan")], r"sample_weight\[3\] is nan; weights must be finite and not negative"),
         ([1, -1, 1, 1], r"sample_weight\[1\] is -1.0"),
         ([0, 1, 0, 1], "sample_weight is 0 in every row of the class 'a'"),
-        (["x"] * 4, "sample_weight is a number for each row; could not convert string to float"),
+        (["x"] * 4, "sample_weight must hold one number per row; could not convert string to float"),
     ],
 )
-def test_what_no_weights_are(ours: Classifier, weights: list[Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_invalid_weights_are_refused(ours: Classifier, weights: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         ours.fit(["a kettle", "a pan", "kettles", "pans"], ["a", "b"] * 2, weights)
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
-        (["a ", "b"], "1 labels have white space at their ends; fit takes labels as they are: strip them"),
+        (["a ", "b"], "1 labels have leading or trailing white space, which fit does not remove; strip them"),
         (["needs_review", "b"], "a class is called 'needs_review', which is the name of a decision; rename the label"),
         (["not_flagged", "b"], "a class is called 'not_flagged'"),
         ([1, "b"], "labels mix types: int and str"),
         ([["a"], ["b", "a"]], "multi-label data is not supported"),
     ],
 )
-def test_what_no_class_may_be(ours: Classifier, labels: list[Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_invalid_labels_are_refused(ours: Classifier, labels: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         ours.fit(["a kettle", "a pan"], labels)

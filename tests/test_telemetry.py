@@ -1,4 +1,4 @@
-"""Nothing is sent anywhere, and nothing is written but what is documented."""
+"""No data is sent, and only documented files are written."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from reviewguard.telemetry import SWITCHES
 
-#: Predicts by onnxruntime and by OpenVINO, trains, exports and draws, and lives a minute in all: onnxruntime begins to send after
-#: forty seconds.
+#: A process that predicts with onnxruntime and OpenVINO, trains, exports and plots, and runs for a minute in total; onnxruntime
+#: starts sending after forty seconds.
 LIFE = """
 import sys, time
 started = time.monotonic()
@@ -36,7 +36,7 @@ time.sleep(max(0, 60 - (time.monotonic() - started)))
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
-def test_a_process_that_lives_a_minute_connects_to_nothing(tmp_path: Path, tiny_encoder: Path, sample: Path) -> None:
+def test_a_process_opens_no_connection_within_a_minute(tmp_path: Path, tiny_encoder: Path, sample: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
     home.mkdir()
     traced = ["strace", "-f", "-qq", "-y", "--seccomp-bpf", "-e", "trace=%network,openat,creat,mkdir,mkdirat", "-o", str(log)]
@@ -49,7 +49,7 @@ def test_a_process_that_lives_a_minute_connects_to_nothing(tmp_path: Path, tiny_
         [*traced, sys.executable, "-c", LIFE, *map(str, folders)], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert "gemm_4bit_forward" not in done.stderr, "bitsandbytes warns of kernels for four bits, which nothing here uses"
+    assert "gemm_4bit_forward" not in done.stderr, "bitsandbytes warns about four-bit kernels, which are not used here"
     assert time.monotonic() - started > 60
     calls = log.read_text(errors="replace").splitlines()
     assert len(calls) > 1000, "something was traced"
@@ -57,16 +57,16 @@ def test_a_process_that_lives_a_minute_connects_to_nothing(tmp_path: Path, tiny_
     assert not connected
     written = set()
     for call in calls:
-        if (found := re.search(r'(?:openat|creat|mkdir|mkdirat)\([^"]*"([^"]+)".*\) = \d', call)) and (
+        if (result := re.search(r'(?:openat|creat|mkdir|mkdirat)\([^"]*"([^"]+)".*\) = \d', call)) and (
             "O_CREAT" in call or "mkdir" in call or "O_WRONLY" in call or "O_RDWR" in call
         ):
-            written.add(found[1])
+            written.add(result[1])
     outside = {path for path in written if not path.startswith((str(tmp_path), "/dev/", "/proc/", "/sys/"))}
     assert not outside
     assert sorted(path.relative_to(home).as_posix() for path in home.rglob("*")) == []
 
 
-def test_switches_are_set_and_a_choice_of_the_user_holds() -> None:
+def test_switches_are_set_and_user_settings_take_precedence() -> None:
     code = f"import os, reviewguard; print({{name: os.environ[name] for name in {list(SWITCHES)}}})"
     environment = {name: value for name, value in os.environ.items() if name not in SWITCHES}
     for chosen in ({}, {"ORT_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"}):
@@ -75,11 +75,11 @@ def test_switches_are_set_and_a_choice_of_the_user_holds() -> None:
 
 
 @pytest.mark.parametrize("consent", [None, "1"])
-def test_openvino_is_asked_not_to_send_unless_the_user_chose(tmp_path: Path, consent: str | None) -> None:
+def test_openvino_telemetry_is_disabled_unless_the_user_has_chosen(tmp_path: Path, consent: str | None) -> None:
     if consent:
         (tmp_path / "intel").mkdir()
         (tmp_path / "intel" / "openvino_telemetry").write_text(consent)
     code = "from reviewguard.inference.engines import openvino; import sys; print('openvino_telemetry' in sys.modules)"
-    environment = {**os.environ, "HOME": str(tmp_path), "CI": "true"}  # with CI, its own code sends nothing
+    environment = {**os.environ, "HOME": str(tmp_path), "CI": "true"}  # with CI set, the package itself sends nothing
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == str(bool(consent))

@@ -1,19 +1,19 @@
-// What reviewguard decides on a text, by what its manifest holds; as reviewguard/bundle/decision.py and reviewguard/bundle/windows.py do.
+// Decisions of a model from its manifest, computed as in reviewguard/bundle/decision.py and reviewguard/bundle/windows.py.
 
 export const REVIEW = "needs_review";
 export const NOT_FLAGGED = "not_flagged";
 
-/** Words of a text, as thresholds by length count them. */
+/** Number of words in a text, as counted for thresholds by length. */
 export function countWords(text) {
   return text.replace(/ +(?=[,.!?;:])/g, "").split(/\s+/u).filter(Boolean).length;
 }
 
-/** Log-odds of each class against the others together. */
+/** Log-odds of each class against all others combined. */
 export function logOdds(logits) {
   return logits.map((logit, index) => logit - logSumExp(logits.filter((_, other) => other !== index)));
 }
 
-/** One row of logits from those of a text's windows; the mean is weighted by their tokens. */
+/** Combine the logits of a text's windows into one row. The mean is weighted by token count. */
 export function combine({ rule }, rows, tokens, positive) {
   const all = tokens.reduce((sum, count) => sum + count);
   if (rule === "mean") return rows[0].map((_, index) => rows.reduce((sum, row, at) => sum + tokens[at] * row[index], 0) / all);
@@ -21,7 +21,7 @@ export function combine({ rule }, rows, tokens, positive) {
   return rows[odds.indexOf(Math.max(...odds))];
 }
 
-/** A class, needs_review or not_flagged. */
+/** The decision: a class, needs_review or not_flagged. */
 export function decide({ classes, positive, decision }, logits, words) {
   const { operating_point: point, abstention } = decision;
   const bands = point?.bands ?? [];

@@ -1,22 +1,22 @@
-// Loads a model that reviewguard exported, and scores what is typed. Everything runs here; no text is sent anywhere.
-//   ?model=URL   the folder of the export, on this server (./model/)
-//   ?dtype=q8    onnx/model_quantized.onnx instead of onnx/model.onnx
+// Loads a model exported by reviewguard and scores the text that is entered. Everything runs in the browser; no text is sent anywhere.
+//   ?model=URL   folder of the export, on the same server (default: ./model/)
+//   ?dtype=q8    load onnx/model_quantized.onnx instead of onnx/model.onnx
 import { Tokenizer } from "./vendor/tokenizers.min.mjs";
 import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
 
 import { REVIEW, NOT_FLAGGED, combine, countWords, decide } from "./decide.js";
 
 const GRAPHS = { fp32: "onnx/model.onnx", q8: "onnx/model_quantized.onnx" };
-const PAUSE_MS = 200; // of typing, before a text is scored
+const PAUSE_MS = 200; // pause in typing before the text is scored
 const MAX_CHARS = 100_000; // as in reviewguard
 const PUNCTUATION = /[^\p{L}\p{N}_\s]/gu;
 const SAID = {
-  [REVIEW]: "Needs review: the model is not sure, or the text is too short or in another language",
-  [NOT_FLAGGED]: "Not flagged: the model has nothing against it, which does not show that a person wrote it",
+  [REVIEW]: "Needs review: the prediction is uncertain, or the text is too short or in another language",
+  [NOT_FLAGGED]: "Not flagged: the model found no sign of a fake, which does not prove that a person wrote the text",
 };
 
-ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
-ort.env.wasm.proxy = true; // in a worker, so that typing stays smooth
+ort.env.wasm.numThreads = 1; // more threads need headers that a plain file server does not send
+ort.env.wasm.proxy = true; // run in a worker so that typing stays responsive
 
 const [box, loading, progress, step, error, answer, verdict, classes, cut] = [
   "review", "loading", "progress", "step", "error", "answer", "verdict", "classes", "cut",
@@ -38,22 +38,22 @@ class Classifier {
     this.labels = Object.keys(config.id2label).map((_, index) => config.id2label[index]);
     this.longest = tokenizer.truncation.max_length;
     this.session = session;
-    // As in reviewguard, a literal [SEP] in a review is read as the characters that it is written with.
+    // As in reviewguard, a literal [SEP] in a review is read as plain characters.
     const { vocab } = tokenizer.model;
     const words = Array.isArray(vocab) ? new Set(vocab.map(([word]) => word)) : { has: (word) => Object.hasOwn(vocab, word) };
     const added = tokenizer.added_tokens.filter((token) => !(token.special && words.has(token.content)));
     this.tokenizer = new Tokenizer({ ...tokenizer, added_tokens: added }, settings);
     const [ids, bare] = [true, false].map((add_special_tokens) => this.tokenizer.encode("a", { add_special_tokens }).ids);
-    this.opening = ids.indexOf(bare[0]); // special tokens before a text, and behind it
+    this.opening = ids.indexOf(bare[0]); // number of special tokens before and after the text
     this.closing = ids.length - this.opening - bare.length;
     const unknown = settings.unk_token?.content ?? settings.unk_token ?? tokenizer.model.unk_token;
     this.unknown = Array.isArray(vocab) ? vocab.findIndex(([word]) => word === unknown) : vocab[unknown];
   }
 
-  /** Token ids of each window, cut as reviewguard cuts: the special tokens stand around each; one window unless the model reads more. */
+  /** Token ids of each window, split as in reviewguard, with special tokens around each; one window unless the model reads several. */
   encode(text) {
     const { ids } = this.tokenizer.encode(text.slice(0, MAX_CHARS));
-    if (!ids.length) ids.push(0); // no special tokens and no text: the model needs something to read
+    if (!ids.length) ids.push(0); // without special tokens and text, the model still needs one token
     const { overlap, max_windows } = this.manifest.windows ?? { overlap: 0, max_windows: 1 };
     const [before, behind] = [ids.slice(0, this.opening), ids.slice(ids.length - this.closing)];
     const body = ids.slice(this.opening, ids.length - this.closing);
@@ -65,7 +65,7 @@ class Classifier {
     return { windows, truncated: end < body.length, fertility: this.fertility(text, body) };
   }
 
-  /** Pieces that a word falls into on average: many in other languages. */
+  /** Fertility: the average number of tokens per word, which is high for other languages. */
   fertility(text, body) {
     const unknown = body.filter((id) => id === this.unknown).length;
     const pieces = body.length - unknown - (text.match(PUNCTUATION) ?? []).length;
@@ -100,7 +100,7 @@ async function get(url) {
   return response;
 }
 
-/** The bytes behind a URL, with a bar that says how far it is. */
+/** Download a file and update the progress bar. */
 async function download(url) {
   const response = await get(url);
   const total = Number(response.headers.get("content-length"));
@@ -122,7 +122,7 @@ function show({ probabilities, decided, truncated }) {
   verdict.dataset.decision = decided;
   classes.replaceChildren(...probabilities.map((probability, index) => row(model.labels[index], probability)));
   const read = model.longest * (model.manifest.windows?.max_windows ?? 1);
-  cut.textContent = `The model reads about ${read} tokens at most; this review is longer.`;
+  cut.textContent = `The model reads at most about ${read} tokens; this review is longer.`;
   cut.hidden = !truncated;
 }
 
@@ -146,10 +146,10 @@ function fail(problem) {
 }
 
 let model, timer;
-let scored = ""; // the text that the answer is about
+let scored = ""; // the text that the answer refers to
 let working = false;
 
-/** Score the newest text, and again whatever has been typed meanwhile. */
+/** Score the current text, and repeat if it changed in the meantime. */
 async function refresh() {
   if (working || !model) return;
   working = true;

@@ -1,4 +1,4 @@
-"""Copy the page's libraries from a folder of npm packages to `vendor/`, so that the page needs no other server."""
+"""Copy the page's libraries from installed npm packages to `vendor/`, so that the page loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRARIES = (
 
 
 def vendor(target: Path) -> None:
-    """Fill a folder with the files that page.js imports."""
+    """Copy the files that page.js imports to a folder."""
     target.mkdir(parents=True, exist_ok=True)
     for name in LIBRARIES:
         shutil.copy(PACKAGES / name, target)
@@ -24,5 +24,5 @@ def vendor(target: Path) -> None:
 
 if __name__ == "__main__":
     if not PACKAGES.is_dir():
-        sys.exit(f"there is no {PACKAGES}; README.md says how to install the libraries")
+        sys.exit(f"{PACKAGES} does not exist; see README.md for how to install the libraries")
     vendor(HERE / "vendor")

@@ -1,1 +1,1 @@
-"""The folder that holds a trained model: manifest, files, model card, and the Hub."""
+"""The folder that holds a trained model: manifest, files and model card; transfer to and from the Hub."""

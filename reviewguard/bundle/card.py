@@ -1,4 +1,4 @@
-"""The model card: README.md of a bundle, with the Hub's metadata."""
+"""The model card: README.md of a bundle, with metadata for the Hub."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from reviewguard.bundle.manifest import Manifest
 
-#: Where a model is loaded from, until it has a place on the Hub.
+#: Placeholder for the path of a model that is not on the Hub.
 _HERE: Final = "path/to/this/folder"
 _TASK: Final = "text-classification"
 
 
 def render(manifest: Manifest, results: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """Write the card of a model that was just trained.
+    """Render the card of a newly trained model.
 
     Args:
-        manifest: Of the model.
-        results: As Markdown; empty: none.
-        metrics: The same for machines: by the rows that were scored, and by name.
+        manifest: The model's manifest.
+        results: Results as Markdown; empty: none.
+        metrics: Results for the metadata, by scored data set and metric name.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -38,39 +38,39 @@ def render(manifest: Manifest, results: str, metrics: Mapping[str, Mapping[str, 
         or None,
     )
     body = [
-        "# Text classifier made with reviewguard",
+        "# Text classifier trained with reviewguard",
         f"Classes, in the order of the logits: {', '.join(f'`{name}`' for name in manifest.classes)}.",
         f"Approach: `{manifest.recipe.get('backend')}` on `{encoder.get('repo')}`; text normalisation "
-        f"`{manifest.normalization}`; at most {manifest.max_length} tokens of a text are read.",
+        f"`{manifest.normalization}`; maximum length {manifest.max_length} tokens.",
         f'```python\nfrom reviewguard import Classifier\n\nClassifier.from_pretrained("{_HERE}").predict(["A review."])\n```',
         "## Results",
-        results or "None were recorded.",
+        results or "No results were recorded.",
         "## Intended use",
-        "To rank texts like those it was trained on, or to mark them for people to look at.",
-        "## Limits",
-        "The figures hold for texts like those it was trained on. A detector of one generator's fakes can miss nearly all "
-        "of another's, and fakes written by people are another task. Do not punish an author on its word alone.",
-        "Files of this folder can hold passages of training texts: character n-grams of the baseline, and the texts whose labels "
-        "contradicted each other.",
+        "Ranking texts similar to the training texts, or selecting them for human review.",
+        "## Limitations",
+        "The results apply to texts similar to the training texts. A detector of one generator's fakes can miss nearly all of "
+        "another's, and fakes written by people are a different task. Do not penalise an author based on a prediction alone.",
+        "Files in this folder can contain passages of training texts: character n-grams of the baseline, and texts that "
+        "occurred with different labels.",
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"
 
 
 def published(card: str, repo: str, license: str | None, datasets: Sequence[str]) -> str:
-    """A card for a place on the Hub.
+    """Update a card for publication on the Hub.
 
     Args:
-        card: As it is.
+        card: Current content of the card.
         repo: Hub id, `owner/name`.
-        license: Identifier of a licence; None: as it is.
-        datasets: Hub ids of the data; empty: as they are.
+        license: Licence identifier; None: unchanged.
+        datasets: Hub ids of the data; empty: unchanged.
     """
     from huggingface_hub import ModelCard
 
-    found = ModelCard(card)
+    model_card = ModelCard(card)
     changes: dict[str, Any] = {"model_name": repo.partition("/")[2], "license": license, "datasets": list(datasets) or None}
     for name, value in changes.items():
         if value is not None:
-            setattr(found.data, name, value)
-    found.text = found.text.replace(_HERE, repo)
-    return str(found)
+            setattr(model_card.data, name, value)
+    model_card.text = model_card.text.replace(_HERE, repo)
+    return str(model_card)

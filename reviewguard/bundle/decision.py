@@ -1,6 +1,7 @@
-"""From logits to decisions: calibrated probabilities, the threshold of an operating point, and abstention.
+"""From logits to decisions: calibrated probabilities, operating points and abstention.
 
-It is set on held-out rows (`reviewguard.evaluation.operating`), stored in the manifest, and applied here, by numpy alone.
+The settings are determined on held-out rows (`reviewguard.evaluation.operating`), stored in the manifest and applied here. This
+module needs only NumPy.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from numpy.typing import NDArray
 from reviewguard.bundle.estimate import Estimate
 from reviewguard.errors import ConfigError
 
-#: The decision on a text that a person should look at.
+#: Decision for a text on which the model abstains.
 REVIEW: Final = "needs_review"
-#: The decision of a one-sided model on a text that it has nothing against. It does not say that a person wrote it.
+#: Decision of a one-sided model for a text without evidence against it. It does not mean that a person wrote the text.
 NOT_FLAGGED: Final = "not_flagged"
 _DRAWS: Final = 20_000
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
-    """Where texts of similar length are called positive.
+    """Threshold for texts of similar length.
 
     Attributes:
-        words: Shortest text of the band; it ends where the next one begins.
+        words: Minimum number of words of a text in the band; the band ends where the next one begins.
         threshold: As `OperatingPoint.threshold`, for this band.
-        negatives: Held-out rows of the other class.
-        positives: Held-out rows of the positive class.
-        false_positive_rate: Expected on new rows of this length, with its interval.
-        recall: The same; undefined without positive rows.
+        negatives: Number of held-out rows of the other class.
+        positives: Number of held-out rows of the positive class.
+        false_positive_rate: Expected false positive rate on new rows of this length, with its interval.
+        recall: Recall with its interval; undefined without positive rows.
     """
 
     words: Annotated[int, msgspec.Meta(ge=0)]
@@ -43,11 +44,11 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupRate(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a group of held-out negatives, such as those of one domain, how many are called positive.
+    """False positive rate of a group of held-out negatives, such as those of one domain.
 
     Attributes:
-        negatives: Rows.
-        false_positive_rate: Expected on new rows, with its interval.
+        negatives: Number of rows of the group.
+        false_positive_rate: Expected false positive rate on new rows, with its interval.
     """
 
     negatives: int
@@ -55,21 +56,21 @@ class GroupRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """From which score on a text is called positive.
+    """The threshold above which a text is classified as positive, with its error rates.
 
     Attributes:
-        threshold: Log-odds of the positive class, before calibration, from which a text is called positive. With bands, it is the
-            strictest of theirs, and holds for texts that are shorter than all of them.
-        max_fpr: The false-positive rate asked for.
-        negatives: Held-out rows of the other class.
-        false_positives: Of them, those called positive.
-        positives: Held-out rows of the positive class.
-        hits: Of them, those called positive.
-        false_positive_rate: Expected on new rows, with the interval that so many rows give.
-        recall: The same.
-        bands: Thresholds by length, shortest first; empty: one for every length.
-        groups: False-positive rates of groups that the thresholds hold for.
-        set_by: The group for whose sake the thresholds were raised; empty: none needed it.
+        threshold: Log-odds of the positive class, before calibration, from which a text is classified as positive. With bands, it
+            is the strictest of their thresholds and applies to texts shorter than all bands.
+        max_fpr: Requested false positive rate.
+        negatives: Number of held-out rows of the other class.
+        false_positives: Number of negatives that are classified as positive.
+        positives: Number of held-out rows of the positive class.
+        hits: Number of positives that are classified as positive.
+        false_positive_rate: Expected false positive rate on new rows, with its interval.
+        recall: Recall with its interval.
+        bands: Thresholds by length, shortest first; empty: one threshold for all lengths.
+        groups: False positive rate of each group in which the rate was limited.
+        set_by: Group for which the thresholds were raised; empty: none.
     """
 
     threshold: float
@@ -85,27 +86,29 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
     set_by: str = ""
 
     def thresholds(self, words: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The threshold for texts of so many words, float64 (n,), of int64 (n,)."""
-        found = np.array([self.threshold, *(band.threshold for band in self.bands)])
-        thresholds: NDArray[np.float64] = found[np.searchsorted([band.words for band in self.bands], words, side="right")]
+        """Thresholds, float64 (n,), for texts with the given numbers of words, int64 (n,)."""
+        by_band = np.array([self.threshold, *(band.threshold for band in self.bands)])
+        thresholds: NDArray[np.float64] = by_band[np.searchsorted([band.words for band in self.bands], words, side="right")]
         return thresholds
 
     def is_too_short(self, words: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether texts of so many words, int64 (n,), are shorter than every band; bool (n,)."""
+        """Whether texts with the given numbers of words, int64 (n,), are shorter than every band; bool (n,)."""
         return words < (self.bands[0].words if self.bands else 0)
 
     def precision(self, prevalence: float) -> Estimate:
-        """Share of true positives among the texts called positive, where this share of all texts is positive.
+        """Expected precision at a given prevalence of the positive class.
 
-        Precision on held-out rows is that of their own mixture; yours is another. It is computed from the recall and the
-        false-positive rate that were measured, over all lengths; the interval joins those of both, by draws from their
-        distributions.
+        Precision depends on the share of positive texts, so that of the held-out rows does not apply to other data. This estimate
+        combines the measured recall and false positive rate over all lengths; its interval is sampled from their distributions.
+
+        Args:
+            prevalence: Share of positive texts among all texts, between 0 and 1.
 
         Raises:
             ConfigError: If the prevalence is not between 0 and 1.
         """
         if not 0 < prevalence < 1:
-            raise ConfigError(f"prevalence is {prevalence}; it is a share of all texts, between 0 and 1")
+            raise ConfigError(f"prevalence is {prevalence}; it must be a share of all texts, between 0 and 1")
         rng = np.random.default_rng(0)
         wrong = rng.beta(*self.of_false_positives(), _DRAWS) * (1 - prevalence)
         right = rng.beta(self.hits + 0.5, self.positives - self.hits + 0.5, _DRAWS) * prevalence
@@ -116,44 +119,47 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
         return Estimate(hit / (hit + miss), float(low), float(high))
 
     def of_false_positives(self) -> tuple[int, int]:
-        """Parameters of the beta distribution that the rate of false positives on new rows has.
+        """Parameters of the beta distribution of the false positive rate on new rows.
 
-        The threshold is just above the score of a held-out row. The share of new rows above the (k + 1)th largest of n scores has
-        the distribution Beta(k + 1, n - k), whatever that of the scores is (David and Nagaraja 2003, Order Statistics, 2.3).
+        The threshold is just above the score of a held-out row. The share of new rows above the (k + 1)th largest of n scores is
+        distributed as Beta(k + 1, n - k), for any distribution of scores (David and Nagaraja 2003, Order Statistics, 2.3).
         """
         return self.false_positives + 1, self.negatives - self.false_positives
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
+        """The operating point as text for a terminal."""
         lines = [
-            f"at most {100 * self.max_fpr:g} % false positives were asked for, from {self.negatives} rows without the positive "
-            f"class and {self.positives} with it",
-            f"false-positive rate: {self.false_positive_rate}",
+            f"requested: false positive rate of at most {100 * self.max_fpr:g} %, set on {self.negatives} negative and "
+            f"{self.positives} positive rows",
+            f"false positive rate: {self.false_positive_rate}",
             f"recall: {self.recall}",
             *(
-                f"from {one.words} words: threshold {one.threshold:.3f}, false-positive rate "
-                f"{one.false_positive_rate} of {one.negatives}, recall {one.recall} of {one.positives}"
-                for one in self.bands
+                f"from {band.words} words: threshold {band.threshold:.3f}, false positive rate "
+                f"{band.false_positive_rate} of {band.negatives}, recall {band.recall} of {band.positives}"
+                for band in self.bands
             ),
-            *(f"{name}: false-positive rate {one.false_positive_rate} of {one.negatives}" for name, one in self.groups.items()),
-            *([f"raised to hold the rate for {self.set_by}"] if self.set_by else []),
+            *(
+                f"{name}: false positive rate {group.false_positive_rate} of {group.negatives}"
+                for name, group in self.groups.items()
+            ),
+            *([f"thresholds raised to limit the rate for {self.set_by}"] if self.set_by else []),
         ]
         return "\n".join(lines)
 
 
 class Abstention(msgspec.Struct, frozen=True, kw_only=True):
-    """When to leave a text to people.
+    """When the model abstains.
 
-    By an error rate, it is class-conditional split conformal prediction (Vovk 2012, arXiv:1209.2673): a class is decided on where
-    every other is ruled out. One-sided, only the positive class is ever decided on.
+    With an error rate, abstention is class-conditional split conformal prediction (Vovk 2012, arXiv:1209.2673): the decision is a
+    class if all other classes are ruled out. With one-sided decisions, the decision is never the negative class.
 
     Attributes:
-        error_rate: Of the texts of each class, at most this share is given another class, on average over held-out samples; None:
-            it was set by `review_rate`.
-        review_rate: Share of the negatives that go to review; None: it was set by `error_rate`.
+        error_rate: Maximum share of the texts of each class that are given another class, on average over held-out samples; None:
+            abstention was set by `review_rate`.
+        review_rate: Share of the negatives that need review; None: abstention was set by `error_rate`.
         floors: Log-odds of each class, before calibration, below which the class is ruled out.
-        rows: Held-out rows of each class.
-        one_sided: No text is certified: it is called positive, sent to review, or not flagged.
+        rows: Number of held-out rows of each class.
+        one_sided: Whether decisions are the positive class, needs review or not flagged, never the negative class.
     """
 
     error_rate: float | None
@@ -163,23 +169,23 @@ class Abstention(msgspec.Struct, frozen=True, kw_only=True):
     one_sided: bool = False
 
     def to_text(self) -> str:
-        """A line for a terminal."""
+        """The abstention setting as one line for a terminal."""
         rows = f"set on {', '.join(map(str, self.rows))} rows"
         if self.review_rate is not None:
-            return f"of the negatives, {100 * self.review_rate:g} % go to review; one-sided; {rows}"
+            return f"{100 * self.review_rate:g} % of the negatives need review; one-sided; {rows}"
         assert self.error_rate is not None
-        most = f"at most {100 * self.error_rate:g} %"
-        promise = f"of positives, {most} are not flagged; one-sided" if self.one_sided else f"of each class, {most} get another"
+        limit = f"at most {100 * self.error_rate:g} %"
+        promise = f"{limit} of the positives are not flagged; one-sided" if self.one_sided else f"{limit} of a class get another"
         return f"{promise}; {rows}"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model's logits are read.
+    """How a model's logits become probabilities and decisions.
 
     Attributes:
-        temperature: Logits are divided by it before they become probabilities (Guo et al. 2017, arXiv:1706.04599). Labels and
-            abstention do not depend on it.
-        operating_point: Where a text is called positive; None: the most probable class is taken.
+        temperature: Divisor of the logits before the softmax (Guo et al. 2017, arXiv:1706.04599). Labels and abstention do not
+            depend on it.
+        operating_point: Threshold for the positive class; None: the label is the most probable class.
         abstention: When the model abstains; None: never.
     """
 
@@ -188,7 +194,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     abstention: Abstention | None = None
 
     def fits(self, classes: int, positive: str | None) -> bool:
-        """Whether it can be that of a model with so many classes."""
+        """Whether the decision settings are valid for a model with this number of classes."""
         binary = classes == 2 and positive is not None
         bounds = [band.words for band in self.operating_point.bands] if self.operating_point else []
         return (
@@ -200,18 +206,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Calibrated probabilities, float32 (n, classes), of logits (n, classes)."""
+        """Calibrated probabilities, float32 (n, classes), from logits (n, classes)."""
         exp = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.float32(self.temperature))
         probabilities: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32, copy=False)
         return probabilities
 
     def scores(self, logits: NDArray[np.floating], positive: int | None, words: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scores of which the largest is that of the label: log-odds, of two classes from the threshold on.
+        """Scores whose largest value is that of the label: log-odds, relative to the threshold if there is one.
 
         Args:
-            logits: (n, classes).
-            positive: Index of the positive class; None with more than two.
-            words: Of each text, int64 (n,): thresholds may depend on it.
+            logits: Logits (n, classes).
+            positive: Index of the positive class; None with more than two classes.
+            words: Number of words of each text, int64 (n,), on which thresholds may depend.
 
         Returns:
             float64 (n, classes).
@@ -221,13 +227,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
             return odds
         assert positive is not None
         odds = odds[:, positive] - self.operating_point.thresholds(words)
-        # On the threshold itself a text is positive.
+        # A text whose log-odds equal the threshold is positive.
         scores = np.full((len(odds), 2), -np.finfo(np.float64).tiny)
         scores[:, positive] = odds
         return scores
 
     def certain(self, logits: NDArray[np.floating]) -> NDArray[np.int64]:
-        """The only class that is not ruled out, int64 (n,); -1 where none is, or several are."""
+        """The index of the only class that is not ruled out, int64 (n,); -1 if there is not exactly one."""
         assert self.abstention is not None
         within = log_odds(logits) >= np.array(self.abstention.floors)
         return np.where(within.sum(axis=1) == 1, within.argmax(axis=1), -1)
@@ -235,13 +241,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     def decisions(
         self, logits: NDArray[np.floating], classes: list[str], positive: int | None, words: NDArray[np.int64]
     ) -> list[str]:
-        """What is decided on each text: a class, `REVIEW` or, by a one-sided model, `NOT_FLAGGED`.
+        """The decision for each text: a class, `REVIEW` or, by a one-sided model, `NOT_FLAGGED`.
 
         Args:
-            logits: (n, classes).
-            classes: In the order of the logits.
+            logits: Logits (n, classes).
+            classes: Classes in the order of the logits.
             positive: As for `scores`.
-            words: The same.
+            words: As for `scores`.
         """
         if self.abstention is None:
             decided = self.scores(logits, positive, words).argmax(axis=1)
@@ -258,9 +264,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return [names[index] for index in decided]
 
     def flagged(self, logits: NDArray[np.floating], positive: int, words: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether a one-sided model calls a text positive, bool (n,).
+        """Whether a one-sided model classifies a text as positive, bool (n,).
 
-        By the operating point, or where there is none by the error rate: where the other class is ruled out.
+        The operating point decides if there is one. Without one, abstention by an error rate decides: the other class must be
+        ruled out.
         """
         by_error_rate = self.operating_point is None and self.abstention is not None and self.abstention.error_rate is not None
         decided = self.certain(logits) if by_error_rate else self.scores(logits, positive, words).argmax(axis=1)
@@ -269,9 +276,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def log_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Log-odds of each class against the others together, float64 (n, classes), of logits (n, classes).
+    """Log-odds of each class against all others, float64 (n, classes), from logits (n, classes).
 
-    They tell apart what as a float32 probability would be 1.
+    They distinguish texts whose float32 probability is rounded to 1.
     """
     exact = logits.astype(np.float64)
     columns = range(exact.shape[1])

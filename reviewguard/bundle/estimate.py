@@ -1,4 +1,4 @@
-"""A figure with the range that it is known to."""
+"""Estimates with confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A figure and the ends of its 95 % interval; None where it is undefined (AUC of a single class)."""
+    """An estimate and the bounds of its 95 % interval; None where undefined, such as the AUC of a single class."""
 
     value: float | None
     low: float | None

@@ -1,4 +1,4 @@
-"""Read and write model folders: verified against their manifest, and replaced atomically."""
+"""Read and write bundles, which are verified against their manifest and replaced atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reviewguard.errors import BundleError, IntegrityError
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose files have been verified against its manifest."""
+    """A model folder whose files have been verified against its manifest."""
 
     folder: Path
     manifest: Manifest
@@ -45,13 +45,13 @@ class Bundle:
 
 @contextmanager
 def well_formed(name: str) -> Iterator[None]:
-    """Turn what goes wrong in reading tensors of a file into `BundleError`.
+    """Convert errors in reading a safetensors file to `BundleError`.
 
     Args:
-        name: Of the file.
+        name: Name of the file, for the message.
 
     Raises:
-        BundleError: If it is no safetensors file, lacks a tensor, or a `ValueError` says that one is wrong.
+        BundleError: If the file is not in safetensors format, a tensor is missing, or the block raises `ValueError`.
     """
     try:
         yield
@@ -60,24 +60,24 @@ def well_formed(name: str) -> Iterator[None]:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder, or what a killed save left of it, holds a bundle."""
+    """Whether a folder holds a bundle; also true after an interrupted save that left the old bundle aside."""
     return (_whole(folder) / MANIFEST).is_file()
 
 
 def open_bundle(folder: Path) -> Bundle:
     """Read the manifest and verify every file that it lists.
 
-    Loading while another process replaces the bundle gives the old one or the new one.
+    While another process replaces the bundle, either the old or the new one is loaded.
 
     Raises:
-        BundleError: If the folder holds no bundle or the manifest is malformed.
-        FormatVersionError: If the format is newer than this reviewguard.
-        IntegrityError: If a file is missing or altered.
+        BundleError: If the folder does not hold a bundle, or its manifest is malformed.
+        FormatVersionError: If the format is newer than this version of reviewguard supports.
+        IntegrityError: If a file is missing or has changed.
     """
     try:
         return _open(_whole(folder))
     except BundleError:
-        # A writer may have swapped the folder between the manifest and its files; it does not do so twice in a row.
+        # A writer may have replaced the folder after its manifest was read; one retry is enough.
         return _open(_whole(folder))
 
 
@@ -94,22 +94,22 @@ def write_bundle(
     contents: Mapping[str, bytes | Path],
     check: Callable[[Bundle], None] = lambda written: None,
 ) -> None:
-    """Write a bundle, replacing one that is already there.
+    """Write a bundle, replacing an existing one.
 
-    The new folder is written and synced beside the target, then takes its place by renaming. A process killed at any
-    moment leaves a whole bundle: the old one or the new one (`open_bundle` finds the old one where it was set aside). Under
-    torchrun only the first process writes.
+    The new folder is written and synced next to the target and then renamed. After an interruption at any moment, a complete
+    bundle exists, either the old or the new one; `open_bundle` also finds an old bundle that was set aside. Under torchrun, only
+    the first process writes.
 
     Args:
-        target: The folder.
-        manifest: Its `files` are filled in here.
-        contents: Contents by name, as bytes or as the path of a file to copy; a copied file that `manifest` lists already must
-            still be the one listed.
-        check: Called with the bundle before it takes its place; if it raises, what was there before stays.
+        target: Folder to write.
+        manifest: The manifest; its `files` are filled in here.
+        contents: File contents by name, as bytes or as the path of a file to copy. A copied file that `manifest` already lists
+            must not have changed.
+        check: Function called with the new bundle before the old one is replaced; if it raises, the old bundle is kept.
 
     Raises:
-        IntegrityError: If it is not.
-        BundleError: If the target exists and is something other than a bundle, or cannot be written.
+        IntegrityError: If a copied file has changed.
+        BundleError: If the target exists and is not a bundle, or cannot be written.
     """
     if not files.is_main_process():
         return
@@ -119,7 +119,7 @@ def write_bundle(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with files.exclusive(target):
-            # Under the lock, whatever lies here was left by a process that died.
+            # While the lock is held, a folder at this path can only be left over from an interrupted process.
             shutil.rmtree(staging, ignore_errors=True)
             try:
                 entries = {name: _put(staging, name, content) for name, content in sorted(contents.items())}
@@ -144,33 +144,33 @@ def write_bundle(
 
 
 def check_target(target: Path, never: str = "") -> None:
-    """See that a bundle may be written to a folder: that nothing there would be lost but an older bundle.
+    """Check that a bundle may be written to a folder, so that only an older bundle is overwritten.
 
     Args:
-        target: The folder.
-        never: Name of a file, or the beginning of one, that an older bundle there may not have, as what is written could not
-            take its place; empty: any may be there.
+        target: Folder to write.
+        never: Prefix of file names that an older bundle in the folder must not contain, because the new bundle cannot replace
+            them; empty: none.
 
     Raises:
-        BundleError: Naming what is in the way.
+        BundleError: If the folder holds other files; the message names one.
     """
     target = files.expanded(target)
     if not target.exists():
         return
-    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()} if target.is_dir() else {"."}
+    names = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()} if target.is_dir() else {"."}
     try:
         listed = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Manifest).files.keys() | {MANIFEST}
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         listed = set()
-    if foreign := sorted(found - listed):
+    if foreign := sorted(names - listed):
         raise BundleError(
-            f"{target} exists and holds what is no part of a model of reviewguard, such as {foreign[0]!r}; it is left alone. "
-            "Choose another folder"
+            f"{target} exists and contains files that are not part of a reviewguard model, such as {foreign[0]!r}; "
+            "it was not changed. Choose another folder"
         )
     if never and (lost := sorted(name for name in listed if name.startswith(never))):
         raise BundleError(
-            f"{target} holds a model with {lost[0]}, which what is to be written does not have: it would be lost. Choose another "
-            "folder"
+            f"{target} holds a model with {lost[0]}, which would be lost, because the new model does not contain it. "
+            "Choose another folder"
         )
 
 
@@ -179,7 +179,7 @@ def _aside(target: Path) -> Path:
 
 
 def _whole(folder: Path) -> Path:
-    # Between its two renames `write_bundle` keeps the old bundle aside; a kill in between leaves it there.
+    # An interruption between the two renames of `write_bundle` leaves the old bundle set aside.
     folder = folder.resolve()
     return _aside(folder) if not folder.exists() and _aside(folder).exists() else folder
 
@@ -197,7 +197,7 @@ def _verify(path: Path, entry: FileEntry) -> None:
         size = state.st_size if stat.S_ISREG(state.st_mode) else -1
         digest = files.sha256(path) if size == entry.size else "not computed"
     except OSError as error:
-        raise IntegrityError(f"{path} is listed in the manifest and cannot be read: {error.strerror}; fetch it again") from error
+        raise IntegrityError(f"{path} is listed in the manifest but cannot be read: {error.strerror}; fetch it again") from error
     if (size, digest) != (entry.size, entry.sha256):
         raise IntegrityError(
             f"{path} is not the file that was saved: expected {entry.size} bytes with sha256 {entry.sha256}, "

@@ -1,4 +1,4 @@
-"""The manifest of format 1, in the names of format 2."""
+"""Conversion of manifests from format 1 to format 2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def upgraded(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a manifest in format 1 as format 2 has it; values that are malformed stay so.
+    """Convert the content of a format 1 manifest to format 2; malformed values are left unchanged.
 
     Format 2 renames `decision.point`, `decision.triage`, `windows.most` and the recipe's `soup`.
     """

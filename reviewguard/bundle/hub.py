@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, through huggingface_hub alone."""
+"""Download from and upload to the Hugging Face Hub, through huggingface_hub."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def fetch(
     only: Sequence[str] | None = None,
     token: str | None = None,
 ) -> Path:
-    """Fetch a repository, or find it in the cache; HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME are honoured.
+    """Fetch a repository, or find it in the cache. HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME are respected.
 
     Args:
         repo: Hub id, `owner/name`.
         revision: Commit, branch or tag; None: the main branch.
-        error: What to raise.
-        only: Patterns of the files needed; None: all.
-        token: Of a user who may read it; None: HF_TOKEN, or that of `hf auth login`.
+        error: Type of the error to raise.
+        only: Patterns of the required files; None: all files.
+        token: Access token with read permission; None: HF_TOKEN, or the token of `hf auth login`.
 
     Returns:
         The local folder, named after the commit.
 
     Raises:
-        ReviewGuardError: Of the given type, if it can be neither fetched nor found in the cache.
+        ReviewGuardError: If the repository can be neither fetched nor found in the cache; of the given type.
     """
     import huggingface_hub
     from huggingface_hub import constants
 
     patterns = list(only) if only else None
-    # Some clients, such as 1.31, ask the network even so, where another version filled the cache.
+    # Some client versions, such as 1.31, access the network even when offline if another version filled the cache.
     offline = constants.HF_HUB_OFFLINE
     try:
         return Path(
@@ -55,7 +55,7 @@ def fetch(
         )
     except Exception as cause:  # the client's errors and those of its HTTP library share no base class
         raise error(
-            f"cannot get {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: "
+            f"cannot fetch {repo} (revision {revision or 'main'}) from the Hugging Face Hub: {type(cause).__name__}: "
             f"{str(cause).strip().partition(chr(10))[0]}. "
             "Check the name and the network, or pass a local folder"
         ) from cause
@@ -71,22 +71,22 @@ def push(
     message: str,
     delete: Iterable[str] = (),
 ) -> str:
-    """Upload a folder as one commit, which is there whole or not at all; repository and branch are made if need be.
+    """Upload a folder as one atomic commit; repository and branch are created if needed.
 
     Args:
-        folder: Its files.
+        folder: Folder to upload.
         repo: Hub id, `owner/name`.
         revision: Branch; None: main.
-        private: Of a repository that is made: whether only its owner sees it; None: as its owner has set.
-        token: Of a user who may write; None: HF_TOKEN, or that of `hf auth login`.
-        message: Of the commit.
-        delete: Names of files that were there, and are no more.
+        private: Whether a newly created repository is private; None: the default of its owner.
+        token: Access token with write permission; None: HF_TOKEN, or the token of `hf auth login`.
+        message: Commit message.
+        delete: Names of files to delete from the repository.
 
     Returns:
-        The commit.
+        The id of the commit.
 
     Raises:
-        HubError: If anything fails; the files that were there are as they were.
+        HubError: If the upload fails; existing files are then unchanged.
     """
     import huggingface_hub
 
@@ -96,12 +96,12 @@ def push(
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         patterns = [glob.escape(name) for name in delete]
-        done = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repo, folder_path=folder, revision=revision, commit_message=message, delete_patterns=patterns
         )
     except Exception as cause:  # as above
         raise HubError(
-            f"cannot upload to {repo} on the Hugging Face Hub: {type(cause).__name__}: {cause}. What was there still is. "
-            "Check the name, the network, and that you are logged in as one who may write there (run: hf auth login)"
+            f"cannot upload to {repo} on the Hugging Face Hub: {type(cause).__name__}: {cause}. Existing files are unchanged. "
+            "Check the name, the network, and that you are logged in with write permission (run: hf auth login)"
         ) from cause
-    return str(done.oid)
+    return str(commit.oid)

@@ -1,25 +1,25 @@
-"""The folder that a trained model is: layout, manifest, hashes, and writes that a crash cannot tear.
+"""Layout of a bundle, the folder that holds a trained model, and its manifest.
 
-- `reviewguard.json`: the manifest, written last: what the model is and the sha256 of every other file
-- `config.json`: Hugging Face style: id2label, label2id, problem_type
+- `reviewguard.json`: the manifest, written last: description of the model, and size and SHA-256 of every other file
+- `config.json`: Hugging Face configuration: id2label, label2id, problem_type
 - `tokenizer.json`, `tokenizer_config.json`
-- `head.safetensors`: the head, for every backend
-- `ngrams.safetensors`: scores of hashed n-grams and of their variety, where a bag of them stands beside the encoder
-- `adapter/`: low-rank adapters, in PEFT's format
-- `encoder/`: encoder weights, only where they cannot be fetched again: fine-tuned, merged, or from a local folder
-- `onnx/model.onnx`: an export: one graph from token ids to logits; then the four above it are not there
-- `onnx/model.onnx_data`: its weights, where they exceed the two gibibytes that one file may have
-- `onnx/model_quantized.onnx`: the same graph in int8, if it was asked for
-- `references.safetensors`: embeddings of validation texts of the negative class, by which an export is adapted
-- `adaptation.safetensors`: what adapting adds to the log-odds, if the model was adapted
-- `export_report.json`: how the graphs compare with torch
-- `baseline.json`, `baseline.safetensors`: the bag of words that every result is shown beside
-- `trained_on.safetensors`: hashes of the training texts, so that `evaluate` can tell rows that the model has seen
-- `validation.safetensors`: logits and class indices of the validation rows, which decisions can be set on
-- `split.csv`: which text was in train, validation and test, by sha256
+- `head.safetensors`: the head, for all backends
+- `ngrams.safetensors`: scores of hashed n-grams and of the type-token ratio, for models that combine them with the encoder
+- `adapter/`: low-rank adapters, in PEFT format
+- `encoder/`: encoder weights, if they cannot be fetched again: fine-tuned, merged, or from a local folder
+- `onnx/model.onnx`: an export: one graph from token ids to logits; it replaces the four preceding entries
+- `onnx/model.onnx_data`: weights of the graph, if they exceed the limit of 2 GiB for one file
+- `onnx/model_quantized.onnx`: the graph in int8, if requested
+- `references.safetensors`: embeddings of negative validation texts, used to adapt an export
+- `adaptation.safetensors`: correction that adaptation adds to the log-odds, if the model was adapted
+- `export_report.json`: comparison of the graphs with the torch model
+- `baseline.json`, `baseline.safetensors`: the TF-IDF baseline with which every result is compared
+- `trained_on.safetensors`: hashes of the training texts, by which `evaluate` recognises rows that the model has seen
+- `validation.safetensors`: logits and class indices of the validation rows, on which decisions can be set
+- `split.csv`: the split of each text, by SHA-256
 - `README.md`: the model card
 
-No file is a pickle, and none is executed.
+No file is a pickle, and no file is executed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from reviewguard.errors import BundleError, FormatVersionError
 
 MANIFEST: Final = "reviewguard.json"
 VALIDATION: Final = "validation.safetensors"
-#: What only models of torch have, and what only those with adapters have: no export and no merged model gives it back.
+#: Files that only torch models have, and that only models with adapters have; exports and merged models cannot restore them.
 HEAD: Final = "head.safetensors"
 ADAPTER: Final = "adapter/"
 FORMAT_VERSION: Final = 2
@@ -46,33 +46,35 @@ _MAX_MANIFEST_BYTES: Final = 16 * 2**20
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """Size in bytes and sha256 of a file of the bundle."""
+    """Size in bytes and SHA-256 of a file in the bundle."""
 
     size: int
     sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trained model is, apart from its weights.
+    """Description of a trained model, without its weights.
 
     Attributes:
-        format_version: Of this layout.
-        reviewguard_version: That wrote the bundle.
+        format_version: Version of the bundle format.
+        reviewguard_version: Version of reviewguard that wrote the bundle.
         classes: Labels in the order of the logits, as strings.
-        label_type: What the labels were before they became strings, and are again where Python asks for them.
-        positive: The class that binary metrics are about; None with three classes or more.
+        label_type: Original type of the labels, to which predictions in Python are converted.
+        positive: Positive class of binary metrics; None with three or more classes.
         normalization: Name of the text normalisation (`reviewguard.data.normalize`).
-        max_length: Tokens read of a text.
+        max_length: Maximum number of tokens of a text.
         head: Kind of head (`reviewguard.models.heads`).
-        recipe: The settings it was trained with, the encoder's hash filled in.
+        recipe: Settings of the training run, including the hash of the encoder.
         training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
-        decision: How logits are read: temperature, operating point, abstention.
-        windows: How a text of more than `max_length` tokens is read; None: its beginning only.
-        merged: What merging the adapters changed (`reviewguard.export.merge.MergeReport`) as plain data; None where none were.
-        max_fertility: Pieces a word (`reviewguard.data.tokens.Encoded`) above which a text is unfamiliar; None: none is.
-        min_tokens: Tokens, special ones included, below which it is out_of_distribution.
-        data_sha256: Of the training rows, whatever their order: sha256 over the sorted lines "sha256 of the text, tab, label".
-        files: Every other file of the folder.
+        decision: How logits become decisions: temperature, operating point, abstention.
+        windows: How texts longer than `max_length` tokens are read; None: they are truncated.
+        merged: Effect of merging the adapters (`reviewguard.export.merge.MergeReport`) as plain data; None: nothing was merged.
+        max_fertility: Pieces per word (`reviewguard.data.tokens.Encoded`) above which a text is out-of-distribution; None: no
+            limit.
+        min_tokens: Number of tokens, special tokens included, below which a text is out-of-distribution.
+        data_sha256: SHA-256 of the training rows, independent of their order: the hash of the sorted lines "SHA-256 of the text,
+            tab, label".
+        files: All other files of the folder.
     """
 
     format_version: int
@@ -95,30 +97,30 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text_column(self) -> str:
-        """The column of texts that the model was trained on by name; empty: it was detected, and is detected again."""
+        """The text column that was named in training; empty: it was detected, and is detected in new data as well."""
         return str(self.recipe.get("data", {}).get("text", ""))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder whose other files may not be there yet.
+    """Read the manifest of a folder; the other files need not exist.
 
     Raises:
-        BundleError: If there is none, or it is malformed.
-        FormatVersionError: If the format is newer than this reviewguard.
+        BundleError: If the manifest is missing or malformed.
+        FormatVersionError: If the format is newer than this version of reviewguard supports.
     """
     try:
         if (folder / MANIFEST).stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{folder / MANIFEST} is larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
+            raise BundleError(f"{folder / MANIFEST} is larger than {_MAX_MANIFEST_BYTES} bytes, too large for a manifest")
         raw = (folder / MANIFEST).read_bytes()
     except OSError as error:
-        raise BundleError(f"{folder} holds no model of reviewguard: cannot read {MANIFEST} ({error.strerror})") from error
+        raise BundleError(f"{folder} does not hold a reviewguard model: cannot read {MANIFEST} ({error.strerror})") from error
     try:
         content = msgspec.json.decode(raw, type=dict[str, Any])
         version = content.get("format_version")
         if version not in (1, FORMAT_VERSION):
             raise FormatVersionError(
-                f"{folder} is in format {version!r}; this reviewguard reads formats 1 to {FORMAT_VERSION}. "
-                "If it was written by a newer release, run: pip install --upgrade reviewguard"
+                f"{folder} has format {version!r}; this version of reviewguard reads formats 1 to {FORMAT_VERSION}. "
+                "If a newer release wrote it, run: pip install --upgrade reviewguard"
             )
         manifest = msgspec.convert(format_1.upgraded(content) if version == 1 else content, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -128,15 +130,13 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         restored(manifest.classes, manifest.label_type)
     except ValueError as error:
-        raise BundleError(f"{folder / MANIFEST} is malformed: classes that are no {manifest.label_type}: {error}") from error
+        raise BundleError(f"{folder / MANIFEST} is malformed: a class is not of type {manifest.label_type}: {error}") from error
     if not manifest.decision.fits(len(manifest.classes), manifest.positive):
-        raise BundleError(f"{folder / MANIFEST} is malformed: a decision that does not fit its {len(manifest.classes)} classes")
+        raise BundleError(f"{folder / MANIFEST} is malformed: its decision settings do not fit {len(manifest.classes)} classes")
     if (windows := manifest.windows) is not None and (
         2 * windows.overlap > manifest.max_length or (windows.rule == "max" and manifest.positive is None)
     ):
-        raise BundleError(
-            f"{folder / MANIFEST} is malformed: windows that do not fit {manifest.max_length} tokens and its classes"
-        )
+        raise BundleError(f"{folder / MANIFEST} is malformed: its windows do not fit {manifest.max_length} tokens or its classes")
     for name in manifest.files:
         _check_name(name, folder)
     return manifest

@@ -1,4 +1,4 @@
-"""How a text that is longer than the model reads at once is read: in overlapping windows, whose logits are combined."""
+"""Reading of long texts in overlapping windows whose logits are combined."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
     """Overlapping windows over the tokens of a long text.
 
     Attributes:
-        overlap: Tokens that a window shares with the one before.
-        rule: What becomes of their logits: the "mean", weighted by the tokens of each window, or those of the window in which the
-            log-odds of the positive class are the "max".
-        max_windows: Windows read of a text at most, from its beginning; a text with more is truncated.
+        overlap: Number of tokens that consecutive windows share.
+        rule: How the logits of the windows are combined: "mean", weighted by the number of tokens of each window, or "max", the
+            logits of the window with the largest log-odds of the positive class.
+        max_windows: Maximum number of windows read from the beginning of a text; a longer text is truncated.
     """
 
     overlap: Annotated[int, msgspec.Meta(ge=0)]
@@ -30,17 +30,17 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
     max_windows: Annotated[int, msgspec.Meta(ge=1)] = 8
 
     def combined(self, logits: NDArray[np.float32], tokens: Sequence[Sequence[int]], positive: int | None) -> NDArray[np.float32]:
-        """Logits of texts, float32 (texts, classes), from those of their windows.
+        """Combine the logits of windows into logits of texts, float32 (texts, classes).
 
         Args:
-            logits: Of all windows, text by text, float32 (windows, classes).
-            tokens: Of each window of each text.
-            positive: Index of the positive class; needed by the rule "max".
+            logits: Logits of all windows, text by text, float32 (windows, classes).
+            tokens: Number of tokens of each window of each text.
+            positive: Index of the positive class; required by the rule "max".
         """
         counts = [len(windows) for windows in tokens]
         starts = np.cumsum([0, *counts[:-1]])
         if self.rule == "mean":
-            # A float32 times a number of tokens is exact in float64: a text of one window keeps its logits to the bit.
+            # The product of a float32 and a token count is exact in float64, so the logits of a single window do not change.
             weights = np.concatenate(tokens).astype(np.float64)[:, None]
             mean: NDArray[np.float64] = np.add.reduceat(logits * weights, starts) / np.add.reduceat(weights, starts)
             return mean.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The command line: the application, its commands, errors and exit codes."""
+"""The command-line application: commands, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; an error of ours, or of the system, is one line on stderr and exit status 1."""
+    """Run the application; an error of reviewguard or the system prints one line on stderr and exits with status 1."""
     with console.lasting():
         try:
             app()
         except (ReviewGuardError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, ReviewGuardError):
-                console.silence(sys.stdout)  # if that is what failed, it fails again when the process ends
+                console.silence(sys.stdout)  # if stdout caused the error, it would fail again at exit
             typer.secho(f"error: {error}", err=True, fg="red")
-            # By custom, a program that a signal ended exits with 128 and its number.
+            # By convention, a program that ends on a signal exits with 128 plus the signal number.
             raise SystemExit(128 + error.signum if isinstance(error, TrainingInterrupted) else 1) from None
 
 

@@ -1,4 +1,4 @@
-"""The console: streams that outlive whoever reads them, and what was typed or piped in."""
+"""Console streams that survive the loss of their reader, and files for texts from options or standard input."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any, TextIO
 
 
 class Lasting:
-    """A standard stream that falls silent, instead of failing, once nobody reads it or its device is full.
+    """A standard stream that discards output instead of failing when its reader is gone or its device is full.
 
-    What a command does may not depend on who watches: a progress bar on a closed pipe would end a training otherwise.
+    Otherwise, a progress bar on a closed pipe would stop a training run.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Take the stream."""
+        """Wrap a stream."""
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write what can be written; the number of characters given."""
+        """Write the text, or discard it if the stream fails; returns the number of characters."""
         with self._silenced():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
+        """Flush the stream; failures are ignored."""
         with self._silenced():
             self._stream.flush()
 
@@ -45,7 +45,7 @@ class Lasting:
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """Make the standard streams take any character, and standard error outlive its reader."""
+    """Let the standard streams accept any character, and standard error survive the loss of its reader."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -54,15 +54,15 @@ def lasting() -> Iterator[None]:
 
 
 def silence(stream: TextIO) -> None:
-    """Send what is still written to a stream nowhere, so that nothing fails at the end of the process either."""
+    """Redirect a stream to the null device, so that later writes, and the flush at exit, do not fail."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def write_data(text: str) -> None:
-    """Write rows to standard output: as UTF-8, whatever the console's encoding, unless it is a terminal."""
+    """Write rows to standard output, in UTF-8 regardless of the console's encoding unless it is a terminal."""
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
         sys.stdout.write(text)
     else:
@@ -71,7 +71,7 @@ def write_data(text: str) -> None:
 
 
 def save_input(folder: Path) -> Path:
-    """Keep standard input in a file, which can be read more than once; the file's name tells JSONL from CSV."""
+    """Save standard input to a file that can be read repeatedly, with the suffix of its format (JSONL or CSV)."""
     content = sys.stdin.buffer.read()
     path = folder / ("input.jsonl" if content.lstrip().startswith(b"{") else "input.csv")
     path.write_bytes(content)
@@ -79,7 +79,7 @@ def save_input(folder: Path) -> Path:
 
 
 def save_texts(texts: Sequence[str], folder: Path) -> Path:
-    """Keep texts that were typed as rows."""
+    """Save texts from the command line as rows of a file."""
     path = folder / "input.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return path

@@ -1,4 +1,4 @@
-"""Commands that read reviews: `reviewguard train | evaluate | stress | predict`."""
+"""Commands that read data: `reviewguard train | evaluate | stress | predict`."""
 
 from __future__ import annotations
 
@@ -37,45 +37,49 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Files as for `evaluate`; several, or a wildcard, are read as one.")
+        list[str], typer.Argument(metavar="DATA...", help="Files as for `evaluate`; several files or a wildcard are combined.")
     ],
-    preset: Annotated[str, typer.Option("--preset", "-p", help="A name from `reviewguard presets`, or a .toml file.")],
+    preset: Annotated[str, typer.Option("--preset", "-p", help="Name from `reviewguard presets`, or a .toml file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
-    validation: Annotated[str | None, typer.Option(help="Validation rows; without it, rows of DATA are held out.")] = None,
+    validation: Annotated[str | None, typer.Option(help="File of validation rows; default: rows of DATA are held out.")] = None,
     text: TextOption = "",
     label: LabelOption = "",
     delimiter: DelimiterOption = "",
     quoting: QuotingOption = "auto",
     header: HeaderOption = True,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints and log of fine-tuning; default: one in reviewguard-runs/.")
+        Path | None, typer.Option(help="Folder for checkpoints and logs of fine-tuning; default: a folder in reviewguard-runs/.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")] = False,
-    resume_if_possible: Annotated[bool, typer.Option("--resume-if-possible", help="The same, or begin anew.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read, clean and check everything; train and write nothing.")
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest complete checkpoint.")] = False,
+    resume_if_possible: Annotated[
+        bool, typer.Option("--resume-if-possible", help="Resume if there is a checkpoint, or else start over.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="For --dry-run: how many the launcher will start in all.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read, clean and check the data without training or writing files.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="With --dry-run: total number of processes that the launcher will start.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a classifier and report how it does beside a bag of words."""
-    files_of(data)  # a file that is not there is told before torch is loaded
+    """Train a classifier and report its results next to those of a TF-IDF baseline."""
+    files_of(data)  # report a missing file before torch is loaded
     from reviewguard.classifier import Classifier
 
-    check_target(out)  # before the work, not after it
+    check_target(out)  # fail before training
     settings = data_settings(text, label, delimiter, quoting, header) | config.parse_assignments(assignments or [])
     classifier = Classifier(preset, **settings)
     if dry_run:
-        found = classifier.dry_run(data, validation, processes=processes)
-        show(found, found.to_text(), as_json)
+        plan = classifier.dry_run(data, validation, processes=processes)
+        show(plan, plan.to_text(), as_json)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("reviewguard").setLevel(logging.INFO)
     report = classifier.train(data, validation, run_dir=run_dir, resume="if-possible" if resume_if_possible else resume)
-    classifier.save(out)  # before anything is printed, which can fail
+    classifier.save(out)  # save before printing, which can fail
     if files.is_main_process():
         typer.echo(f"saved to {out}", err=True)
         show(report, report.to_text(), as_json)
@@ -98,12 +102,14 @@ def evaluate(
 
 
 def stress(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model, or its Hub id; built-in: the built-in model.")],
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model; `built-in`: the built-in model.")],
     data: DataArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the report with a chart; needs reviewguard[experiments].")
+        Path | None, typer.Option("--out", "-o", help="Folder for the report and its chart; requires reviewguard[experiments].")
     ] = None,
-    attack: Annotated[list[str] | None, typer.Option(help=f"May be repeated; default: all of {', '.join(ATTACKS)}.")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help=f"Attack to run; may be repeated. Default: all of {', '.join(ATTACKS)}.")
+    ] = None,
     split: SplitOption = "",
     text: TextOption = "",
     label: LabelOption = "",
@@ -113,7 +119,7 @@ def stress(
     as_json: JsonOption = False,
 ) -> None:
     """Score a trained model on labelled rows under attack: look-alike letters, typos, casual style and others."""
-    if out is not None:  # before the work, not after it
+    if out is not None:  # fail before scoring
         with requires("experiments"):
             from reviewguard.experiments.results import folder_at
             from reviewguard.experiments.stress import stress_page
@@ -132,36 +138,36 @@ def predict(
         str | None,
         typer.Argument(
             metavar="[DATA]",
-            help="CSV, TSV, JSON, JSONL, Parquet or Excel with a column of texts; - for CSV or JSONL from standard input. With "
-            "--engine ray: Parquet, a folder of it, or its URL",
+            help="CSV, TSV, JSON, JSONL, Parquet or Excel file with a text column; -: CSV or JSONL from standard input. With "
+            "--engine ray: a Parquet file, a folder of Parquet files, or a URL.",
         ),
     ] = None,
     model: ModelOption = None,
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", help="CSV, TSV or JSONL; default, and -: standard output. With --engine ray: a folder or its URL."
+            "--out", "-o", help="CSV, TSV or JSONL file; default and -: standard output. With --engine ray: a folder or a URL."
         ),
     ] = None,
-    texts: Annotated[list[str] | None, typer.Option("--input", help="A text, in place of DATA; may be repeated.")] = None,
+    texts: Annotated[list[str] | None, typer.Option("--input", help="Text to predict instead of DATA; may be repeated.")] = None,
     text: TextOption = "",
     delimiter: DelimiterOption = "",
     quoting: QuotingOption = "auto",
     header: HeaderOption = True,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="This process, or all cores of the Ray cluster that RAY_ADDRESS names."),
+        typer.Option(help="local: this process; ray: all cores of the Ray cluster at RAY_ADDRESS."),
     ] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Add the predicted label and the probability of each class to every row; run again after a kill, it resumes."""
+    """Add the predicted label and class probabilities to every row. After an interruption, the same command resumes."""
     from reviewguard.inference import streaming
 
     if (data is None) == (texts is None):
-        raise ConfigError("give either DATA, which may be - for standard input, or --input TEXT")
+        raise ConfigError("pass either DATA, which may be - for standard input, or --input TEXT")
     if engine == "ray":
         if out is None or data is None:
-            raise ConfigError("--engine ray reads Parquet and writes a folder; name both, the latter with --out")
+            raise ConfigError("--engine ray reads Parquet and writes a folder; pass DATA and --out")
         from reviewguard import scale
 
         announce(model)
@@ -170,10 +176,10 @@ def predict(
     classifier = loaded(model)
     with tempfile.TemporaryDirectory() as scratch:
         if texts is not None:
-            given, text = console.save_texts(texts, Path(scratch)), "text"
+            path, text = console.save_texts(texts, Path(scratch)), "text"
         else:
-            given = console.save_input(Path(scratch)) if data == "-" else Path(str(data))
-        source = file_of(str(given), delimiter, quoting, header)
+            path = console.save_input(Path(scratch)) if data == "-" else Path(str(data))
+        source = file_of(str(path), delimiter, quoting, header)
         if out is None or out == "-":
             streaming.predict_to(console.write_data, classifier._trained(), source, text=text, as_json=as_json)
             sys.stdout.flush()
@@ -182,11 +188,9 @@ def predict(
 
 
 def _predicted(summary: Summary, as_json: bool) -> None:
-    more = f", {summary.resumed} of them by an earlier run" if summary.resumed else ""
-    more += f"; {summary.errors} without a usable text" if summary.errors else ""
-    more += f"; {summary.truncated} longer than the model reads" if summary.truncated else ""
-    more += (
-        f"; {summary.out_of_distribution} unlike its training texts in language or length" if summary.out_of_distribution else ""
-    )
-    new = (summary.rows - summary.resumed) / summary.seconds
-    show(summary, f"{summary.rows} rows in {summary.out}{more}; {new:.0f} rows a second", as_json)
+    details = f", {summary.resumed} of them from an earlier run" if summary.resumed else ""
+    details += f"; {summary.errors} without a usable text" if summary.errors else ""
+    details += f"; {summary.truncated} truncated" if summary.truncated else ""
+    details += f"; {summary.out_of_distribution} out-of-distribution (language or length)" if summary.out_of_distribution else ""
+    rate = (summary.rows - summary.resumed) / summary.seconds
+    show(summary, f"{summary.rows} rows in {summary.out}{details}; {rate:.0f} rows per second", as_json)

@@ -1,4 +1,4 @@
-"""The commands that run experiments: `reviewguard compare | ablate | transfer`."""
+"""Commands that run experiments: `reviewguard compare | ablate | transfer`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ PresetsOption = Annotated[
     typer.Option(
         "--presets",
         "-p",
-        help="What takes part, commas between: presets, recipes, the groups minilm and study; settings after plus signs, as in "
+        help="Comma-separated candidates: presets, recipes, or the groups minilm and study; settings follow a plus sign, as in "
         "stella-qlora+loop.epochs=5.",
     ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results and the report; the same command goes on.")]
-SeedsOption = Annotated[str, typer.Option(help="Seeds of training, commas between.")]
-JobsOption = Annotated[int, typer.Option(min=1, help="Runs side by side.")]
-RateOption = Annotated[float, typer.Option(help="False-positive rate that thresholds are set for.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for results and report; after an interruption, the same command resumes.")
+]
+SeedsOption = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Number of concurrent runs.")]
+RateOption = Annotated[float, typer.Option(help="False positive rate for which thresholds are set.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of all; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of all candidates; may be repeated.")
 ]
 
 
@@ -43,7 +45,7 @@ def compare(
     max_fpr: RateOption = 0.01,
     assignments: SetOption = None,
 ) -> None:
-    """Compare approaches on one identical split, beside a bag of words."""
+    """Compare presets and a TF-IDF baseline on one split."""
     from reviewguard import experiments
 
     settings = config.parse_assignments(assignments or [])
@@ -64,11 +66,11 @@ def compare(
 def ablate(
     data: DataArgument,
     out: OutOption,
-    preset: Annotated[str, typer.Option("--preset", "-p", help="What is varied: a preset, or a .toml file.")],
+    preset: Annotated[str, typer.Option("--preset", "-p", help="Preset or .toml file to vary.")],
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=V1,V2", help="A setting with its values; may be repeated. Default: the usual ones of the preset."
+            metavar="KEY=V1,V2", help="Setting and its values; may be repeated. Default: the standard variations of the preset."
         ),
     ] = None,
     seeds: SeedsOption = "42,43,44",
@@ -76,7 +78,7 @@ def ablate(
     max_fpr: RateOption = 0.01,
     assignments: SetOption = None,
 ) -> None:
-    """Change one setting of a preset at a time, and see what it was worth."""
+    """Change one setting of a preset at a time and measure its effect."""
     from reviewguard import experiments
 
     settings = config.parse_assignments(assignments or [])
@@ -96,15 +98,15 @@ def ablate(
 
 
 def transfer(
-    data: Annotated[list[Path], typer.Argument(help="Sources: files as for the other commands.")],
+    data: Annotated[list[Path], typer.Argument(help="Sources: files as for `compare`.")],
     out: OutOption,
     presets: PresetsOption = ["minilm-finetune"],  # noqa: B006 (typer reads the default)
-    by: Annotated[str, typer.Option(help="Column whose values are sources of their own, such as language.")] = "",
+    by: Annotated[str, typer.Option(help="Column whose values are treated as separate sources, such as language.")] = "",
     leave_out: Annotated[
         str,
         typer.Option(
-            help="Columns to leave out by instead, commas between, such as generator,domain: the first says what made the "
-            "positives, the others which population a row is from."
+            help="Comma-separated columns whose values are left out instead, as in generator,domain: the first names the source "
+            "of the positives, the others the population of a row."
         ),
     ] = "",
     seeds: SeedsOption = "42",
@@ -112,7 +114,7 @@ def transfer(
     max_fpr: RateOption = 0.02,
     assignments: SetOption = None,
 ) -> None:
-    """Train on each source, on all but one, and on all; score on every source."""
+    """Train on each source, on all but one, and on all sources; score on every source."""
     from reviewguard import experiments
 
     settings = config.parse_assignments(assignments or [])
@@ -133,18 +135,18 @@ def transfer(
 
 
 def _names(presets: list[str]) -> list[str]:
-    return [one for given in presets for one in config.split_list(given)]
+    return [name for group in presets for name in config.split_list(group)]
 
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(one) for one in config.split_list(text)]
+        return [int(seed) for seed in config.split_list(text)]
     except ValueError:
-        raise ConfigError(f"seeds are whole numbers with commas between, such as 42,43,44; got {text!r}") from None
+        raise ConfigError(f"seeds must be comma-separated whole numbers, such as 42,43,44; got {text!r}") from None
 
 
 def this_command() -> str:
-    """What was typed."""
+    """The command as it was typed."""
     return shlex.join(["reviewguard", *sys.argv[1:]])
 
 

@@ -1,4 +1,4 @@
-"""Commands that change a trained model or move it: `reviewguard merge | export | decide | adapt | push | presets`."""
+"""Commands that change or upload a trained model: `reviewguard merge | export | decide | adapt | push | presets`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 def merge(
-    model: Annotated[str, typer.Argument(help="Folder of a model with adapters, or its Hub id.")],
-    data: Annotated[str, typer.Argument(help="Rows whose texts the change is judged on, such as your validation rows.")],
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a model with adapters.")],
+    data: Annotated[str, typer.Argument(help="Rows on whose texts the models are compared, such as your validation rows.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the merged model.")],
     base: Annotated[
         Literal["trained", "original"],
-        typer.Option(help="Merge into the weights that the adapters were trained on, dequantised, or into the published ones."),
+        typer.Option(help="Weights to merge into: the dequantised ones of training (trained), or the published ones (original)."),
     ] = "trained",
     split: SplitOption = "",
     text: TextOption = "",
@@ -49,7 +49,7 @@ def merge(
     header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Fold a fine-tuned model's adapters into its weights, and say what that changes."""
+    """Merge the adapters of a fine-tuned model into its weights and report how predictions change."""
     from reviewguard.export.merge import MergeReport
 
     check_target(out, never=ADAPTER)
@@ -63,27 +63,27 @@ def merge(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model, or its Hub id.")],
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the export.")],
-    validation: Annotated[str | None, typer.Option(help="Labelled rows to judge the export by.")] = None,
-    split: Annotated[str, typer.Option(help="Of them, only rows with this value in the column of splits.")] = "",
+    validation: Annotated[str | None, typer.Option(help="Labelled rows on which the export is checked.")] = None,
+    split: Annotated[str, typer.Option(help="Use only validation rows with this value in the split column.")] = "",
     int8: Annotated[
-        bool, typer.Option("--int8", help="Write a second graph in eight bits; needs --validation, of 1,000 rows at least.")
+        bool, typer.Option("--int8", help="Also write an int8 graph; requires --validation with at least 1,000 rows.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trained model as one ONNX graph that predicts with the base install alone, if it is true to the model."""
+    """Export a trained model to one ONNX graph that needs only the base install, after checking its predictions."""
     report = loaded(model).export(out, validation, split=split, int8=int8)
     show(report, f"{report.to_text()}\nexported to {out}", as_json)
 
 
 def decide(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model with its decisions.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model with the new decision settings.")],
     model: Annotated[
-        str | None, typer.Argument(help="Folder of a trained model or an export, or its Hub id; default: the built-in model.")
+        str | None, typer.Argument(help="Folder or Hub id of a trained model or an export; default: the built-in model.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Labelled rows that it was not trained on; default: its own validation rows.")
+        str | None, typer.Option(help="Labelled rows that the model was not trained on; default: its validation rows.")
     ] = None,
     split: SplitOption = "",
     text: TextOption = "",
@@ -92,18 +92,18 @@ def decide(
     quoting: QuotingOption = "auto",
     header: HeaderOption = True,
     windows: Annotated[
-        bool, typer.Option("--windows", help="Read long texts in overlapping windows, if that is better on --data.")
+        bool, typer.Option("--windows", help="Read long texts in overlapping windows, if that improves results on --data.")
     ] = False,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Make probabilities mean what they say.")] = False,
-    max_fpr: Annotated[float | None, typer.Option(help="Highest false-positive rate of the positive class.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate probabilities by temperature scaling.")] = False,
+    max_fpr: Annotated[float | None, typer.Option(help="Set the threshold for this maximum false positive rate.")] = None,
     by_length: Annotated[
-        str, typer.Option(help="With --max-fpr: shortest text of each band of lengths, in words, such as 8,20,40,80.")
+        str, typer.Option(help="With --max-fpr: minimum length of each band in words, such as 8,20,40,80.")
     ] = "",
-    group: Annotated[str, typer.Option(help="With --max-fpr: column of groups, in each of which the rate is held.")] = "",
-    error_rate: Annotated[float | None, typer.Option(help="Highest share of each class that may be given another.")] = None,
-    review_rate: Annotated[float | None, typer.Option(help="With --one-sided: share of negatives that may go to review.")] = None,
+    group: Annotated[str, typer.Option(help="With --max-fpr: column of groups; the rate is limited in each of them.")] = "",
+    error_rate: Annotated[float | None, typer.Option(help="Maximum share of each class that is given another class.")] = None,
+    review_rate: Annotated[float | None, typer.Option(help="With --one-sided: share of negatives that may need review.")] = None,
     one_sided: Annotated[
-        bool, typer.Option("--one-sided", help="Decide on the positive class only; other texts need review or are not flagged.")
+        bool, typer.Option("--one-sided", help="Never decide on the negative class; other texts need review or are not flagged.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,14 +111,14 @@ def decide(
     abstention = error_rate is not None or review_rate is not None
     if not windows and not calibrate and max_fpr is None and not abstention:
         raise ConfigError(
-            "there is nothing to decide; give at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate"
+            "there is nothing to set; pass at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate"
         )
     if windows and data is None:
-        raise ConfigError("--windows needs texts; name labelled rows that the model was not trained on with --data")
+        raise ConfigError("--windows requires texts; pass labelled rows that the model was not trained on with --data")
     if (by_length or group) and max_fpr is None:
-        raise ConfigError("--by-length and --group are for thresholds; give --max-fpr too")
+        raise ConfigError("--by-length and --group apply to thresholds; also pass --max-fpr")
     if one_sided and not abstention:
-        raise ConfigError("--one-sided is about abstention; give --review-rate or --error-rate too")
+        raise ConfigError("--one-sided applies to abstention; also pass --review-rate or --error-rate")
     check_target(out)
     classifier = loaded(model)
     rows = (
@@ -126,44 +126,44 @@ def decide(
         if data is None
         else labelled_rows(classifier.manifest, file_of(data, delimiter, quoting, header), split=split, text=text, label=label)
     )
-    found: dict[str, WindowChoice | Calibration | OperatingPoint | Abstention] = {}
+    reports: dict[str, WindowChoice | Calibration | OperatingPoint | Abstention] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if windows:
-            found["windows"] = classifier.set_windows(rows)
+            reports["windows"] = classifier.set_windows(rows)
         if calibrate:
-            found["calibration"] = classifier.calibrate(rows)
+            reports["calibration"] = classifier.calibrate(rows)
         if max_fpr is not None:
             bounds = _bounds(by_length)
-            found["operating_point"] = classifier.set_operating_point(rows, max_fpr=max_fpr, by_length=bounds, group=group)
+            reports["operating_point"] = classifier.set_operating_point(rows, max_fpr=max_fpr, by_length=bounds, group=group)
         if abstention:
-            found["abstention"] = classifier.set_abstention(
+            reports["abstention"] = classifier.set_abstention(
                 rows, error_rate=error_rate, review_rate=review_rate, one_sided=one_sided
             )
     for warning in caught:
         typer.secho(f"warning: {warning.message}", err=True, fg="yellow")
     classifier.save(out)
-    told = "\n\n".join(f"{name.replace('_', ' ')}\n{one.to_text()}" for name, one in found.items())
-    show(found, f"{told}\n\nsaved to {out}", as_json)
+    text_report = "\n\n".join(f"{name.replace('_', ' ')}\n{report.to_text()}" for name, report in reports.items())
+    show(reports, f"{text_report}\n\nsaved to {out}", as_json)
 
 
 def _bounds(listed: str) -> list[int]:
     try:
         return [int(bound) for bound in config.split_list(listed)]
     except ValueError:
-        raise ConfigError(f"--by-length is {listed!r}; it lists whole numbers of words, such as 8,20,40,80") from None
+        raise ConfigError(f"--by-length is {listed!r}; it must list numbers of words, such as 8,20,40,80") from None
 
 
 def adapt(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapted model.")],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Folder of an export, or its Hub id; default: the built-in model.")
+        str | None, typer.Option("--model", "-m", help="Folder or Hub id of an export; default: the built-in model.")
     ] = None,
     references: Annotated[
         str | None,
         typer.Option(
-            help="At least 100 texts of the other class, such as genuine reviews of your own; default: those of the model."
+            help="At least 100 texts of the negative class, such as your own genuine reviews; default: those stored in the model."
         ),
     ] = None,
     split: SplitOption = "",
@@ -174,7 +174,7 @@ def adapt(
     header: HeaderOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Adapt an export to a new generator by 10 to 100 labelled examples, at an unchanged false positive rate."""
+    """Adapt an export to a new generator with 10 to 100 labelled examples, at an unchanged false positive rate."""
     from reviewguard.data.reviews import read
 
     check_target(out)
@@ -182,32 +182,37 @@ def adapt(
     texts, labels = labelled_rows(
         classifier.manifest, file_of(data, delimiter, quoting, header), split=split, text=text, label=label
     ).require_complete()
-    beside = None
+    reference_texts = None
     if references is not None:
         rows = read(file_of(references, delimiter, quoting, header), text=text)
         positive = classifier.manifest.positive
-        beside = [own for own, its in zip(rows.texts, rows.labels, strict=True) if own is not None and its != positive]
-    report = classifier.adapt(texts, labels, references=beside)
+        reference_texts = [
+            sample
+            for sample, its_label in zip(rows.texts, rows.labels, strict=True)
+            if sample is not None and its_label != positive
+        ]
+    report = classifier.adapt(texts, labels, references=reference_texts)
     classifier.save(out)
     show(report, f"{report.to_text()}\nsaved to {out}", as_json)
 
 
 def push(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model or an export, or its Hub id.")],
-    repo: Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging Face Hub; made if it is not there.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, made if it is not there; default: main.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made: only its owner sees it.")] = False,
-    license: Annotated[str | None, typer.Option(help="For the model card: an identifier such as apache-2.0.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="For the model card: Hub id of the data; may be repeated.")] = None,
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model or an export.")],
+    repo: Annotated[str, typer.Argument(help="Hugging Face Hub repository, owner/name; created if it does not exist.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, created if it does not exist; default: main.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a newly created repository private.")] = False,
+    license: Annotated[str | None, typer.Option(help="Licence identifier for the model card, such as apache-2.0.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Hub id of the data for the model card; may be repeated.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a model to the Hugging Face Hub, as the user of HF_TOKEN or `hf auth login`."""
+    """Upload a model to the Hugging Face Hub, with the token of HF_TOKEN or `hf auth login`."""
     commit = loaded(model).push_to_hub(repo, revision=revision, private=private or None, license=license, datasets=dataset or ())
     show({"repo": repo, "commit": commit}, f"uploaded to {repo}, commit {commit}", as_json)
 
 
 def presets(as_json: JsonOption = False) -> None:
-    """List the recipes that ship with reviewguard."""
-    described = {name: str(config.load_preset(name)["description"]) for name in config.preset_names()}
-    width = max(map(len, described))
-    show(described, "\n".join(f"{name:<{width}}  {about}" for name, about in described.items()), as_json)
+    """List the presets of reviewguard."""
+    descriptions = {name: str(config.load_preset(name)["description"]) for name in config.preset_names()}
+    width = max(map(len, descriptions))
+    lines = [f"{name:<{width}}  {description}" for name, description in descriptions.items()]
+    show(descriptions, "\n".join(lines), as_json)

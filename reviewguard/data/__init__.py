@@ -1,1 +1,1 @@
-"""Reading, cleaning and splitting of labelled texts."""
+"""Read, clean and split labelled texts."""

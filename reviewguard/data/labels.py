@@ -1,4 +1,4 @@
-"""Labels: read as what they are, kept as strings with the type that they had."""
+"""Read labels of any supported type; they are stored as strings, and their type is recorded."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from reviewguard.data.normalize import encodable
 from reviewguard.errors import DataError
 
 LabelType: TypeAlias = Literal["str", "int", "bool", "float"]
-"""What a model's labels are outside of files."""
+"""Type of a model's labels in Python."""
 
-_TYPES: Final = "a label is a str, int, bool or float"
-_ONE_LABEL: Final = "a row has one label; multi-label data is not supported"
+_TYPES: Final = "a label must be a str, int, bool or float"
+_ONE_LABEL: Final = "each row has one label; multi-label data is not supported"
 _WHOLE: Final = re.compile(r"(-?)(0|[1-9][0-9]{0,17})(\.0+)?", re.ASCII)
 
 
 class Labels(NamedTuple):
-    """Labels as strings, with the type that they had.
+    """Labels as strings, with their original type.
 
     Attributes:
-        values: One a row; None where there is none.
-        type: Of all of them.
-        stripped: Rows whose label lost white space at its ends.
+        values: One label per row; None where it is missing.
+        type: Original type of all labels.
+        stripped: Number of labels that had leading or trailing white space.
     """
 
     values: list[str | None]
@@ -36,58 +36,58 @@ class Labels(NamedTuple):
 
 
 def read_labels(values: Iterable[Any], where: str) -> Labels:
-    """Labels of any kind that clearly is one: str, int, bool, float, UTF-8 bytes, an Enum's value, or an array of one of them.
+    """Read labels of type str, int, bool, float, UTF-8 bytes, Enum, or an array with one such element.
 
-    White space at the ends of strings is removed and counted.
+    Leading and trailing white space is removed from strings, and the affected labels are counted.
 
     Args:
-        values: One a row; None, NaN and empty strings are missing labels.
-        where: For messages.
+        values: One label per row; None, NaN and empty strings are missing labels.
+        where: Description of the source, for error messages.
 
     Raises:
-        DataError: If a value is none of these, or the types differ.
+        DataError: If a value has another type, or the labels have different types.
     """
-    found: list[Any] = []
+    labels: list[Any] = []
     stripped = 0
     for row, value in enumerate(values):
         plain = _plain(value, f"{where}, row {row} (counted from 0)")
         if isinstance(plain, str):
             stripped += plain != plain.strip()
             plain = encodable(plain.strip()) or None
-        found.append(plain)
-    types = {type(value) for value in found} - {type(None)}
+        labels.append(plain)
+    types = {type(label) for label in labels} - {type(None)}
     if types == {int, float}:
-        types, found = {float}, [None if value is None else float(value) for value in found]
+        types, labels = {float}, [None if label is None else float(label) for label in labels]
     if len(types) > 1:
-        names = " and ".join(sorted(one.__name__ for one in types))
+        names = " and ".join(sorted(kind.__name__ for kind in types))
         raise DataError(f"{where} mix types: {names}; give all labels one type, for example by str(label)")
-    # A bool's string is "True", a float's the shortest that gives it back.
-    return Labels([None if value is None else str(value) for value in found], _type_of(types), stripped)
+    # str() gives "True" for a bool, and the shortest string that round-trips for a float.
+    return Labels([None if label is None else str(label) for label in labels], _type_of(types), stripped)
 
 
 def read_weights(values: Iterable[float], rows: int) -> NDArray[np.float64]:
-    """Weights of rows, float64 (n,).
+    """Read sample weights, float64 (n,).
 
     Args:
-        values: One a row.
-        rows: n.
+        values: One weight per row.
+        rows: Number of rows, n.
 
     Raises:
-        DataError: If they are not one number for each row, finite and not negative.
+        DataError: If there is not exactly one finite, non-negative number per row.
     """
     try:
         weight = np.array(list(values), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"sample_weight is a number for each row; {error}") from error
+        raise DataError(f"sample_weight must hold one number per row; {error}") from error
     if weight.shape != (rows,):
-        raise DataError(f"sample_weight has the shape {weight.shape}, and there are {rows} rows; give one number for each")
+        raise DataError(f"sample_weight has shape {weight.shape}, but there are {rows} rows; pass one number per row")
     if len(wrong := np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))):
-        raise DataError(f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; a weight is finite and not negative")
+        raise DataError(f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; weights must be finite and not negative")
     return weight
 
 
 def whole_floats(labels: Labels) -> Labels:
-    """Of a column in a file or a table: floats that are all whole become ints, since gaps turn ints into floats there."""
+    """Convert floats that are all whole to ints: in files and tables, missing values turn a column of ints into floats."""
     if labels.type != "float":
         return labels
     numbers = [None if value is None else float(value) for value in labels.values]
@@ -97,22 +97,22 @@ def whole_floats(labels: Labels) -> Labels:
 
 
 def whole_numbers(labels: Labels) -> Labels:
-    """Of a column of text, as in CSV: strings that all are whole numbers, such as "1" and "1.0", become ints."""
+    """Convert strings that are all whole numbers, such as "1" and "1.0", to ints; for text formats such as CSV."""
     matches = [None if value is None else _WHOLE.fullmatch(value) for value in labels.values]
-    given = [match for match, value in zip(matches, labels.values, strict=True) if value is not None]
-    if not given or not all(given):
+    present = [match for match, value in zip(matches, labels.values, strict=True) if value is not None]
+    if not present or not all(present):
         return labels
     return labels._replace(values=[match and str(int(match[1] + match[2])) for match in matches], type="int")
 
 
 def ordered(labels: Iterable[str], label_type: LabelType) -> list[str]:
-    """Different labels in the order that `np.unique` gives to their values."""
+    """Distinct labels, in the order in which `np.unique` sorts their values."""
     distinct = sorted(set(labels))
     return [distinct[index] for index in np.argsort(restored(distinct, label_type), kind="stable")]
 
 
 def restored(labels: Sequence[str], label_type: LabelType) -> NDArray[Any]:
-    """Labels in their type: the array (n,) that their strings were made from."""
+    """Convert labels from strings to their original type; returns an array (n,)."""
     if label_type == "bool":
         return np.array([label == "True" for label in labels])
     numbers = {"int": int, "float": float}
@@ -120,7 +120,7 @@ def restored(labels: Sequence[str], label_type: LabelType) -> NDArray[Any]:
 
 
 def as_type(label: str, label_type: LabelType) -> str:
-    """A label of other rows as a model with labels of this type writes it: of floats 1 is "1.0", of ints 1.0 is "1"."""
+    """Rewrite a label in the notation of a model's label type: for floats, 1 is "1.0"; for ints, 1.0 is "1"."""
     if label_type in ("int", "float") and (match := _WHOLE.fullmatch(label)):
         whole = int(match[1] + match[2])
         return str(whole if label_type == "int" else float(whole))
@@ -132,19 +132,19 @@ def _type_of(types: set[type]) -> LabelType:
     return names.get(next(iter(types), str), "str")
 
 
-def _plain(value: object, where: str) -> str | int | bool | float | None:  # noqa: PLR0911 - one kind of value a return
-    """The label that a value is; None where it is missing."""
+def _plain(value: object, where: str) -> str | int | bool | float | None:  # noqa: PLR0911 - one return per type
+    """Convert a value to a plain Python label; None where it is missing."""
     if isinstance(value, Enum):
         return _plain(value.value, where)
     if hasattr(value, "as_py"):  # an Arrow scalar
         return _plain(value.as_py(), where)
-    # Arrays and tensors; NumPy's own numbers and strings are of no dimension.
+    # Arrays and tensors; NumPy scalars have shape ().
     if hasattr(value, "shape") and hasattr(value, "item"):
         shape = tuple(value.shape)
         if shape not in ((), (1,)):
             raise DataError(f"{where}: got an array of shape {shape}; {_ONE_LABEL}")
         inner, dtype = value.item(), getattr(value, "dtype", None)
-        # Dates in nanoseconds come out as ints.
+        # item() returns ints for dates in nanoseconds.
         if isinstance(inner, (str, bytes, bool, int, float)) and getattr(dtype, "kind", None) not in ("m", "M"):
             return _plain(inner, where)
         raise DataError(f"{where}: got an array of {dtype or type(inner)}; {_TYPES}")
@@ -152,10 +152,10 @@ def _plain(value: object, where: str) -> str | int | bool | float | None:  # noq
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise DataError(f"{where}: a label in bytes is UTF-8; got {value!r}") from error
+            raise DataError(f"{where}: labels in bytes must be UTF-8; got {value!r}") from error
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
-    # Subclasses, so that str() gives the label and not what the subclass makes of it.
+    # Convert subclasses, so that str() returns the plain value rather than a custom representation.
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool):
@@ -164,5 +164,5 @@ def _plain(value: object, where: str) -> str | int | bool | float | None:  # noq
         return int(value)
     if isinstance(value, float):
         return None if value != value else float(value)  # noqa: PLR0124
-    what = _ONE_LABEL if isinstance(value, (list, tuple, set, frozenset, dict)) else _TYPES
-    raise DataError(f"{where}: got {type(value).__name__} {str(value)[:80]!r}; {what}")
+    rule = _ONE_LABEL if isinstance(value, (list, tuple, set, frozenset, dict)) else _TYPES
+    raise DataError(f"{where}: got {type(value).__name__} {str(value)[:80]!r}; {rule}")

@@ -1,6 +1,6 @@
-"""Named text normalisations, applied alike in training and at prediction.
+"""Named text normalisations, applied identically in training and prediction.
 
-A model records the name, so a scheme, once released, never changes: a better one gets a new name.
+A model records the name of its normalisation. A released normalisation therefore never changes; an improved one gets a new name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ONE_STYLE: Final = str.maketrans(
         "\u2026": "...",
     }
 )
-#: NFKC would turn it into a space and a combining mark.
+#: NFKC would decompose the acute accent into a space and a combining mark.
 _ACUTE: Final = str.maketrans({"\u00b4": "'"})
-#: Code points that are drawn as nothing: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt.
+#: Invisible code points: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt.
 _IGNORABLE: Final = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
@@ -35,7 +35,7 @@ _PUNCTUATION: Final = re.compile(r"[^\w\s]")
 
 
 def encodable(text: str) -> str:
-    """The text with halves of surrogate pairs replaced: JSON can carry one, and no encoding can."""
+    """Replace lone surrogates, which JSON can contain but no encoding can represent."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,35 +48,35 @@ def _collapse(text: str) -> str:
 
 
 def typography(text: str) -> str:
-    """Keep case and punctuation, and remove what only tells which file a text came from.
+    """Remove differences that only reveal which file a text came from; case and punctuation are kept.
 
-    White space is collapsed, no space stands before punctuation, quotes and dashes have one style, and invisible
-    characters are dropped.
+    White space is collapsed, spaces before punctuation are removed, quotes and dashes are unified, and invisible characters are
+    dropped.
     """
     return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(encodable(text).translate(_ONE_STYLE)))
 
 
 def unicode_english(text: str) -> str:
-    """What `typography` does, and against evasion: characters that look alike become one, and invisible ones are removed.
+    """Apply `typography`, and undo evasion by look-alike and invisible characters. For English texts.
 
-    For texts in English: compatibility characters are normalised (NFKC: full-width, mathematical and other styled letters), and
-    each letter of another script that looks like a Latin one becomes that one (Unicode Technical Standard 39).
+    Compatibility characters are normalised (NFKC: full-width, mathematical and other styled letters), letters of other scripts
+    that look like Latin letters are replaced by them (Unicode Technical Standard 39), and all invisible characters are removed.
     """
     if text.isascii():
         return typography(text)
-    seen = _IS_IGNORABLE.sub("", encodable(text)).translate(_ACUTE)
-    plain = unicodedata.normalize("NFKC", seen).translate(_ONE_STYLE).translate(_LATIN)
-    # A letter that was folded may form one with the accent behind it.
+    visible = _IS_IGNORABLE.sub("", encodable(text)).translate(_ACUTE)
+    plain = unicodedata.normalize("NFKC", visible).translate(_ONE_STYLE).translate(_LATIN)
+    # A replaced letter may compose with a combining accent that follows it.
     return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", _collapse(unicodedata.normalize("NFC", plain)))
 
 
 def study(text: str) -> str:
-    """Lower-case and strip punctuation, as the study did; generated text is told apart less well after it."""
+    """Convert to lower case and strip punctuation, as in the study; this makes generated text harder to detect."""
     return _collapse(_PUNCTUATION.sub(" ", encodable(text).lower()))
 
 
 def none(text: str) -> str:
-    """Leave the text as it is, as far as it can be encoded."""
+    """Leave the text unchanged, except for characters that cannot be encoded."""
     return encodable(text)
 
 
@@ -88,22 +88,22 @@ NORMALIZERS: Final[dict[str, Callable[[str], str]]] = {
 }
 
 
-# What `str.split` splits at, and what `\w` matches. Other engines have sets of their own under the short names.
+# The characters that `str.split` splits at, and those that `\w` matches. Other engines define `\s` and `\w` differently.
 _SPACE: Final = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WORD: Final = r"\p{L}\p{N}_"
 
 
 def portable(name: str) -> list[dict[str, Any]]:
-    """A normalisation as steps of a Hugging Face tokenizer, for runtimes that know nothing of ours; none for "none".
+    """Express a normalisation as steps of a Hugging Face tokenizer, for runtimes without reviewguard; empty for "none".
 
-    The patterns mean the same to Oniguruma (tokenizers) and to JavaScript (transformers.js). Only `study` differs, in one
-    letter: a capital sigma that ends a word is lower-cased to another form by tokenizers.
+    The patterns behave identically in Oniguruma (tokenizers) and in JavaScript (transformers.js). Only `study` differs, in one
+    letter: tokenizers convert a capital sigma at the end of a word to another lower-case form.
 
     Args:
         name: A key of `NORMALIZERS`.
 
     Returns:
-        Entries for the `normalizer` of a tokenizer.json, in order.
+        Entries for the `normalizer` of tokenizer.json, in order.
     """
     trimmed = {"type": "Strip", "strip_left": True, "strip_right": True}
     styles: dict[str, str] = {}
@@ -116,7 +116,7 @@ def portable(name: str) -> list[dict[str, Any]]:
     if name == "unicode-english":
         folded = [_replace(f"[{looks}]", letter) for letter, looks in CONFUSABLES.items()]
         ignorable, acute = _replace(f"[{_IGNORABLE}]", ""), _replace("\u00b4", "'")
-        # What the other styles replace, the steps before have removed.
+        # The preceding steps have already removed the characters of the other styles.
         quotes = [_replace(f"[{characters}]", style) for style, characters in styles.items() if style in ("'", '"', "-")]
         return [ignorable, acute, {"type": "NFKC"}, *quotes, *folded, {"type": "NFC"}, *spaces]
     if name == "study":

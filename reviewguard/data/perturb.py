@@ -1,7 +1,7 @@
-"""Small changes to a text that leave its meaning: attacks to test a classifier with, and augmentation to train it with.
+"""Small changes to a text that preserve its meaning: attacks for stress tests, and augmentations for training.
 
-Most attacks are those of RAID (Dugan et al. 2024, arXiv:2405.07940). Each is a function of the text and of a random generator;
-`perturbed` seeds the generator by the text, so that neither the order nor the choice of rows changes what becomes of one.
+Most attacks come from RAID (Dugan et al. 2024, arXiv:2405.07940). Each is a function of the text and a random generator.
+`perturbed` seeds the generator with the text, so that the result does not depend on the order or selection of rows.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Attack = Literal[
     "first 40 words",
 ]
 
-#: Cyrillic and Greek letters that most fonts draw like the Latin ones.
+#: Maps Latin letters to Cyrillic and Greek letters that look the same in most fonts.
 _HOMOGLYPHS: Final = dict(
     zip("aceijopsxyABCEHIJKMOPSTXYZdhnquvw", "асеіјорѕхуАВСЕНІЈКМОРЅТХҮΖԁһոԛυνԝ", strict=True)  # noqa: RUF001
 )
 _INVISIBLE: Final = "\u200b\u200c\u2060\u00ad"
 _VARIATION: Final = "\ufe0f"
-#: Rows of a QWERTY keyboard: a slip hits the key beside.
+#: Rows of a QWERTY keyboard; a typo may hit the neighbouring key.
 _KEYS: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _CASUAL: Final = {
     "you": "u",
@@ -72,18 +72,18 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?]) +")
 
 
 def perturbed(text: str, name: Attack | Augmentation, seed: int = 0) -> str:
-    """A text under one change; always the same for the same text and seed.
+    """Apply one change to a text; equal texts and seeds give equal results.
 
     Args:
-        text: To change. White space around it may go.
+        text: Text to change. Leading and trailing white space may be removed.
         name: A key of `ATTACKS` or `AUGMENTATIONS`.
-        seed: Of the draws.
+        seed: Random seed.
     """
     return (ATTACKS | AUGMENTATIONS)[name](text, _rng(f"{seed} {name} {text}"))
 
 
 def augmented(text: str, share: float, kinds: tuple[Augmentation, ...], seed: int) -> str:
-    """A training text, with this probability under one of the changes; one that would leave nothing is not made."""
+    """Change a training text in one of the given ways, with probability `share`; a change that would empty it is skipped."""
     rng = _rng(f"{seed} {text}")
     if rng.random() >= share:
         return text
@@ -92,12 +92,12 @@ def augmented(text: str, share: float, kinds: tuple[Augmentation, ...], seed: in
 
 
 def _rng(seed: str) -> random.Random:
-    # Random encodes its seed, and half of a surrogate pair cannot be encoded.
-    return random.Random(encodable(seed))  # noqa: S311 - nothing secret
+    # Random encodes its seed, and a lone surrogate cannot be encoded.
+    return random.Random(encodable(seed))  # noqa: S311 - not used for security
 
 
 def _at_letters(text: str, rng: random.Random, share: float, change: Callable[[str], str]) -> str:
-    return _LETTER.sub(lambda found: change(found[0]) if rng.random() < share else found[0], text)
+    return _LETTER.sub(lambda match: change(match[0]) if rng.random() < share else match[0], text)
 
 
 def _homoglyphs(text: str, rng: random.Random, share: float) -> str:
@@ -129,36 +129,36 @@ def _doubled_spaces(text: str, rng: random.Random) -> str:
 
 
 def _articles(text: str, rng: random.Random) -> str:
-    return _ARTICLE.sub(lambda found: "" if rng.random() < 0.5 else found[0], text)
+    return _ARTICLE.sub(lambda match: "" if rng.random() < 0.5 else match[0], text)
 
 
 def _typo(word: str, rng: random.Random) -> str:
-    """One slip of the keyboard: two letters change places, one is left out, doubled, or hit beside. The first letter stays."""
-    at = rng.randrange(1, len(word) - 1)
+    """One typing error: two letters swapped, or one omitted, doubled or replaced by its neighbour. The first letter is kept."""
+    index = rng.randrange(1, len(word) - 1)
     kind = rng.randrange(4)
     if kind == 0:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+        return word[:index] + word[index + 1] + word[index] + word[index + 2 :]
     if kind == 1:
-        return word[:at] + word[at + 1 :]
+        return word[:index] + word[index + 1 :]
     if kind == 2:
-        return word[:at] + word[at] + word[at:]
-    row = next(row for row in _KEYS if word[at].lower() in row)
-    return word[:at] + row[row.index(word[at].lower()) - 1] + word[at + 1 :]
+        return word[:index] + word[index] + word[index:]
+    row = next(row for row in _KEYS if word[index].lower() in row)
+    return word[:index] + row[row.index(word[index].lower()) - 1] + word[index + 1 :]
 
 
 def _misspelling(text: str, rng: random.Random, share: float) -> str:
-    return _WORD.sub(lambda found: _typo(found[0], rng) if rng.random() < share else found[0], text)
+    return _WORD.sub(lambda match: _typo(match[0], rng) if rng.random() < share else match[0], text)
 
 
 def _number_swaps(text: str, rng: random.Random) -> str:
-    return re.sub(r"[0-9]", lambda found: rng.choice("0123456789") if rng.random() < 0.5 else found[0], text)
+    return re.sub(r"[0-9]", lambda match: rng.choice("0123456789") if rng.random() < 0.5 else match[0], text)
 
 
 def _casual(text: str, rng: random.Random) -> str:
-    """As typed on a phone: lower case, no apostrophes, short forms, most commas and full stops left out."""
-    short = _CASUAL_WORDS.sub(lambda found: _CASUAL[found[0].lower()] if rng.random() < 0.7 else found[0], text)
+    """Text as typed on a phone: lower case, no apostrophes, short forms, few commas and full stops."""
+    short = _CASUAL_WORDS.sub(lambda match: _CASUAL[match[0].lower()] if rng.random() < 0.7 else match[0], text)
     plain = short.lower().replace("'", "").replace("\u2019", "")
-    return re.sub(r"[.,;:]", lambda found: "" if rng.random() < 0.6 else found[0], plain)
+    return re.sub(r"[.,;:]", lambda match: "" if rng.random() < 0.6 else match[0], plain)
 
 
 def _first(text: str, _: random.Random, words: int) -> str:
@@ -166,12 +166,12 @@ def _first(text: str, _: random.Random, words: int) -> str:
 
 
 def _case(text: str, rng: random.Random) -> str:
-    """All in lower case, or a twentieth of the letters in the other case."""
+    """The whole text in lower case, or a twentieth of its letters with swapped case."""
     return text.lower() if rng.random() < 0.5 else _case_swaps(text, rng)
 
 
 def _snippet(text: str, rng: random.Random) -> str:
-    """Half the time one to three sentences in a row; else, and of a single sentence, a run of 8 to 40 words, often the first."""
+    """One to three consecutive sentences, or 8 to 40 consecutive words, often from the beginning; equally likely if possible."""
     sentences = _SENTENCE.split(text.strip())
     if len(sentences) > 1 and rng.random() < 0.5:
         start = rng.randrange(len(sentences))
@@ -182,7 +182,7 @@ def _snippet(text: str, rng: random.Random) -> str:
     return " ".join(words[start : start + length])
 
 
-#: What `stress` tests, by name.
+#: The attacks of a stress test, by name.
 ATTACKS: Final[dict[str, Perturb]] = {
     "homoglyphs 2 %": partial(_homoglyphs, share=0.02),
     "homoglyphs 10 %": partial(_homoglyphs, share=0.1),
@@ -202,7 +202,7 @@ ATTACKS: Final[dict[str, Perturb]] = {
     "first 20 words": partial(_first, words=20),
     "first 40 words": partial(_first, words=40),
 }
-#: What training texts can be changed by, by name.
+#: The augmentations of training texts, by name.
 AUGMENTATIONS: Final[dict[str, Perturb]] = {
     "case": _case,
     "punctuation": _no_punctuation,

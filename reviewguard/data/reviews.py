@@ -16,32 +16,32 @@ from reviewguard.data.rows import FILE_TYPES, File, files_of, iter_rows, refuse_
 from reviewguard.errors import DataError, nearest
 
 TEXT_COLUMNS: Final = ("text", "review", "review_text", "reviewtext", "text_", "review_body", "body", "content", "comment")
-#: A longer name is a text.
+#: A column name with more words is taken to be a text.
 _MOST_WORDS: Final = 5
 LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "is_fake", "fake")
 
 Data: TypeAlias = Any
-"""What `train` and `evaluate` accept: a path or several, a table (pandas, polars, Arrow, a Hugging Face Dataset), columns by
-name, a list of rows as mappings, or (texts, labels)."""
+"""Data accepted by `train` and `evaluate`: one or several paths, a table (pandas, polars, Arrow, Hugging Face Dataset), a mapping
+of columns, a list of rows as mappings, or a pair (texts, labels)."""
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """The index of each label's class, int64 (n,); every label must be a class."""
+    """The class index of each label, int64 (n,); every label must be a class."""
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index[label] for label in labels], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reviews:
-    """Texts with labels and whatever other columns came along, row by row.
+    """A table of texts and labels, with all other columns of the source.
 
     Attributes:
-        texts: One text a row; None where the source had none.
-        labels: One label a row, as a string; None where the source had none, or only white space.
-        columns: Every other column by name.
-        source: Where the rows came from, for messages.
-        label_type: What the labels were before they became strings.
-        stripped_labels: Rows whose label lost white space at its ends.
+        texts: One text per row; None where it is missing.
+        labels: One label per row, as a string; None where it is missing or only white space.
+        columns: All other columns, by name.
+        source: Description of the source, for error messages.
+        label_type: Original type of the labels.
+        stripped_labels: Number of labels that had leading or trailing white space.
     """
 
     texts: list[str | None]
@@ -55,7 +55,7 @@ class Reviews:
         return len(self.texts)
 
     def take(self, rows: Iterable[int]) -> Reviews:
-        """The given rows, in the given order."""
+        """Select rows, in the given order."""
         index = list(rows)
         return replace(
             self,
@@ -65,27 +65,27 @@ class Reviews:
         )
 
     def labelled_as(self, label_type: LabelType) -> Reviews:
-        """The same rows with labels as a model with labels of this type writes them (see `as_type`)."""
+        """Rewrite the labels in the notation of a model's label type (see `as_type`)."""
         labels = [None if label is None else as_type(label, label_type) for label in self.labels]
         return replace(self, labels=labels, label_type=label_type)
 
     def require_complete(self, classes: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-        """Texts and labels of rows that must all be usable: nothing is dropped from data that is scored.
+        """Return texts and labels after checking that every row is usable; scoring never drops rows.
 
         Args:
-            classes: The only labels allowed; None: any.
+            classes: Allowed labels; None: any.
 
         Raises:
-            DataError: Naming the first rows that lack a text or label, or whose label is unknown.
+            DataError: If a row lacks a text or label, or has an unknown label; the message names the first such row or label.
         """
         if not len(self):
             raise DataError(f"{self.source} has no rows")
-        for what, values in (("text", self.texts), ("label", self.labels)):
+        for field_name, values in (("text", self.texts), ("label", self.labels)):
             empty = [i for i, value in enumerate(values) if value is None or not value.strip()]
             if empty:
                 raise DataError(
-                    f"{self.source} has {len(empty)} row(s) without a {what}, first at row {empty[0]} (counted from 0); "
-                    "data to be scored is never dropped in silence: remove or fill these rows"
+                    f"{self.source} has {len(empty)} row(s) without a {field_name}, first at row {empty[0]} (counted from 0); "
+                    "rows to be scored are never dropped silently: remove or complete these rows"
                 )
         texts = [text for text in self.texts if text is not None]
         labels = [label for label in self.labels if label is not None]
@@ -98,7 +98,7 @@ class Reviews:
 
 
 def concatenate(parts: Sequence[Reviews], source: str) -> Reviews:
-    """Rows one after another, with the columns that all of them have."""
+    """Concatenate tables; the result keeps the columns that all of them share."""
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     types = {part.label_type for part in parts}
     return Reviews(
@@ -117,12 +117,12 @@ def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | 
     Args:
         data: A path (of `FILE_TYPES`, or with wildcards), a list of them, a table (pandas, polars, Arrow, a Hugging Face
             Dataset), a mapping of columns, a list of rows as mappings, or a pair (texts, labels).
-        text: Column of the texts; empty: the first of `TEXT_COLUMNS` that is there, case ignored.
-        label: Column of the labels; empty: the first of `LABEL_COLUMNS` that is there.
-        settings: How a CSV or TSV file is written, if the path alone is given and not a `File`.
+        text: Column of the texts; empty: the first of `TEXT_COLUMNS` that exists, ignoring case.
+        label: Column of the labels; empty: the first of `LABEL_COLUMNS` that exists, ignoring case.
+        settings: Layout of CSV and TSV files, for paths that are not a `File`.
 
     Raises:
-        DataError: If the source or a column cannot be used; the message lists what is there.
+        DataError: If the source or a column cannot be used; the message lists the existing columns.
     """
     if isinstance(data, tuple) and len(data) == 2:
         texts, labels = _pair(*data)
@@ -130,10 +130,10 @@ def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | 
     if isinstance(data, Reviews):
         return data
     if isinstance(data, (str, os.PathLike)) or (isinstance(data, list) and data and isinstance(data[0], (str, os.PathLike))):
-        given = files_of([data] if isinstance(data, (str, os.PathLike)) else data, settings)
-        if len(given) > 1:
-            return concatenate([read(one, text=text, label=label) for one in given], f"{given[0]} and {len(given) - 1} more")
-        data = given[0]
+        paths = files_of([data] if isinstance(data, (str, os.PathLike)) else data, settings)
+        if len(paths) > 1:
+            return concatenate([read(path, text=text, label=label) for path in paths], f"{paths[0]} and {len(paths) - 1} more")
+        data = paths[0]
     columns, source = columns_of(data)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -141,17 +141,17 @@ def read(data: Data, *, text: str = "", label: str = "", settings: DataConfig | 
     text_column = pick_column(columns, text, TEXT_COLUMNS, "text", source)
     label_column = pick_column(columns, label, LABEL_COLUMNS, "label", source)
     is_text = isinstance(data, File) and data.is_text
-    found = read_labels(columns[label_column], f"column {label_column!r}")
+    labels = read_labels(columns[label_column], f"column {label_column!r}")
     return _reviews(
         _texts(columns[text_column], f"column {text_column!r}"),
-        whole_numbers(found) if is_text else whole_floats(found),
+        whole_numbers(labels) if is_text else whole_floats(labels),
         {name: values for name, values in columns.items() if name not in (text_column, label_column)},
         source,
     )
 
 
 def read_pair(texts: Iterable[Any], labels: Iterable[Any]) -> Reviews:
-    """Texts and labels, row by row, labels in the type that they have: 1.0 stays a float, where `read` makes 1 of it.
+    """Read texts and labels without changing the label type: 1.0 stays a float, whereas `read` converts it to 1.
 
     Raises:
         DataError: As `read`.
@@ -162,10 +162,10 @@ def read_pair(texts: Iterable[Any], labels: Iterable[Any]) -> Reviews:
 def _pair(texts: Any, labels: Any) -> tuple[list[str | None], Labels]:
     for values in (texts, labels):
         if isinstance(values, str) or not isinstance(values, Iterable):
-            raise DataError(f"(texts, labels) is a pair of lists; got {type(values).__name__} {values!r} in it")
+            raise DataError(f"(texts, labels) must be a pair of lists; it contains {type(values).__name__} {values!r}")
     if (names := names_of(labels)) is not None:
         if len(names) != 1:
-            raise DataError(f"labels have the columns {', '.join(map(repr, names))}; pass one of them")
+            raise DataError(f"labels have the columns {', '.join(map(repr, names))}; pass one column")
         labels = columns_of(labels)[0][str(names[0])]
     texts, labels = list(texts), list(labels)
     if len(texts) != len(labels):
@@ -185,10 +185,10 @@ def _reviews(texts: list[str | None], labels: Labels, columns: dict[str, list[An
 
 
 def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: str, source: str) -> str:
-    """The column asked for, or the first usual name that is there.
+    """Return the requested column, or the first of the usual names that exists.
 
     Raises:
-        DataError: If there is none; the message lists the columns and the option that names one.
+        DataError: If there is none; the message lists the columns and the option that selects one.
     """
     names = list(names)
     if wanted:
@@ -201,31 +201,31 @@ def pick_column(names: Iterable[str], wanted: str, usual: Sequence[str], what: s
             return folded[candidate]
     raise DataError(
         f"no column of {source} looks like the {what}: it has {', '.join(map(repr, names)) or 'no columns'}; "
-        f"{_hint(names, usual)}name one: --{what} COLUMN on the command line; in Python {what}='COLUMN', of a Classifier "
-        f"data__{what}='COLUMN'"
+        f"{_hint(names, usual)}name the column: --{what} COLUMN on the command line, {what}='COLUMN' in Python, or "
+        f"data__{what}='COLUMN' for a Classifier"
     )
 
 
 def _hint(names: list[str], usual: Sequence[str]) -> str:
-    """What may be wrong with a file whose columns have such names."""
-    if len(names) == 1 and (separators := [one for one in (";", "\t", "|", ",") if one in names[0]]):
-        return f"the file seems to separate its fields by {separators[0]!r}: set that with --delimiter or data.delimiter; "
+    """Guess from the column names what is wrong with a file."""
+    if len(names) == 1 and (separators := [mark for mark in (";", "\t", "|", ",") if mark in names[0]]):
+        return f"the fields seem to be separated by {separators[0]!r}: set --delimiter or data.delimiter; "
     if spaced := [name for name in names if name.strip().casefold() in usual]:
-        return f"{spaced[0]!r} has white space around it: remove that from the header; "
+        return f"{spaced[0]!r} has leading or trailing white space: remove it from the header; "
     if any(len(name.split()) > _MOST_WORDS for name in names):
-        return "the first row seems to be no header: say so with --no-header or data.header=false, and columns are 0, 1, ...; "
+        return "the first row does not look like a header: set --no-header or data.header=false, and name columns 0, 1, ...; "
     return ""
 
 
 def columns_of(data: Data, only: Callable[[list[str], str], str] | None = None) -> tuple[dict[str, list[Any]], str]:
-    """Columns by name, and where they come from.
+    """Return the columns by name, and a description of the source.
 
     Args:
         data: A path or a table.
-        only: Chooses the one column that is wanted, by the names and the source; the others of a table are not read.
+        only: Function that selects a single column from the names and the source; other columns of a table are not read.
 
     Raises:
-        DataError: If the data are no file and no table that can be read.
+        DataError: If the data is not a readable file or table.
     """
     if isinstance(data, (str, os.PathLike)):
         file = File.of(data)
@@ -244,27 +244,27 @@ def columns_of(data: Data, only: Callable[[list[str], str], str] | None = None) 
             f"cannot read {type(data).__name__}; pass a path ({', '.join(FILE_TYPES)}), a DataFrame, an Arrow table, a Dataset, "
             "a mapping of columns, a list of rows as mappings, or (texts, labels)"
         )
-    called = {str(name): name for name in names}
+    originals = {str(name): name for name in names}
     refuse_repeated([str(name) for name in names], source)
-    if hasattr(data, "with_format"):  # tensors and arrays are for models
+    if hasattr(data, "with_format"):  # plain Python values instead of tensors or arrays
         data = data.with_format(None)
     if only is not None:
-        chosen = only(list(called), source)
-        called = {chosen: called[chosen]}
-    return {name: _column(data, own) for name, own in called.items()}, source
+        chosen = only(list(originals), source)
+        originals = {chosen: originals[chosen]}
+    return {name: _column(data, original) for name, original in originals.items()}, source
 
 
 def _column(table: Any, name: Any) -> list[Any]:
     column = table[name]
-    values: list[Any] = column.to_pylist() if hasattr(column, "to_pylist") else list(column)  # the former of Arrow
+    values: list[Any] = column.to_pylist() if hasattr(column, "to_pylist") else list(column)  # to_pylist: Arrow
     feature: Any = (getattr(table, "features", None) or {}).get(name)
-    if hasattr(feature, "int2str"):  # a ClassLabel: numbers that stand for names, and -1 for none
+    if hasattr(feature, "int2str"):  # a ClassLabel: integers that stand for names; -1: missing
         return [None if is_null(value) or value < 0 else feature.int2str(value) for value in values]
     return values
 
 
 def names_of(data: object) -> list[Any] | None:
-    """Names of a table's columns; None: it is no table."""
+    """Column names of a table; None if the data is not a table."""
     names = getattr(data, "column_names", None)
     names = getattr(data, "columns", None) if names is None else names
     return None if names is None else list(names)
@@ -284,7 +284,7 @@ def _by_column(rows: Iterable[Mapping[str, Any]], source: str) -> dict[str, list
 
 
 def is_null(value: object) -> bool:
-    """Whether a value is None, or one that does not equal itself: NaN, NaT, and pandas' NA, which refuses to say."""
+    """Whether a value is None, NaN, NaT or pandas' NA, that is, not equal to itself (the comparison fails for NA)."""
     if value is None:
         return True
     try:
@@ -303,32 +303,32 @@ def _texts(values: Sequence[Any], where: str) -> list[str | None]:
         elif is_null(value):
             texts.append(None)
         else:
-            raise DataError(f"{where}, row {row} (counted from 0): a text is a string, got {type(value).__name__} {value!r}")
+            raise DataError(f"{where}, row {row} (counted from 0): a text must be a string, got {type(value).__name__} {value!r}")
     return texts
 
 
 def texts_of(data: Any, column: str = "") -> list[str]:
-    """Texts to be predicted: a list of strings, or a table's column of them.
+    """Return the texts to predict, from a list of strings or from a table.
 
     Args:
-        data: Any iterable of strings, or a table, a mapping of columns or a list of rows as `read` takes them.
-        column: Of a table; empty: the first of `TEXT_COLUMNS` that is there.
+        data: Any iterable of strings, or a table, a mapping of columns or a list of rows as accepted by `read`.
+        column: Text column of a table; empty: the first of `TEXT_COLUMNS` that exists.
 
     Raises:
-        DataError: If there is a single string in place of them, or something other than strings among them.
+        DataError: If the data is a single string, or contains a value that is not a string.
     """
     return list(iter_texts(data, column))
 
 
 def iter_texts(data: Any, column: str = "") -> Iterator[str]:
-    """The texts of `texts_of`, one at a time; of an iterable, each is checked when it is its turn.
+    """Iterate over the texts of `texts_of`; the elements of an iterable are checked one at a time.
 
     Raises:
-        DataError: As `texts_of`; at once, where it is not about one of the texts.
+        DataError: As `texts_of`; immediately, unless the error concerns a single text.
     """
     if isinstance(data, (str, bytes, os.PathLike)):
-        what = "is a path; pass texts, or use predict_file" if isinstance(data, os.PathLike) else "is a single string"
-        raise DataError(f"texts {what}; pass a list of texts, such as [text]")
+        problem = "is a path; pass texts, or use predict_file" if isinstance(data, os.PathLike) else "is a single string"
+        raise DataError(f"texts {problem}; pass a list of texts, such as [text]")
     if (
         isinstance(data, Mapping)
         or names_of(data) is not None

@@ -1,4 +1,4 @@
-"""Rows of files, one at a time: CSV, TSV, JSON and JSON lines, plain or compressed by gzip; Parquet and Excel."""
+"""Read rows from files, one at a time: CSV, TSV, JSON and JSON Lines, plain or gzip-compressed; Parquet and Excel."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _BATCH_ROWS: Final = 1024
 
 @dataclass(frozen=True)
 class File:
-    """A file of rows and how it is written; wherever a path is taken, this is.
+    """A data file with its layout; accepted wherever a path is.
 
     Attributes:
-        path: Its name tells the format; `.gz` behind it is read through gzip.
-        delimiter: Between the fields of a CSV or TSV file; empty: a tab in TSV, a comma in CSV.
-        quoting: Whether fields may stand in double quotes; see `DataConfig.quoting`.
-        header: Whether the first row names the columns; without it they are "0", "1" and so on.
+        path: Path whose suffix determines the format; a final `.gz` means gzip compression.
+        delimiter: Field delimiter of a CSV or TSV file; empty: a tab in TSV, a comma in CSV.
+        quoting: Whether fields may be enclosed in double quotes; see `DataConfig.quoting`.
+        header: Whether the first row holds the column names; without a header they are "0", "1" and so on.
     """
 
     path: str | os.PathLike[str]
@@ -49,60 +49,60 @@ class File:
 
     @property
     def kind(self) -> str:
-        """The ending that tells the format, in lower case, such as ".csv"."""
+        """The suffix that determines the format, in lower case, such as ".csv"."""
         name = Path(self)
         return (name.with_suffix("") if name.suffix.casefold() == ".gz" else name).suffix.casefold()
 
     @property
     def is_text(self) -> bool:
-        """Whether numbers are written as text there, with nothing to tell them from it."""
+        """Whether the format does not distinguish numbers from text."""
         return self.kind in (".csv", ".tsv")
 
     @property
     def separator(self) -> str:
-        """What stands between fields."""
+        """The delimiter between fields."""
         return self.delimiter or ("\t" if self.kind == ".tsv" else ",")
 
     @classmethod
     def of(cls, source: str | os.PathLike[str], settings: DataConfig | None = None) -> File:
-        """A path as a file, written as the settings say; a `File` stays as it is.
+        """Build a `File` from a path and the layout in the settings; a `File` is returned unchanged.
 
         Raises:
-            DataError: If the delimiter is not one character.
+            DataError: If the delimiter is not a single character.
         """
         layout = (settings.delimiter, settings.quoting, settings.header) if settings else ()
         file = source if isinstance(source, File) else cls(source, *layout)
         if len(file.delimiter) > 1:
-            raise DataError(f"the delimiter is {file.delimiter!r}; it is one character, such as ; or \\t for a tab")
+            raise DataError(f"the delimiter is {file.delimiter!r}; it must be a single character, such as ; or \\t for a tab")
         return file
 
 
 def files_of(sources: Iterable[str | os.PathLike[str]], settings: DataConfig | None = None) -> list[File]:
-    """Paths as files, wildcards resolved, in the order given.
+    """Resolve wildcards and return the files, in the given order.
 
     Raises:
-        DataError: If a wildcard stands for no file.
+        DataError: If a file does not exist, or a wildcard matches no file.
     """
-    found = []
+    matches = []
     for source in sources:
         file = File.of(source, settings)
         if Path(file).exists():
-            found.append(file)
+            matches.append(file)
         elif not glob.has_magic(str(file)):
             raise DataError(f"cannot read {file}: No such file or directory")
-        elif names := sorted(glob.glob(str(file), recursive=True)):  # noqa: PTH207 - a Path has no pattern with a root
-            found += [replace(file, path=name) for name in names]
+        elif names := sorted(glob.glob(str(file), recursive=True)):  # noqa: PTH207 - Path.glob accepts no absolute pattern
+            matches += [replace(file, path=name) for name in names]
         else:
             raise DataError(f"no file matches {file}")
-    return found
+    return matches
 
 
 def iter_rows(source: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a file, one at a time; in constant memory, but for .json and .xlsx.
+    """Iterate over the rows of a file, in constant memory except for .json and .xlsx.
 
     Raises:
-        DataError: If there is no such file or its ending is not known; or at the first row that cannot be read, with its line.
-        MissingExtra: If a package is missing that the format needs.
+        DataError: If the file does not exist, its suffix is unknown, or a row cannot be read; the message names the line.
+        MissingExtra: If a package that the format needs is not installed.
     """
     with open_rows(source) as (rows, _):
         yield from rows
@@ -110,27 +110,27 @@ def iter_rows(source: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def open_rows(source: str | os.PathLike[str]) -> Iterator[tuple[Iterator[dict[str, Any]], Callable[[], int]]]:
-    """Open a file at once: its rows as `iter_rows` yields them, and what says how many of its bytes were read.
+    """Open a file immediately; yields its rows as `iter_rows` does, and a function that returns the number of bytes read so far.
 
     Raises:
-        DataError: If there is no such file or its ending is not known.
+        DataError: If the file does not exist or its suffix is unknown.
     """
     source = File.of(source)
     if source.kind not in FILE_TYPES:
         known = ", ".join(FILE_TYPES)
-        raise DataError(f"{source} ends in {Path(source).suffix!r}; rows can be read from {known}, and text compressed as .gz")
+        raise DataError(f"{source} ends in {Path(source).suffix!r}; supported are {known}, and text files compressed as .gz")
     try:
-        raw = Path(source).open("rb")  # noqa: SIM115 - what goes wrong behind the yield is not about this file
+        raw = Path(source).open("rb")  # noqa: SIM115 - errors raised after the yield do not concern this file
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     with raw:
         size = os.fstat(raw.fileno()).st_size
-        # Whatever reads text closes the file at its end.
+        # Text readers close the file when they reach its end.
         yield _translated(source, raw), lambda: size if raw.closed else raw.tell()
 
 
 def _translated(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Rows, and what goes wrong as an error of ours."""
+    """Iterate over the rows, and convert read errors to `DataError`."""
     try:
         if source.kind in _BINARY:
             yield from _BINARY[source.kind](source, raw)
@@ -143,14 +143,14 @@ def _translated(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _text(source: File, raw: BinaryIO) -> IO[str]:
-    """The same file as text; a byte order mark is skipped."""
+    """Open the binary file as text, decompressed if needed; a byte order mark is skipped."""
     plain = gzip.GzipFile(fileobj=raw) if Path(source).suffix.casefold() == ".gz" else raw
     return io.TextIOWrapper(cast(BinaryIO, plain), encoding="utf-8-sig", newline="")
 
 
 def _iter_csv(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
-    # The csv module refuses fields over 128 KiB unless told otherwise; a review may be longer. The limit is global
-    # to the module, so it is only ever raised.
+    # By default, the csv module refuses fields over 128 KiB, but a review may be longer. The limit is global to the module, so
+    # it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     guard = Guard(file, str(source), source.separator, checks=source.quoting == "auto")
     quoted = source.quoting == "quoted" or (source.quoting == "auto" and _is_quoted(source))
@@ -168,20 +168,20 @@ def _iter_csv(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
                 continue
             if row and len(row) != len(header):
                 raise DataError(
-                    f"{source}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; a text with "
-                    f"{source.separator!r} or line breaks must be quoted"
+                    f"{source}, line {reader.line_num}: {len(row)} fields, but the header has {len(header)}; a text "
+                    f"that contains {source.separator!r} or line breaks must be quoted"
                 )
-            # In a file of one column, an empty line is an empty text.
+            # In a file with one column, an empty line is an empty text.
             yield dict(zip(header, row or [""], strict=True))
     except csv.Error as error:
         raise DataError(
-            f"{source}, line {reader.line_num}: {error}; if quotes are plain characters there, set quoting to none "
+            f"{source}, line {reader.line_num}: {error}; if quotes are plain characters in this file, set quoting to none "
             "(--quoting none, data.quoting=none)"
         ) from error
 
 
 def _is_quoted(source: File) -> bool:
-    """Whether quotes of a file are about its fields; in CSV they are."""
+    """Whether double quotes enclose fields; always true for CSV."""
     if source.kind != ".tsv":
         return True
     with Path(source).open("rb") as first, Path(source).open("rb") as second:
@@ -194,7 +194,7 @@ def _iter_jsonl(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # ValueError also covers numbers with thousands of digits
             raise DataError(f"{source}, line {number}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise DataError(f"{source}, line {number}: expected a JSON object, got {type(row).__name__}")
@@ -207,9 +207,9 @@ def _iter_json(source: File, file: IO[str]) -> Iterator[dict[str, Any]]:
     except RecursionError as error:
         raise DataError(f"{source}: nested too deeply") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{source} is not JSON: {error}; if each line is an object, name it .jsonl") from error
+        raise DataError(f"{source} is not JSON: {error}; if each line is an object, rename the file to .jsonl") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f'{source} holds no array of objects, one a row, such as [{{"text": ..., "label": ...}}, ...]')
+        raise DataError(f'{source} must hold an array of objects, one per row, such as [{{"text": ..., "label": ...}}, ...]')
     yield from rows
 
 
@@ -243,10 +243,10 @@ def _iter_excel(source: File, raw: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def refuse_repeated(names: list[str], source: str) -> None:
-    """Tell columns of one name, of which all but one would be lost.
+    """Refuse repeated column names, since only one of the columns could be kept.
 
     Raises:
-        DataError: If there are some.
+        DataError: If a name occurs more than once.
     """
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} has columns of the same name: {', '.join(map(repr, repeated))}")
@@ -263,5 +263,5 @@ _BINARY: Final[dict[str, Callable[[File, BinaryIO], Iterator[dict[str, Any]]]]] 
     ".parquet": _iter_parquet,
     ".xlsx": _iter_excel,
 }
-#: Formats that can be read. Those of `STREAMED` can be written too, row by row.
+#: Suffixes of the supported input formats. Those in `STREAMED` can also be written, row by row.
 FILE_TYPES: Final = (*_TEXT, *_BINARY)

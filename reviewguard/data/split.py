@@ -1,4 +1,4 @@
-"""Seeded, stratified splits that keep near-duplicates and groups on one side, and their file format."""
+"""Seeded, stratified splits that keep near-duplicates and groups together, and the split file format."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ with requires("train"):
 
 
 def row_hash(text: str) -> str:
-    """The sha256 of a text's UTF-8 bytes, as read and before any normalisation, in hexadecimal."""
+    """SHA-256 of the UTF-8 bytes of a text before normalisation, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def divide(reviews: Reviews, sides: Sequence[SplitName | None]) -> dict[str, Reviews]:
-    """Rows by the split that they are assigned to; those assigned to none are left out, and so are splits without rows."""
+    """Divide rows by split; rows without a split and splits without rows are omitted."""
     rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for row, side in enumerate(sides):
         if side is not None:
@@ -43,63 +43,64 @@ def divide(reviews: Reviews, sides: Sequence[SplitName | None]) -> dict[str, Rev
 def make_split(reviews: Reviews, config: DataConfig, seed: int) -> list[SplitName]:
     """Split rows into train, validation and test, stratified by label.
 
-    Rows that are near-duplicates of each other, or share a value of `config.group`, land on the same side.
+    Near-duplicates and rows that share a value of `config.group` stay in the same split.
 
     Args:
         reviews: Complete rows (see `clean`).
         config: Shares, group column and similarity threshold.
-        seed: Of the shuffle; equal input and seed give an equal split.
+        seed: Random seed; equal input and seed give an equal split.
 
     Raises:
-        ConfigError: If the shares leave no rows to train on.
-        DataError: If a class or the number of groups is too small to be split.
+        ConfigError: If the shares leave no training rows.
+        DataError: If a class or the number of groups is too small to split.
     """
     if config.test + config.validation >= 1:
         raise ConfigError(
-            f"data.test={config.test:g} and data.validation={config.validation:g} leave no rows to train on; their sum is below 1"
+            f"data.test={config.test:g} and data.validation={config.validation:g} leave no training rows; "
+            "their sum must be below 1"
         )
     texts, labels = reviews.require_complete()
-    normalize = NORMALIZERS[config.normalization]  # what the model sees is what must not be on both sides
+    normalize = NORMALIZERS[config.normalization]  # the splits must not share the normalised texts that the model sees
     groups = _groups([normalize(text) for text in texts], reviews, config)
     sides: list[SplitName] = ["train"] * len(texts)
     rest = np.arange(len(texts))
     for side, share in (("test", config.test), ("validation", config.validation)):
         if not share:
             continue
-        of_rest = share * len(texts) / len(rest)
-        held = _hold_out(np.array(labels)[rest], groups[rest], of_rest, seed, reviews.source)
-        for row in rest[held]:
+        share_of_rest = share * len(texts) / len(rest)
+        selected = _hold_out(np.array(labels)[rest], groups[rest], share_of_rest, seed, reviews.source)
+        for row in rest[selected]:
             sides[row] = cast(SplitName, side)
-        rest = np.delete(rest, held)
+        rest = np.delete(rest, selected)
     return sides
 
 
 def _hold_out(labels: NDArray[np.str_], groups: NDArray[np.int64], share: float, seed: int, source: str) -> NDArray[np.int64]:
-    """Rows of a share of the groups, the groups stratified by their most frequent label."""
+    """Select a share of the groups, stratified by their most frequent label, and return their rows."""
     names, rows = np.unique(groups, return_inverse=True)
     label_names, label_of = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(label_names)), dtype=np.int64)
     np.add.at(counts, (rows, label_of), 1)
-    of_class = counts.sum(axis=0)
-    smallest, rarest = int(of_class.min()), label_names[of_class.argmin()]
+    class_counts = counts.sum(axis=0)
+    smallest, rarest = int(class_counts.min()), label_names[class_counts.argmin()]
     majority = counts.argmax(axis=1)
-    # Among a few large groups, one may be alone in leaning to its label: then they cannot be stratified.
+    # Stratification needs at least two groups per majority label, which a few large groups may not provide.
     stratify = majority if min(Counter(majority.tolist()).values()) > 1 else None
     try:
         if smallest * share < 0.5 or len(names) < 2:
             raise ValueError("too few")
-        held = train_test_split(np.arange(len(names)), test_size=share, stratify=stratify, random_state=seed)[1]
+        selected = train_test_split(np.arange(len(names)), test_size=share, stratify=stratify, random_state=seed)[1]
     except ValueError as error:
         raise DataError(
             f"{source} is too small to hold out {share:.3g} of its rows: the rarest class, {str(rarest)!r}, has {smallest} "
             f"row(s), and there are {len(names)} independent groups. Add rows, pass validation data, or set data.validation=0 "
             "and data.test=0"
         ) from error
-    return np.flatnonzero(np.isin(rows, held))
+    return np.flatnonzero(np.isin(rows, selected))
 
 
 def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArray[np.int64]:
-    # Texts that differ in case or punctuation only are one group even where near-duplicates are not looked for.
+    # Texts that differ only in case or punctuation form one group even if near-duplicates are not searched for.
     keys = [clusters(texts, config.near_duplicates)] if config.near_duplicates else []
     keys.append(np.unique([fold(text) for text in texts], return_inverse=True)[1])
     if config.group:
@@ -110,7 +111,7 @@ def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArr
             for row, value in enumerate(reviews.columns[config.group])
         ]
         keys.append(np.unique(named, return_inverse=True)[1])
-    # Rows that share any key are connected through a node for that key.
+    # Each key is a node that connects the rows that share it.
     n = len(texts)
     left = np.tile(np.arange(n), len(keys))
     offsets = np.cumsum([n, *(key.max() + 1 for key in keys)])
@@ -120,7 +121,7 @@ def _groups(texts: Sequence[str], reviews: Reviews, config: DataConfig) -> NDArr
 
 
 def to_csv(sides: Sequence[tuple[str, str]]) -> str:
-    """Pairs (text, side) as CSV with the columns `sha256` (see `row_hash`) and `split`."""
+    """Format pairs (text, split) as CSV with the columns `sha256` (see `row_hash`) and `split`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("sha256", "split"))
@@ -129,26 +130,26 @@ def to_csv(sides: Sequence[tuple[str, str]]) -> str:
 
 
 def from_csv(path: str | Path, texts: Sequence[str]) -> list[SplitName | None]:
-    """Reproduce a saved split; rows that it does not know get None.
+    """Reproduce a saved split; rows that the file does not list get None.
 
     Raises:
-        DataError: If the file cannot be read or knows none of the texts.
+        DataError: If the file cannot be read, contradicts itself, or lists none of the texts.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = [(row["sha256"], row["split"]) for row in csv.DictReader(file) if row["split"]]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the split file {path}: {error!r}; it has the columns sha256 and split") from error
+        raise DataError(f"cannot read the split file {path}: {error!r}; it must have the columns sha256 and split") from error
     known = list(zip((hash_ for hash_, _ in rows), column_split([side for _, side in rows], "split"), strict=True))
     sides = dict(known)
     if contradicted := [hash_ for hash_, side in known if sides[hash_] != side]:
-        raise DataError(f"the split file {path} has one text on two sides: {contradicted[0]}")
-    # A text that the data hold more often than the file lists it was dropped as a repeat, and is again.
+        raise DataError(f"the split file {path} assigns one text to two splits: {contradicted[0]}")
+    # Repeats beyond the number of lines for a text were dropped by cleaning, and are dropped again.
     listed = Counter(hash_ for hash_, _ in known)
-    found: list[SplitName | None] = []
+    assigned: list[SplitName | None] = []
     for hash_ in map(row_hash, texts):
-        found.append(sides[hash_] if listed[hash_] else None)
+        assigned.append(sides[hash_] if listed[hash_] else None)
         listed[hash_] -= 1 if listed[hash_] else 0
-    if not any(found):
-        raise DataError(f"the split file {path} knows none of the {len(texts)} texts: is it for other data?")
-    return found
+    if not any(assigned):
+        raise DataError(f"the split file {path} lists none of the {len(texts)} texts; check that it belongs to this data")
+    return assigned

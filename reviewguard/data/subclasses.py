@@ -1,4 +1,4 @@
-"""Subclasses: kinds within a class, such as the generators of fakes, that a model learns to tell apart."""
+"""Subclasses: kinds within a class, such as the generators of fake reviews, that a model learns to distinguish."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from reviewguard.data.reviews import Reviews, is_null
 from reviewguard.errors import DataError
 
-#: Label and value of the column.
+#: A label and a value of the subclass column.
 Subclass = tuple[str, str]
 
 
 def subclasses_of(reviews: Reviews, column: str) -> list[Subclass]:
-    """The subclasses of training rows, sorted; rows without a value are a subclass of their label too.
+    """The sorted subclasses of training rows; rows without a value form a subclass of their label.
 
     Raises:
-        DataError: If there is no such column.
+        DataError: If the column does not exist.
     """
     return sorted(set(_each(reviews, column)))
 
@@ -27,22 +27,22 @@ def subclass_indices(reviews: Reviews, column: str, known: Sequence[Subclass]) -
     """The index of each row's subclass, int64 (n,).
 
     Raises:
-        DataError: If there is no such column, or a row is of none that is known.
+        DataError: If the column does not exist, or a row has an unknown subclass.
     """
-    index, found = {one: i for i, one in enumerate(known)}, _each(reviews, column)
-    if unseen := sorted(set(found) - set(known)):
+    index, subclasses = {subclass: i for i, subclass in enumerate(known)}, _each(reviews, column)
+    if unseen := sorted(set(subclasses) - set(known)):
         label, value = unseen[0]
         raise DataError(
-            f"{reviews.source} has {label!r} rows whose {column!r} is {value!r}, and the training rows have none; remove them, "
+            f"{reviews.source} has {label!r} rows whose {column!r} is {value!r}, but the training rows have none; remove them, "
             "or set data.subclass= (empty)"
         )
-    return np.array([index[one] for one in found], dtype=np.int64)
+    return np.array([index[subclass] for subclass in subclasses], dtype=np.int64)
 
 
 def _each(reviews: Reviews, column: str) -> list[Subclass]:
     if column not in reviews.columns:
         raise DataError(
-            f"{reviews.source} has no column {column!r} of subclasses; it has {', '.join(reviews.columns) or 'no other column'}"
+            f"{reviews.source} has no subclass column {column!r}; it has {', '.join(reviews.columns) or 'no other column'}"
         )
     _, labels = reviews.require_complete()
     values = ["" if is_null(value) else str(value) for value in reviews.columns[column]]

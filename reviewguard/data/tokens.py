@@ -1,4 +1,4 @@
-"""Texts to token ids: the only tokenisation path, in training and at prediction; and which texts it says are familiar."""
+"""Tokenisation, shared by training and prediction, and the limits outside which a text is out-of-distribution."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from reviewguard.data.normalize import NORMALIZERS, encodable, portable
 from reviewguard.errors import BundleError
 
-#: A text is cut here before it is tokenised, so that a megabyte of text costs no more than a long review. It leaves
-#: 195 characters for each of 512 tokens.
+#: Texts are cut to this length before tokenisation, so that a megabyte of text costs no more than a long review. The limit
+#: allows 195 characters for each of 512 tokens.
 MAX_CHARS: Final = 100_000
-#: Share of training texts that are familiar in language, and in length; benchmarks/out_of_distribution.py says what comes of it.
+#: Share of training texts within the limit for language, and within that for length; see benchmarks/out_of_distribution.py.
 FAMILIAR: Final = 0.995
-#: With so many tokens, about ten words, a text is never too short, however long the training texts are.
+#: A text with this many tokens, about ten words, is never too short, however long the training texts are.
 ENOUGH: Final = 16
 
 _COUNTED_AT_ONCE: Final = 4096
-#: Not counted among the pieces of words.
+#: Punctuation is not counted as a piece of a word.
 _PUNCTUATION: Final = re.compile(r"[^\w\s]")
 
 Batch = dict[str, NDArray[np.int64]]
@@ -33,16 +33,15 @@ Batch = dict[str, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text, and what they tell of it.
+    """Token ids of one text, with statistics of the text.
 
     Attributes:
-        ids: Special tokens included.
+        ids: Token ids, special tokens included.
         truncated: Whether the end of the text was cut off.
-        fertility: Pieces that a word of the whole text falls into, on average (the term is that of Rust et al. 2021,
-            arXiv:2012.15613). Words of a language that the vocabulary was not made for fall into many; where none is known, it is
-            infinite.
-        words: Of the whole text: what white space separates.
-        more: Token ids of further windows, special tokens included; only where the text was tokenised in windows.
+        fertility: Average number of pieces per word of the whole text (Rust et al. 2021, arXiv:2012.15613). It is high for
+            languages that the vocabulary does not cover, and infinite if no word is known.
+        words: Number of words of the whole text, separated by white space.
+        more: Token ids of further windows, special tokens included; empty unless the text was tokenised in windows.
     """
 
     ids: list[int]
@@ -53,32 +52,32 @@ class Encoded:
 
 
 class Tokenizer:
-    """A Hugging Face fast tokenizer with truncation, and without special tokens from inside a text.
+    """A Hugging Face fast tokenizer with truncation that does not recognise special tokens inside a text.
 
-    A literal `[SEP]` or `</s>` in a review is read as the characters that it is written with.
+    A literal `[SEP]` or `</s>` in a review is tokenised as plain characters.
 
     Attributes:
-        max_length: Tokens kept of a text, or of each of its windows, special tokens included.
-        room: Of them, those that are left for the text; windows overlap by fewer.
-        pad_id: What fills up the rows of a batch.
+        max_length: Maximum number of tokens of a text or window, special tokens included.
+        room: Maximum number of tokens without special tokens; the overlap of windows is smaller.
+        pad_id: Token id that pads the rows of a batch.
     """
 
     def __init__(self, tokenizer_json: bytes, tokenizer_config: bytes, max_length: int) -> None:
-        """Build from the contents of tokenizer.json and tokenizer_config.json.
+        """Create a tokenizer from the contents of tokenizer.json and tokenizer_config.json.
 
         Args:
             tokenizer_json: Contents of tokenizer.json.
-            tokenizer_config: Contents of tokenizer_config.json; kept for other libraries.
-            max_length: Tokens kept of a text, special tokens included.
+            tokenizer_config: Contents of tokenizer_config.json; preserved for other libraries.
+            max_length: Maximum number of tokens of a text, special tokens included.
 
         Raises:
-            BundleError: If either is malformed.
+            BundleError: If either file is malformed.
         """
         try:
             self._plain = tokenizers.Tokenizer.from_buffer(tokenizer_json)
             self._config = json.loads(tokenizer_config)
             if not isinstance(self._config, dict):
-                raise ValueError("tokenizer_config.json is not an object")  # noqa: TRY004 - one except for all malformed input
+                raise ValueError("tokenizer_config.json is not an object")  # noqa: TRY004 - the except below covers all malformed input
         except Exception as error:  # tokenizers raises a bare Exception
             raise BundleError(f"the tokenizer files are malformed: {error}") from error
         self._plain.no_padding()
@@ -90,17 +89,17 @@ class Tokenizer:
         self._cutters = {0: self._cut}
         self.max_length = max_length
         self._made_of = tokenizer_json, tokenizer_config, max_length
-        # A padded position is masked out everywhere, so any id in the vocabulary would do.
+        # Padded positions are always masked, so any id of the vocabulary is valid.
         self.pad_id = self._id_of(self._config.get("pad_token")) or 0
         self._added = self._plain.num_special_tokens_to_add(is_pair=False)
         self.room = max_length - self._added
         special = self._plain.encode("a").special_tokens_mask
-        self._before = special.index(0) if 0 in special else 0  # special tokens in front of a text
-        # A SentencePiece model does not tell; the settings do.
+        self._before = special.index(0) if 0 in special else 0  # number of special tokens before a text
+        # SentencePiece models do not expose their unknown token; the settings do.
         self._unknown_id = self._id_of(self._config.get("unk_token") or getattr(self._plain.model, "unk_token", None))
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes, bytes, int]]:
-        # A tokenizer's own state forgets `encode_special_tokens`.
+        # The pickled state of a tokenizer does not include `encode_special_tokens`.
         return type(self), self._made_of
 
     def _id_of(self, token: object) -> int | None:
@@ -111,26 +110,27 @@ class Tokenizer:
         """Tokenise texts.
 
         Args:
-            texts: Already normalised.
-            overlap: Tokens that a window shares with the one before.
-            max_windows: Windows kept of a text of more than `max_length` tokens; 1: the text is truncated.
+            texts: Normalised texts.
+            overlap: Number of tokens that consecutive windows share.
+            max_windows: Maximum number of windows of a text longer than `max_length` tokens; 1: the text is truncated.
         """
         cut = [encodable(text[:MAX_CHARS]) for text in texts]
         encoded = []
-        for encoding, text, read in zip(self._cutting(overlap).encode_batch_fast(cut), texts, cut, strict=True):
-            # Each look at an encoding copies its lists.
-            found = [encoding.ids, *(more.ids for more in encoding.overflowing)]
-            # A tokenizer without special tokens makes nothing of an empty text; the model needs something to read.
-            ids, truncated = found[0] or [self.pad_id], len(found) > max_windows or len(text) > MAX_CHARS
-            words = len(read.split())
-            # What windows share is counted once.
+        for encoding, text, prefix in zip(self._cutting(overlap).encode_batch_fast(cut), texts, cut, strict=True):
+            # Each access to an attribute of an encoding copies its list.
+            windows = [encoding.ids, *(more.ids for more in encoding.overflowing)]
+            # Without special tokens, an empty text has no tokens, but the model needs at least one.
+            ids, truncated = windows[0] or [self.pad_id], len(windows) > max_windows or len(text) > MAX_CHARS
+            words = len(prefix.split())
+            # Tokens that windows share are counted once.
             start, end = self._before, self._before + overlap
-            fertility = self._fertility(read, words, [found[0], *([*more[:start], *more[end:]] for more in found[1:])])
-            encoded.append(Encoded(ids, truncated, fertility, words, tuple(found[1:max_windows])))
+            distinct = [windows[0], *([*window[:start], *window[end:]] for window in windows[1:])]
+            fertility = self._fertility(prefix, words, distinct)
+            encoded.append(Encoded(ids, truncated, fertility, words, tuple(windows[1:max_windows])))
         return encoded
 
     def _cutting(self, overlap: int) -> tokenizers.Tokenizer:
-        """The tokenizer that cuts texts into windows of `max_length` tokens."""
+        """The tokenizer that splits texts into windows of `max_length` tokens with this overlap."""
         if overlap not in self._cutters:
             cutter = tokenizers.Tokenizer.from_str(self._plain.to_str())
             cutter.encode_special_tokens = True
@@ -145,7 +145,7 @@ class Tokenizer:
         return max(pieces, 0) / known if known > 0 else math.inf
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Tokens of each text, uncut, special tokens not counted. Returns int64 (n,)."""
+        """Number of tokens of each text, without truncation or special tokens, int64 (n,)."""
         counts: list[int] = []
         for start in range(0, len(texts), _COUNTED_AT_ONCE):
             chunk = [encodable(text) for text in texts[start : start + _COUNTED_AT_ONCE]]
@@ -163,18 +163,18 @@ class Tokenizer:
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def files(self, normalization: str = "none") -> dict[str, bytes]:
-        """tokenizer.json and tokenizer_config.json for a bundle, with this maximum length written into both.
+        """Contents of tokenizer.json and tokenizer_config.json for a bundle, both with this maximum length.
 
         Args:
-            normalization: The tokenizer itself applies this one first, so that other libraries do what ours does before it
-                tokenises; a text that is normalised already stays as it is.
+            normalization: Normalisation that is added to the tokenizer as its first step, so that other libraries tokenise as
+                reviewguard does; texts that are already normalised do not change.
         """
         content, settings = json.loads(self._cut.to_str()), {**self._config, "model_max_length": self.max_length}
         if steps := portable(normalization):
-            own = content["normalizer"]
-            content["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *([own] if own else [])]}
+            original = content["normalizer"]
+            content["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *([original] if original else [])]}
             content["added_tokens"] = self._settled(content["added_tokens"], NORMALIZERS[normalization])
-            # Under the name of an architecture, transformers makes a normalizer of its own and forgets that of the file.
+            # For tokenizer classes of an architecture, transformers replaces the normalizer in the file with its own.
             settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         return {
             "tokenizer.json": json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(),
@@ -182,11 +182,12 @@ class Tokenizer:
         }
 
     def _settled(self, tokens: list[dict[str, Any]], normalize: Callable[[str], str]) -> list[dict[str, Any]]:
-        """Added tokens that mean after a normalisation what they meant before.
+        """Adjust the added tokens so that a normalizer in the tokenizer does not change their meaning.
 
-        The library normalises their contents too: a run of spaces would become the empty text, which is found everywhere. One
-        that a normalised text cannot contain gets a name that no text contains, lest other libraries find it before they
-        normalise; one of the model's own vocabulary is left out. Each keeps its id.
+        The tokenizers library normalises added tokens as well: a run of spaces would become the empty string, which matches
+        everywhere. A token that cannot occur in a normalised text is renamed to a string that no text contains, so that other
+        libraries do not match it before they normalise; if it is in the model's vocabulary, it is omitted. Token ids do not
+        change.
         """
         vocabulary, settled = self._plain.get_vocab(with_added_tokens=False), []
         for token in tokens:
@@ -199,16 +200,16 @@ class Tokenizer:
 
 
 def word_counts(encoded: Sequence[Encoded]) -> NDArray[np.int64]:
-    """Words of each text, int64 (n,), as thresholds by length count them."""
+    """Number of words of each text, int64 (n,), as used by thresholds by length."""
     return np.array([item.words for item in encoded], dtype=np.int64)
 
 
 class Familiar(NamedTuple):
-    """Limits that a share of `FAMILIAR` of the training texts keeps, each.
+    """Limits outside which a text is out-of-distribution; a share of `FAMILIAR` of the training texts is within each.
 
     Attributes:
-        max_fertility: Pieces a word; None: more texts have no word that is known.
-        min_tokens: Tokens read; `ENOUGH` at most.
+        max_fertility: Maximum number of pieces per word; None: too many training texts have no known word to set a limit.
+        min_tokens: Minimum number of tokens; at most `ENOUGH`.
     """
 
     max_fertility: float | None
@@ -216,7 +217,7 @@ class Familiar(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, texts: list[str]) -> Familiar:
-        """Learn them from training texts."""
+        """Derive the limits from training texts."""
         encoded = tokenizer.encode(texts)
         most = np.quantile([item.fertility for item in encoded], FAMILIAR, method="higher")
         least = np.quantile([len(item.ids) for item in encoded], 1 - FAMILIAR, method="lower")

@@ -1,1 +1,1 @@
-"""Metrics, reports, decisions set on held-out rows, and stress tests."""
+"""Metrics, reports, decision settings from held-out rows, and stress tests."""

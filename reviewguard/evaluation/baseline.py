@@ -1,4 +1,4 @@
-"""The TF-IDF baseline that every result is shown beside."""
+"""The TF-IDF baseline that is reported next to every result."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _TERMS: Final = 100_000
 
 
 class Baseline:
-    """A linear SVM on TF-IDF of the most frequent character 2- to 5-grams, case kept.
+    """A linear support vector machine on TF-IDF of the most frequent character 2- to 5-grams, case-sensitive.
 
-    On generated reviews it beats words and word pairs, and the rarer n-grams add nothing.
+    On generated reviews it outperforms word unigrams and bigrams; including rarer n-grams does not improve it.
     """
 
     def __init__(self, terms: list[str], idf: Floats, weight: Floats, bias: Floats) -> None:
-        """Take fitted coefficients.
+        """Build the baseline from fitted coefficients.
 
         Args:
             terms: The n-grams, t of them.
-            idf: Inverse document frequencies (t,).
-            weight: (classes, t).
-            bias: (classes,).
+            idf: Inverse document frequencies, shape (t,).
+            weight: Coefficients, shape (classes, t).
+            bias: Intercepts, shape (classes,).
         """
         self._terms, self._idf, self._weight, self._bias = terms, idf, weight, bias
         self._vectorizer = _vectorizer(vocabulary=terms)
@@ -43,30 +43,30 @@ class Baseline:
 
     @classmethod
     def fit(cls, texts: Sequence[str], y: NDArray[np.int64], classes: int, seed: int) -> Baseline:
-        """Fit on normalised texts and class indices, int64 (n,), all classes present."""
+        """Fit to normalised texts and class indices, int64 (n,), with every class present."""
         vectorizer = _vectorizer(max_features=_TERMS)
-        fitted = LinearSVC(random_state=seed).fit(vectorizer.fit_transform(texts), y)
-        weight, bias = fitted.coef_, fitted.intercept_
+        svm = LinearSVC(random_state=seed).fit(vectorizer.fit_transform(texts), y)
+        weight, bias = svm.coef_, svm.intercept_
         if classes == 2:
             weight, bias = np.vstack([-weight, weight]), np.concatenate([-bias, bias])
         terms = vectorizer.get_feature_names_out().tolist()
         return cls(terms, vectorizer.idf_.astype(np.float32), weight.astype(np.float32), bias.astype(np.float32))
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Signed distances from each class's hyperplane, float64 (n, classes), of normalised texts."""
+        """Signed distances of normalised texts from each class's hyperplane, float64 (n, classes)."""
         matrix: csr_matrix = self._vectorizer.transform(texts)
         return np.asarray(matrix @ self._weight.T.astype(np.float64) + self._bias)
 
     def to_files(self) -> dict[str, bytes]:
-        """Contents of the files of a bundle."""
-        # safetensors writes an array's memory as it lies, so one in Fortran order would come back scrambled.
-        fitted = {"idf": self._idf, "weight": self._weight, "bias": self._bias}
-        tensors = {name: np.ascontiguousarray(values) for name, values in fitted.items()}
+        """Contents of the bundle files."""
+        # safetensors writes raw memory, so arrays must be in C order.
+        arrays = {"idf": self._idf, "weight": self._weight, "bias": self._bias}
+        tensors = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
         return {TERMS_FILE: msgspec.json.encode(self._terms), WEIGHTS_FILE: safetensors.numpy.save(tensors)}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Baseline:
-        """Rebuild from `to_files`.
+        """Rebuild the baseline from the result of `to_files`.
 
         Raises:
             BundleError: If a file is malformed.

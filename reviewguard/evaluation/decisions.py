@@ -1,4 +1,4 @@
-"""Set a model's decisions on held-out rows; each function returns a new model and leaves the given one unchanged."""
+"""Set a model's decisions on held-out rows. Each function returns a new model and leaves the given one unchanged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from reviewguard.evaluation.operating import Calibration
 from reviewguard.evaluation.windows import WindowChoice
 from reviewguard.inference.model import TrainedModel
 
-_NO_LENGTHS = "the validation rows that this model keeps have no lengths; pass labelled rows as data"
+_NO_LENGTHS = "the validation rows stored with this model have no lengths; pass labelled rows as data"
 
 
 def calibrate(trained: TrainedModel, rows: HeldOut) -> tuple[TrainedModel, Calibration]:
-    """Set the temperature; see `reviewguard.Classifier.calibrate`."""
+    """Set the temperature. See `reviewguard.Classifier.calibrate`."""
     calibration = operating.calibrate(rows.logits, rows.y)
     return _with_decision(trained, temperature=calibration.temperature), calibration
 
@@ -31,18 +31,18 @@ def calibrate(trained: TrainedModel, rows: HeldOut) -> tuple[TrainedModel, Calib
 def set_windows(
     trained: TrainedModel, reviews: Reviews, overlap: int | None, max_windows: int
 ) -> tuple[TrainedModel, WindowChoice]:
-    """Choose how long texts are read; see `reviewguard.Classifier.set_windows`."""
+    """Select how long texts are read. See `reviewguard.Classifier.set_windows`."""
     manifest = trained.manifest
     overlap = manifest.max_length // 4 if overlap is None else overlap
     if not 0 <= 2 * overlap <= manifest.max_length:
-        raise ConfigError(f"overlap is {overlap}; it is at least 0, and at most half of the {manifest.max_length} tokens")
+        raise ConfigError(f"overlap is {overlap}; it must be between 0 and half of the {manifest.max_length} tokens")
     if max_windows < 2:
-        raise ConfigError(f"max_windows is {max_windows}; it is at least 2: a model without windows already reads one")
+        raise ConfigError(f"max_windows is {max_windows}; it must be at least 2: a model without windows already reads one")
     texts, labels = reviews.require_complete(manifest.classes)
     choice = long_texts.choose(trained, texts, class_indices(labels, manifest.classes), overlap, max_windows)
     if choice.windows != manifest.windows and manifest.decision != Decision():
         warnings.warn(
-            "calibration, thresholds and abstention were set on other logits and are removed; set them again", stacklevel=3
+            "calibration, thresholds and abstention were set on different logits and are removed; set them again", stacklevel=3
         )
         trained = _with_decision(trained, temperature=1.0, operating_point=None, abstention=None)
     return trained.with_windows(choice.windows), choice
@@ -51,7 +51,7 @@ def set_windows(
 def set_operating_point(
     trained: TrainedModel, rows: HeldOut, max_fpr: float, by_length: Sequence[int]
 ) -> tuple[TrainedModel, OperatingPoint]:
-    """Set the threshold; see `reviewguard.Classifier.set_operating_point`."""
+    """Set the threshold. See `reviewguard.Classifier.set_operating_point`."""
     manifest = trained.manifest
     assert manifest.positive is not None
     assert trained.positive is not None
@@ -67,7 +67,7 @@ def set_operating_point(
         by_length=by_length,
         groups=rows.groups,
     )
-    # A floor set by the review rate lies below the thresholds that it was set for; it means nothing below others.
+    # A floor set by review_rate is relative to the previous thresholds, and is meaningless with new ones.
     abstention = manifest.decision.abstention
     if abstention is not None and abstention.review_rate is not None:
         abstention = None
@@ -77,7 +77,7 @@ def set_operating_point(
 def set_abstention(
     trained: TrainedModel, rows: HeldOut, error_rate: float | None, review_rate: float | None, one_sided: bool
 ) -> tuple[TrainedModel, Abstention]:
-    """Set abstention; see `reviewguard.Classifier.set_abstention`."""
+    """Set abstention. See `reviewguard.Classifier.set_abstention`."""
     if review_rate is None:
         assert error_rate is not None
         abstention = operating.abstain_by_error_rate(rows.logits, rows.y, error_rate, one_sided=one_sided)
@@ -92,29 +92,29 @@ def set_abstention(
 
 
 def require_two_classes(trained: TrainedModel) -> None:
-    """Check what `set_operating_point` needs before any row is scored.
+    """Check the requirements of `set_operating_point` before any row is scored.
 
     Raises:
         ConfigError: If the model has more than two classes.
     """
     if trained.positive is None:
         classes = len(trained.manifest.classes)
-        raise ConfigError(f"an operating point is for two classes, and there are {classes}; see set_abstention")
+        raise ConfigError(f"an operating point requires two classes, and the model has {classes}; see set_abstention")
 
 
 def require_rates(trained: TrainedModel, error_rate: float | None, review_rate: float | None, one_sided: bool) -> None:
     """Check the arguments of `set_abstention` before any row is scored.
 
     Raises:
-        ConfigError: If not exactly one rate is given, or the model has more than two classes for a one-sided decision.
+        ConfigError: If not exactly one rate is given, or if a one-sided decision is requested with more than two classes.
     """
     if (error_rate is None) == (review_rate is None):
-        raise ConfigError(f"give one of error_rate and review_rate; got {error_rate} and {review_rate}")
+        raise ConfigError(f"give exactly one of error_rate and review_rate; got {error_rate} and {review_rate}")
     if review_rate is not None and not one_sided:
-        raise ConfigError("review_rate is for one-sided decisions; pass one_sided=True too, or an error_rate")
+        raise ConfigError("review_rate requires one-sided decisions; pass one_sided=True as well, or use error_rate")
     if one_sided and trained.positive is None:
         classes = len(trained.manifest.classes)
-        raise ConfigError(f"one-sided decisions are for two classes, and there are {classes}; leave one_sided out")
+        raise ConfigError(f"one-sided decisions require two classes, and the model has {classes}; omit one_sided")
 
 
 def _with_decision(trained: TrainedModel, **changes: Any) -> TrainedModel:

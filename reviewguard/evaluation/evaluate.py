@@ -11,15 +11,15 @@ from reviewguard.inference.model import TrainedModel
 
 
 def evaluate(trained: TrainedModel, reviews: Reviews, name: str) -> Report:
-    """Score a model beside the baseline that was fitted on the same training rows, if the model carries one.
+    """Score a model next to the baseline that was fitted on the same training rows, if the model contains one.
 
     Args:
-        trained: The model.
+        trained: Trained model.
         reviews: Labelled rows. No row is dropped.
         name: Title of the report.
 
     Raises:
-        DataError: If a row lacks text or label, or a label was not in training.
+        DataError: If a text or label is missing, or if a label is not a class of the model.
     """
     manifest = trained.manifest
     texts, labels = reviews.require_complete(manifest.classes)

@@ -1,4 +1,4 @@
-"""Rows that decisions are set on: new ones, or the validation rows of training, which a model keeps as logits."""
+"""Rows for setting decisions: new ones, or the validation rows of training, whose logits are stored with the model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from reviewguard.inference.scoring import Floats
 
 
 class HeldOut(NamedTuple):
-    """Rows that decisions are set on.
+    """Held-out rows for setting decisions.
 
     Attributes:
-        logits: Of a model, float32 (n, classes).
+        logits: Logits, float32 (n, classes).
         y: Class indices, int64 (n,).
-        words: Of each text, int64 (n,); None where an earlier version of reviewguard kept the rows.
-        groups: Of each row; None where none are named.
+        words: Number of words of each text, int64 (n,). None: the rows were stored by an earlier version without lengths.
+        groups: Group of each row. None: no groups.
     """
 
     logits: Floats
@@ -36,39 +36,39 @@ class HeldOut(NamedTuple):
 
 
 def to_file(rows: HeldOut) -> dict[str, bytes]:
-    """The file of a bundle."""
+    """Write rows to a bundle file."""
     tensors = {"logits": rows.logits, "y": rows.y, "words": rows.words}
-    kept = {name: np.ascontiguousarray(values) for name, values in tensors.items() if values is not None}
-    return {VALIDATION: safetensors.numpy.save(kept)}
+    stored = {name: np.ascontiguousarray(values) for name, values in tensors.items() if values is not None}
+    return {VALIDATION: safetensors.numpy.save(stored)}
 
 
 def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "") -> HeldOut:
-    """Score rows that decisions are set on.
+    """Score held-out rows.
 
     Args:
-        trained: The model.
-        reviews: Labelled rows that it was not trained on; None: the validation rows that it keeps.
-        group: Column of groups; empty: none.
+        trained: Trained model.
+        reviews: Labelled rows that were not used for training. None: the validation rows stored with the model.
+        group: Name of the group column. Empty: no groups.
 
     Raises:
-        DataError: If a row lacks text or label, there is no such column, or the model keeps no validation rows.
+        DataError: If a text or label is missing, if there is no such column, or if the model contains no validation rows.
 
     Warns:
         UserWarning: If the model was trained on some of the texts.
     """
     if reviews is None:
         if trained.manifest.windows is not None:
-            raise DataError("the validation rows that this model keeps were not read in windows; pass labelled rows as data")
+            raise DataError("the validation rows stored with this model were not read in windows; pass labelled rows as data")
         if group:
-            raise DataError(f"group is {group!r}, a column of data, and none were passed: pass labelled rows with that column")
+            raise DataError(f"group is {group!r}, but no data were passed; pass labelled rows with that column as data")
         return kept(trained)
     if group and group not in reviews.columns:
-        raise DataError(f"{reviews.source} has no column {group!r} of groups; {nearest(group, reviews.columns)}")
+        raise DataError(f"{reviews.source} has no group column {group!r}; {nearest(group, reviews.columns)}")
     texts, labels = reviews.require_complete(trained.manifest.classes)
     if (seen := trained_on.seen(trained, texts)) is not None and seen.any():
         warnings.warn(
             f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; error rates set on them are "
-            "optimistic: pass rows that it was not trained on",
+            "optimistic: pass rows that were not used for training",
             stacklevel=3,
         )
     logits, encoded = trained.logits(texts, "scoring")
@@ -81,7 +81,7 @@ def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "
 
 
 def kept(trained: TrainedModel) -> HeldOut:
-    """What `to_file` wrote.
+    """Read the rows that `to_file` wrote.
 
     Raises:
         BundleError: If the file is malformed.
@@ -89,7 +89,8 @@ def kept(trained: TrainedModel) -> HeldOut:
     """
     if VALIDATION not in trained.files:
         raise DataError(
-            "this model keeps no validation rows (`fit` and `adapt` have none); pass labelled rows that it was not trained on"
+            "this model contains no validation rows (`fit` and `adapt` store none); pass labelled rows that were not used for "
+            "training"
         )
     with well_formed(VALIDATION):
         tensors = safetensors.numpy.load(trained.read(VALIDATION))

@@ -1,4 +1,4 @@
-"""scikit-learn's metrics under the field's names, with bootstrap confidence intervals."""
+"""scikit-learn's metrics with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ with requires("train"):
 
 _CONFUSION_DRAWS: Final = 10_000
 _RANKING_DRAWS: Final = 500
-_BLOCK_WEIGHTS: Final = 2_000_000  # row weights held at once: 16 MB
+_BLOCK_WEIGHTS: Final = 2_000_000  # row weights in memory at once: 16 MB
 
 
 class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
-    """Precision, recall and F1 of one class against the rest, and its rows."""
+    """Precision, recall and F1 of one class against the rest, and its number of rows."""
 
     precision: float
     recall: float
@@ -35,13 +35,13 @@ class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """How well predictions match labels.
+    """Metrics of predictions.
 
     Attributes:
-        metrics: By name. With two classes f1, precision, recall, specificity, false_positive_rate, roc_auc and pr_auc are of the
-            positive class; with more they are macro averages over classes, and specificity and false_positive_rate are absent.
-        confusion: Rows are true classes, columns predicted ones, both in the order of the model's classes.
-        per_class: Scores of each class.
+        metrics: Metrics by name. With two classes, f1, precision, recall, specificity, false_positive_rate, roc_auc and pr_auc
+            are those of the positive class. With more, they are macro averages, without specificity and false_positive_rate.
+        confusion: Confusion matrix. Rows are true classes and columns predicted classes, in the order of the model's classes.
+        per_class: Scores by class.
     """
 
     metrics: dict[str, Estimate]
@@ -52,17 +52,17 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 def measure(
     y: NDArray[np.int64], scores: NDArray[np.floating], classes: Sequence[str], positive: str | None, seed: int = 0
 ) -> Scores:
-    """Score predictions.
+    """Compute the metrics of predictions.
 
-    Intervals are percentiles of the bootstrap over rows (Efron 1979). Metrics of the confusion matrix are resampled through
-    its multinomial distribution, which is what resampling rows does to it; AUCs through row weights.
+    Intervals are percentiles of the bootstrap over rows (Efron 1979). For metrics of the confusion matrix, the matrix is
+    resampled from its multinomial distribution, which is equivalent to resampling rows; for AUCs, row weights are resampled.
 
     Args:
         y: True class indices, int64 (n,).
-        scores: A score for each class, larger for more likely, (n, classes); the largest is the prediction.
-        classes: Names of the classes, in the order of the columns.
-        positive: The class that binary metrics are about; None for macro averages.
-        seed: Of the resampling.
+        scores: Score of each class, (n, classes); the class with the largest score is the prediction.
+        classes: Class names, in the order of the columns.
+        positive: Positive class of binary metrics. None: macro averages.
+        seed: Random seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     indices = np.arange(len(classes))
@@ -74,7 +74,7 @@ def measure(
     if target is None:
         truth, columns = (y[:, None] == indices).astype(int), np.asarray(scores)
     else:
-        # In float64, so that probabilities next to 1 are told apart by what is left for the other class.
+        # In float64, so that probabilities close to 1 remain distinguishable.
         exact = np.asarray(scores, dtype=np.float64)
         truth, columns = (y == target).astype(int), exact[:, target] - np.delete(exact, target, axis=1).max(axis=1)
     if len(np.unique(y)) < len(classes):
@@ -84,7 +84,7 @@ def measure(
         blocks = []
         for size in np.diff(np.linspace(0, _RANKING_DRAWS, 2 + len(y) * _RANKING_DRAWS // _BLOCK_WEIGHTS, dtype=int)):
             weights = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=size)
-            blocks.append(np.mean([_areas(own, column, weights) for own, column in pairs], axis=0))
+            blocks.append(np.mean([_areas(target_column, column, weights) for target_column, column in pairs], axis=0))
         resampled_areas = np.concatenate(blocks, axis=1)
         metrics["roc_auc"] = _estimate(float(roc_auc_score(truth, columns)), resampled_areas[0])
         metrics["pr_auc"] = _estimate(float(average_precision_score(truth, columns)), resampled_areas[1])
@@ -98,7 +98,7 @@ def measure(
 
 
 def accuracy(y: NDArray[np.int64], scores: NDArray[np.floating], seed: int = 0) -> Estimate:
-    """The accuracy that `measure` gives, without the cost of the other metrics.
+    """Accuracy as in `measure`, without the cost of the other metrics.
 
     Args:
         y: True class indices, int64 (n,).
@@ -110,7 +110,7 @@ def accuracy(y: NDArray[np.int64], scores: NDArray[np.floating], seed: int = 0) 
 
 
 class Bin(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows whose confidence is alike: its mean, the share of them that are right, and their number."""
+    """A bin of rows with similar confidence: mean confidence, accuracy, and number of rows."""
 
     confidence: float
     accuracy: float
@@ -118,29 +118,31 @@ class Bin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reliability(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> list[Bin]:
-    """Confidence and accuracy of the most probable class over equally wide bins of confidence, empty ones left out.
+    """Confidence and accuracy of the most probable class in equal-width bins of confidence. Empty bins are omitted.
 
     Args:
         y: True class indices, int64 (n,).
-        probabilities: (n, classes).
-        bins: Their number.
+        probabilities: Probabilities, (n, classes).
+        bins: Number of bins.
     """
-    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == y
+    confidence, correct = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == y
     of_bin = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    rows, sure, hits = (np.bincount(of_bin, weights=weights, minlength=bins) for weights in (None, confidence, right))
-    full = np.flatnonzero(rows)
-    return [Bin(confidence=float(sure[i] / rows[i]), accuracy=float(hits[i] / rows[i]), rows=int(rows[i])) for i in full]
+    rows, confidences, hits = (np.bincount(of_bin, weights=weights, minlength=bins) for weights in (None, confidence, correct))
+    occupied = np.flatnonzero(rows)
+    return [
+        Bin(confidence=float(confidences[i] / rows[i]), accuracy=float(hits[i] / rows[i]), rows=int(rows[i])) for i in occupied
+    ]
 
 
 def calibration_error(y: NDArray[np.int64], probabilities: NDArray[np.floating], bins: int = 15) -> float:
-    """Expected calibration error of the predicted class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599), over equally wide bins.
+    """Expected calibration error of the predicted class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599), with equal-width bins.
 
     Args:
         y: True class indices, int64 (n,).
-        probabilities: (n, classes).
-        bins: Their number.
+        probabilities: Probabilities, (n, classes).
+        bins: Number of bins.
     """
-    return sum(one.rows * abs(one.accuracy - one.confidence) for one in reliability(y, probabilities, bins)) / len(y)
+    return sum(bin_.rows * abs(bin_.accuracy - bin_.confidence) for bin_ in reliability(y, probabilities, bins)) / len(y)
 
 
 def _with_intervals(confusion: NDArray[np.int64], target: int | None, rng: np.random.Generator) -> dict[str, Estimate]:
@@ -158,28 +160,28 @@ def _estimate(value: float, draws: NDArray[np.floating]) -> Estimate:
 
 
 def _areas(truth: NDArray[np.int64], scores: NDArray[np.floating], weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ROC AUC and average precision under each row of weights, float64 (2, draws); NaN where a draw lacks a class.
+    """ROC AUC and average precision under each row of weights, float64 (2, draws); NaN if a draw lacks a class.
 
-    It equals scikit-learn's two functions with `sample_weight`, for all draws in one pass.
+    The result equals that of scikit-learn's two functions with `sample_weight`, for all draws in one pass.
     """
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # rows of equal score count as one step
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # rows with equal scores form one step
     weighted = weights[:, order].astype(float)
     hits = np.add.reduceat(weighted * truth[order], starts, axis=1)
     misses = np.add.reduceat(weighted * (1 - truth[order]), starts, axis=1)
     all_hits, all_misses = hits.cumsum(axis=1), misses.cumsum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         roc = (hits * (all_misses[:, -1:] - all_misses + misses / 2)).sum(axis=1) / (all_hits[:, -1] * all_misses[:, -1])
-        precision = np.nan_to_num(all_hits / (all_hits + all_misses))  # steps before the first drawn row have no weight
+        precision = np.nan_to_num(all_hits / (all_hits + all_misses))  # steps before the first drawn row have zero weight
         average = (hits * precision).sum(axis=1) / all_hits[:, -1]
     return np.stack([roc, average])
 
 
 def _of_confusion(matrices: NDArray[np.int64], target: int | None) -> dict[str, NDArray[np.float64]]:
-    """Metrics of confusion matrices (draws, classes, classes); a ratio without cases counts as 0, as in scikit-learn."""
+    """Metrics of confusion matrices (draws, classes, classes). A ratio with denominator 0 is 0, as in scikit-learn."""
     hits = np.diagonal(matrices, axis1=1, axis2=2).astype(float)
-    actual, called, total = matrices.sum(axis=2), matrices.sum(axis=1), matrices.sum(axis=(1, 2))
-    precision, recall, f1 = _ratio(hits, called), _ratio(hits, actual), _ratio(2 * hits, actual + called)
+    actual, predicted, total = matrices.sum(axis=2), matrices.sum(axis=1), matrices.sum(axis=(1, 2))
+    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, actual), _ratio(2 * hits, actual + predicted)
     accuracy = _ratio(hits.sum(axis=1), total)
     if target is None:
         return {
@@ -189,7 +191,7 @@ def _of_confusion(matrices: NDArray[np.int64], target: int | None) -> dict[str, 
             "recall": recall.mean(axis=1),
         }
     negatives = total - actual[:, target]
-    false_positives = called[:, target] - hits[:, target]
+    false_positives = predicted[:, target] - hits[:, target]
     return {
         "f1": f1[:, target],
         "accuracy": accuracy,

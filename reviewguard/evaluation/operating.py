@@ -1,4 +1,4 @@
-"""Setting how logits are read, on held-out rows: calibration, the operating point, abstention."""
+"""Set calibration, the operating point and abstention on held-out rows."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from reviewguard.bundle.estimate import Estimate
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.evaluation.metrics import Bin, calibration_error, reliability
 
-#: The widest temperatures looked at, as logarithms.
+#: Bounds of the temperature search, as logarithms.
 _COLDEST, _HOTTEST = -5.0, 5.0
-#: Held-out negatives that a group needs, for a false-positive rate of its own to be held.
+#: Minimum number of held-out negatives for which a group's own false positive rate is held.
 LEAST: Final = 150
-#: What the groups with fewer are called.
+#: Name of the pooled smaller groups.
 OTHERS: Final = "other groups"
-#: What an engine may change a logit by, at most.
+#: Maximum difference of a logit between engines.
 _HAIR: Final = 1e-4
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """What calibration changed, on the rows that it was set on.
+    """Result of calibration, on the rows that it was set on.
 
     Attributes:
-        temperature: What logits are divided by; above 1 the model was too sure of itself.
-        rows: Held-out rows.
-        before: Expected calibration error, with its bootstrap interval.
-        after: The same. It is a little flattered: the temperature was chosen by the same rows.
-        bins: Confidence and accuracy afterwards, for a reliability diagram.
+        temperature: Divisor of the logits. A value above 1 means that the model was overconfident.
+        rows: Number of held-out rows.
+        before: Expected calibration error before calibration, with its bootstrap interval.
+        after: Expected calibration error after calibration. Slightly optimistic, because the temperature was chosen on the same
+            rows.
+        bins: Confidence and accuracy after calibration, for a reliability diagram.
     """
 
     temperature: float
@@ -47,26 +48,26 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     bins: list[Bin]
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
+        """Format for a terminal."""
         lines = [
             f"temperature {self.temperature:.3f}, from {self.rows} rows",
             f"expected calibration error: {self.before} -> {self.after}",
             "confidence  accuracy  rows",
-            *(f"{100 * one.confidence:>9.1f}%{100 * one.accuracy:>9.1f}%{one.rows:>6}" for one in self.bins),
+            *(f"{100 * item.confidence:>9.1f}%{100 * item.accuracy:>9.1f}%{item.rows:>6}" for item in self.bins),
         ]
         return "\n".join(lines)
 
 
 def calibrate(logits: NDArray[np.floating], y: NDArray[np.int64], draws: int = 1000) -> Calibration:
-    """Find the temperature that makes held-out labels most likely.
+    """Find the temperature that maximises the likelihood of held-out labels.
 
     Args:
-        logits: (n, classes).
-        y: Class indices, int64 (n,), every class present.
-        draws: Of the bootstrap; 0 leaves the intervals out.
+        logits: Logits, (n, classes).
+        y: Class indices, int64 (n,), with every class present.
+        draws: Number of bootstrap draws. 0: no intervals.
 
     Raises:
-        DataError: If a class has no row.
+        DataError: If a class has no rows.
     """
     _require_all(y, logits.shape[1])
     exact = logits.astype(np.float64)
@@ -75,8 +76,8 @@ def calibrate(logits: NDArray[np.floating], y: NDArray[np.int64], draws: int = 1
         scaled = exact / np.exp(log_temperature)
         return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]).mean())
 
-    found = minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
-    temperature = float(np.exp(found.x))
+    optimum = minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
+    temperature = float(np.exp(optimum.x))
     before, after = (Decision(temperature=t).probabilities(logits) for t in (1.0, temperature))
     return Calibration(
         temperature=temperature,
@@ -98,34 +99,34 @@ def operating_point(
     by_length: Sequence[int] = (),
     groups: Sequence[str] | None = None,
 ) -> OperatingPoint:
-    """Find the threshold with the most recall whose expected rate of false positives on new rows is at most `max_fpr`.
+    """Find the threshold with the highest recall whose expected false positive rate on new rows is at most `max_fpr`.
 
-    With k of n held-out negatives above it, that rate is (k + 1) / (n + 1): the argument of conformal prediction. Each band of
-    lengths has a threshold of its own, set on all negatives of the band. Then all thresholds are raised alike until the rate is
-    held for each group with at least `LEAST` negatives too; the groups with fewer are taken together.
+    With k of n held-out negatives above the threshold, the expected rate is (k + 1) / (n + 1), as in conformal prediction. Each
+    length band gets its own threshold, set on all negatives of the band. Then all thresholds are raised by the same amount until
+    the rate also holds in each group with at least `LEAST` negatives; the remaining groups are pooled.
 
     Args:
-        logits: (n, 2).
+        logits: Logits, (n, 2).
         y: Class indices, int64 (n,).
         positive: Index of the positive class.
-        max_fpr: Between 0 and 1.
-        name: Of the positive class, for messages.
-        words: Of each text, int64 (n,); needed with `by_length`.
-        by_length: Shortest text of each band, in words, ascending; empty: one threshold for every length.
-        groups: Of each row, such as its domain; None: no groups.
+        max_fpr: Maximum false positive rate, between 0 and 1.
+        name: Name of the positive class, for messages.
+        words: Number of words of each text, int64 (n,). Required with `by_length`.
+        by_length: Lower bounds of the length bands in words, ascending. Empty: one threshold for all lengths.
+        groups: Group of each row, such as its domain. None: no groups.
 
     Raises:
-        ConfigError: If `max_fpr` is not between 0 and 1, or the bands do not ascend.
-        DataError: If there are no positive or no negative rows, or a band has no negative row.
+        ConfigError: If `max_fpr` is not between 0 and 1, or if the bounds are not ascending.
+        DataError: If there are no positive or no negative rows, or if a band has no negative rows.
     """
     require_share("max_fpr", max_fpr, f"texts that are not {name}")
     if any(low >= high for low, high in pairwise(by_length)) or any(bound < 0 for bound in by_length):
         raise ConfigError(
-            f"by_length is {list(by_length)}; it lists the shortest text of each band in words, ascending, such as 8, 20, 40, 80"
+            f"by_length is {list(by_length)}; it must list the bands' lower bounds in words, ascending, such as 8, 20, 40, 80"
         )
     odds, negative = log_odds(logits)[:, positive], y != positive
     if negative.all() or not negative.any():
-        raise DataError(f"an operating point needs held-out rows of {name} and of others; all {len(y)} are one of the two")
+        raise DataError(f"an operating point needs held-out rows of {name} and of the other class; all {len(y)} are of one class")
     of_group = np.array([""] * len(y) if groups is None else list(groups))
     band = np.zeros(len(y), dtype=np.int64)
     if by_length:
@@ -133,38 +134,38 @@ def operating_point(
         band = np.searchsorted(by_length, words, side="right") - 1
     thresholds = []
     for index, bound in enumerate(by_length or (0,)):
-        own = negative & (band == index)
-        if not own.any():
+        band_negatives = negative & (band == index)
+        if not band_negatives.any():
             raise DataError(
-                f"no held-out row that is not {name} lies in the band from {bound} words: leave it out of by_length, or pass "
+                f"the band from {bound} words has no held-out row that is not {name}: remove it from by_length, or pass "
                 "rows of that length"
             )
-        thresholds.append(_threshold(odds, own, max_fpr))
-    known = band >= 0
+        thresholds.append(_threshold(odds, band_negatives, max_fpr))
+    in_band = band >= 0
     above = odds - np.array(thresholds)[np.maximum(band, 0)]
-    pools = _pools(negative & known, of_group)
-    raised = {which: max(_threshold(above, rows, max_fpr), 0.0) for which, rows in pools.items()}
-    worst = max(raised, key=raised.__getitem__, default="")
-    thresholds = [threshold + raised.get(worst, 0.0) for threshold in thresholds]
-    called = known & (odds >= np.array(thresholds)[np.maximum(band, 0)])
+    pools = _pools(negative & in_band, of_group)
+    increase = {group: max(_threshold(above, rows, max_fpr), 0.0) for group, rows in pools.items()}
+    limiting = max(increase, key=increase.__getitem__, default="")
+    thresholds = [threshold + increase.get(limiting, 0.0) for threshold in thresholds]
+    predicted = in_band & (odds >= np.array(thresholds)[np.maximum(band, 0)])
 
-    def wrong(rows: NDArray[np.bool_]) -> Estimate:
-        count, hits = int(rows.sum()), int((called & rows).sum())
+    def expected_fpr(rows: NDArray[np.bool_]) -> Estimate:
+        count, hits = int(rows.sum()), int((predicted & rows).sum())
         return _beta(hits + 1, count - hits, (hits + 1) / (count + 1))
 
-    def right(rows: NDArray[np.bool_]) -> Estimate:
-        count, hits = int(rows.sum()), int((called & rows).sum())
+    def expected_recall(rows: NDArray[np.bool_]) -> Estimate:
+        count, hits = int(rows.sum()), int((predicted & rows).sum())
         return _beta(hits + 0.5, count - hits + 0.5, hits / count) if count else Estimate(None, None, None)
 
-    negatives, positives = negative & known, ~negative & known
+    negatives, positives = negative & in_band, ~negative & in_band
     bands = [
         Band(
             words=bound,
             threshold=thresholds[index],
             negatives=int((negatives & (band == index)).sum()),
             positives=int((positives & (band == index)).sum()),
-            false_positive_rate=wrong(negatives & (band == index)),
-            recall=right(positives & (band == index)),
+            false_positive_rate=expected_fpr(negatives & (band == index)),
+            recall=expected_recall(positives & (band == index)),
         )
         for index, bound in enumerate(by_length)
     ]
@@ -172,24 +173,26 @@ def operating_point(
         threshold=max(thresholds),
         max_fpr=max_fpr,
         negatives=int(negatives.sum()),
-        false_positives=int((called & negatives).sum()),
+        false_positives=int((predicted & negatives).sum()),
         positives=int(positives.sum()),
-        hits=int((called & positives).sum()),
-        false_positive_rate=wrong(negatives),
-        recall=right(positives),
+        hits=int((predicted & positives).sum()),
+        false_positive_rate=expected_fpr(negatives),
+        recall=expected_recall(positives),
         bands=bands,
-        groups={which: GroupRate(negatives=int(rows.sum()), false_positive_rate=wrong(rows)) for which, rows in pools.items()},
-        set_by=worst if raised.get(worst) else "",
+        groups={
+            group: GroupRate(negatives=int(rows.sum()), false_positive_rate=expected_fpr(rows)) for group, rows in pools.items()
+        },
+        set_by=limiting if increase.get(limiting) else "",
     )
-    for one in bands:
-        _warn_of_few(one, max_fpr, f"not {name} in the band from {one.words} words")
+    for item in bands:
+        _warn_of_few(item, max_fpr, f"not {name} in the band from {item.words} words")
     if not bands:
         _warn_of_few(point, max_fpr, f"not {name}")
     return point
 
 
 def _pools(rows: NDArray[np.bool_], of_group: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
-    """Groups that a rate is held for: each that is large enough, and the others together if they are; none of a single group."""
+    """Groups that must satisfy the rate: large ones, and the others pooled if large enough. Empty for a single group."""
     names, counts = np.unique(of_group[rows], return_counts=True)
     if len(names) < 2:
         return {}
@@ -200,7 +203,7 @@ def _pools(rows: NDArray[np.bool_], of_group: NDArray[np.str_]) -> dict[str, NDA
 
 
 def _threshold(odds: NDArray[np.float64], rows: NDArray[np.bool_], max_fpr: float) -> float:
-    """Just above the largest of these rows that must not be called positive; of too few rows, above all of them."""
+    """Just above the highest-scoring of these rows that must stay negative. With too few rows: above all of them."""
     ranked = np.sort(odds[rows])[::-1]
     return _beside(ranked[max(_allowed(max_fpr, len(ranked)), 0)], odds, 1)
 
@@ -211,14 +214,14 @@ def _warn_of_few(found: OperatingPoint | Band, max_fpr: float, kind: str) -> Non
     if _allowed(max_fpr, found.negatives) < 0:
         needed = int(np.ceil(1 / max_fpr)) - 1
         warnings.warn(
-            f"{found.negatives} rows that are {kind} cannot support a false-positive rate of {100 * max_fpr:g} %: it "
-            f"takes at least {needed}, and more to be sure. The threshold is the largest of their scores",
+            f"{found.negatives} rows that are {kind} cannot support a false positive rate of {100 * max_fpr:g} %: at "
+            f"least {needed} are needed, and more for a narrow interval. The threshold is above all their scores",
             stacklevel=3,
         )
     elif high > 2 * max_fpr:
         warnings.warn(
-            f"from {found.negatives} rows that are {kind}, the false-positive rate is only known to be "
-            f"{found.false_positive_rate}; set it on more rows to be sure of {100 * max_fpr:g} %",
+            f"from {found.negatives} rows that are {kind}, the false positive rate is only known to be "
+            f"{found.false_positive_rate}; use more rows to confirm {100 * max_fpr:g} %",
             stacklevel=3,
         )
 
@@ -231,19 +234,19 @@ def abstain_by_review_rate(
     decision: Decision,
     words: NDArray[np.int64],
 ) -> Abstention:
-    """Find the floor under which a one-sided model does not flag a text, so that a share of the negatives goes to review.
+    """Find the floor below which a one-sided model does not flag a text, so that a given share of the negatives needs review.
 
     Args:
-        logits: (n, 2).
+        logits: Logits, (n, 2).
         y: Class indices, int64 (n,).
         positive: Index of the positive class.
         review_rate: Share of the negatives between the floor and the threshold, between 0 and 1.
-        decision: Whose operating point says which texts are called positive.
-        words: Of each text, int64 (n,).
+        decision: Decision settings whose operating point determines which texts are classified as positive.
+        words: Number of words of each text, int64 (n,).
 
     Raises:
         ConfigError: If the rate is not between 0 and 1.
-        DataError: If a class has no row.
+        DataError: If a class has no rows.
     """
     require_share("review_rate", review_rate, "texts of the other class")
     _require_all(y, 2)
@@ -251,10 +254,10 @@ def abstain_by_review_rate(
     negative = y != positive
     if decision.operating_point is not None:
         negative &= ~decision.operating_point.is_too_short(words)
-    left = np.sort(odds[negative & ~decision.flagged(logits, positive, words)])[::-1]
-    count = min(round(review_rate * int(negative.sum())), len(left))
+    candidates = np.sort(odds[negative & ~decision.flagged(logits, positive, words)])[::-1]
+    count = min(round(review_rate * int(negative.sum())), len(candidates))
     floors = np.full(2, -np.finfo(np.float64).max)
-    floors[positive] = _beside(left[count - 1], odds, -1) if count else np.finfo(np.float64).max
+    floors[positive] = _beside(candidates[count - 1], odds, -1) if count else np.finfo(np.float64).max
     rows = [int((y == column).sum()) for column in range(2)]
     return Abstention(error_rate=None, review_rate=review_rate, floors=floors.tolist(), rows=rows, one_sided=True)
 
@@ -262,53 +265,53 @@ def abstain_by_review_rate(
 def abstain_by_error_rate(
     logits: NDArray[np.floating], y: NDArray[np.int64], error_rate: float, *, one_sided: bool = False
 ) -> Abstention:
-    """Find the floors under which a class is ruled out, so that of each class at most `error_rate` are ruled out wrongly.
+    """Find the floors below which a class is ruled out, so that at most `error_rate` of each class are ruled out wrongly.
 
     Args:
-        logits: (n, classes).
-        y: Class indices, int64 (n,), every class present.
-        error_rate: Between 0 and 1.
+        logits: Logits, (n, classes).
+        y: Class indices, int64 (n,), with every class present.
+        error_rate: Maximum error rate of each class, between 0 and 1.
         one_sided: Whether only the positive class is decided on.
 
     Raises:
         ConfigError: If the rate is not between 0 and 1.
-        DataError: If a class has no row.
+        DataError: If a class has no rows.
     """
     require_share("error_rate", error_rate, "texts of each class")
     classes = logits.shape[1]
     _require_all(y, classes)
     odds, floors, rows = log_odds(logits), [], []
     for column in range(classes):
-        own = np.sort(odds[y == column, column])
-        allowed = _allowed(error_rate, len(own))
-        floors.append(_beside(own[allowed], own, -1) if allowed >= 0 else -np.finfo(np.float64).max)
-        rows.append(len(own))
+        ranked = np.sort(odds[y == column, column])
+        allowed = _allowed(error_rate, len(ranked))
+        floors.append(_beside(ranked[allowed], ranked, -1) if allowed >= 0 else -np.finfo(np.float64).max)
+        rows.append(len(ranked))
     return Abstention(error_rate=error_rate, floors=floors, rows=rows, one_sided=one_sided)
 
 
 def require_share(name: str, value: float, of: str) -> None:
     """Raise ConfigError unless a value lies between 0 and 1."""
     if not 0 < value < 1:
-        raise ConfigError(f"{name} is {value}; it is a share of the {of}, between 0 and 1")
+        raise ConfigError(f"{name} is {value}; it must be a share of the {of}, between 0 and 1")
 
 
 def _allowed(rate: float, rows: int) -> int:
-    """How many of n held-out rows may lie beyond a limit so that a new row does by `rate` at most; -1: the rows are too few.
+    """How many of n held-out rows may exceed a limit so that a new row does with probability at most `rate`; -1: too few rows.
 
-    A new row is beyond the (k + 1)th of n others like it with probability (k + 1) / (n + 1).
+    A new row exceeds the (k + 1)th of n exchangeable rows with probability (k + 1) / (n + 1).
     """
     return int(np.floor(rate * (rows + 1) + 1e-9)) - 1
 
 
 def _beside(value: float, values: NDArray[np.float64], side: Literal[1, -1]) -> float:
-    """A hair above or below a value, but not past the next one: so that the same row from another engine is on the same side."""
+    """Slightly above or below a value, but not past the next one, so that rounding in another engine does not change sides."""
     beyond = (values - value) * side
     return float(value + side * min(_HAIR, beyond[beyond > 0].min(initial=np.inf) / 2))
 
 
 def _require_all(y: NDArray[np.int64], classes: int) -> None:
     if missing := sorted(set(range(classes)) - set(y.tolist())):
-        raise DataError(f"the held-out rows lack {len(missing)} of the {classes} classes; each needs some")
+        raise DataError(f"the held-out rows lack {len(missing)} of the {classes} classes; each class needs rows")
 
 
 def _error(y: NDArray[np.int64], probabilities: NDArray[np.floating], draws: int) -> Estimate:

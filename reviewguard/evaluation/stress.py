@@ -1,4 +1,4 @@
-"""How a classifier holds up when its texts are changed: recall and false-positive rate under each attack."""
+"""Stress tests: recall and false positive rate on perturbed texts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.evaluation.tables import markdown_table, text_table
 from reviewguard.inference.model import TrainedModel
 
-#: The row of the report that the others are compared with.
+#: Name of the row with unchanged texts.
 CLEAN: Final = "clean"
-_HEAD: Final = ["attack", "texts changed", "recall", "false-positive rate", "recall at the clean rate", "points lost"]
+_HEAD: Final = ["attack", "texts changed", "recall", "false positive rate", "recall at the clean rate", "points lost"]
 
 
 class Stress(msgspec.Struct, frozen=True, kw_only=True):
-    """What one attack does.
+    """Scores under one attack.
 
     Attributes:
-        attack: Its name.
-        changed: Texts that it changed.
-        recall: At the model's own threshold, with its interval (Wilson 1927).
-        false_positive_rate: The same.
-        recall_at_clean_rate: Recall at the threshold that gives the attacked negatives the false-positive rate of the clean ones.
-        lost: Points of `recall_at_clean_rate` lost against the clean texts, 0 to 100.
+        attack: Name of the attack.
+        changed: Number of texts that it changed.
+        recall: Recall at the model's own threshold, with its interval (Wilson 1927).
+        false_positive_rate: False positive rate at the model's own threshold, with its interval.
+        recall_at_clean_rate: Recall at the threshold for which the perturbed negatives have the false positive rate of the clean
+            ones.
+        lost: Loss of `recall_at_clean_rate` against the clean texts, in percentage points.
     """
 
     attack: str
@@ -46,14 +47,14 @@ class Stress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StressReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Recall and false-positive rate under each attack, on texts of both classes.
+    """Recall and false positive rate under each attack.
 
     Attributes:
-        name: Which rows.
-        positive: The class that recall is of.
-        positives: Rows of it.
-        negatives: Other rows.
-        results: Of the clean texts first.
+        name: Name of the rows.
+        positive: The positive class.
+        positives: Number of positive rows.
+        negatives: Number of negative rows.
+        results: Scores on the clean texts, followed by those under each attack.
     """
 
     name: str
@@ -64,35 +65,38 @@ class StressReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def worst(self) -> Stress | None:
-        """The attack that costs most recall at the clean false-positive rate; None without one: cuts of length are no attacks."""
-        attacks = [one for one in self.results[1:] if not one.attack.startswith("first ")]
-        return max(attacks, key=lambda one: one.lost, default=None)
+        """The attack with the largest loss of recall at the clean false positive rate. None: no attack.
+
+        Truncation to the first words is not counted as an attack.
+        """
+        attacks = [result for result in self.results[1:] if not result.attack.startswith("first ")]
+        return max(attacks, key=lambda result: result.lost, default=None)
 
     def rows(self) -> list[list[str]]:
-        """A row for each attack, the head first; rates in percent."""
+        """Table rows, one per attack, after a header. Rates are in percent."""
         return [
             _HEAD,
             *(
                 [
-                    one.attack,
-                    str(one.changed),
-                    *(_percent(rate) for rate in (one.recall, one.false_positive_rate, one.recall_at_clean_rate)),
-                    f"{one.lost:.1f}",
+                    result.attack,
+                    str(result.changed),
+                    *(_percent(rate) for rate in (result.recall, result.false_positive_rate, result.recall_at_clean_rate)),
+                    f"{result.lost:.1f}",
                 ]
-                for one in self.results
+                for result in self.results
             ),
         ]
 
     def to_text(self) -> str:
-        """The report for a terminal."""
+        """Format for a terminal."""
         return f"{self._about()}\n\n{text_table(self.rows())}"
 
     def to_markdown(self) -> str:
-        """The report as Markdown."""
+        """Format as Markdown."""
         return f"{self._about()}\n\n{markdown_table(self.rows())}"
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Format as JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
     def __str__(self) -> str:
@@ -100,28 +104,28 @@ class StressReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def _about(self) -> str:
         return (
-            f"{self.name}: {self.positives} texts of the class {self.positive!r} and {self.negatives} others; rates in percent, "
+            f"{self.name}: {self.positives} texts of the class {self.positive!r} and {self.negatives} others; rates in percent "
             "with 95 % intervals"
         )
 
 
 def stress(trained: TrainedModel, reviews: Reviews, attacks: Sequence[str] = get_args(Attack), seed: int = 0) -> StressReport:
-    """Score texts as they are, and under each attack; see `reviewguard.Classifier.stress`.
+    """Score texts unchanged and under each attack. See `reviewguard.Classifier.stress`.
 
     Raises:
-        ConfigError: If an attack is not known, or there are more than two classes.
-        DataError: If a row lacks text or label, a label was not in training, or there are not rows of both classes.
+        ConfigError: If an attack is unknown, or if the model has more than two classes.
+        DataError: If a text or label is missing, a label is not a class of the model, or one of the classes has no rows.
     """
     manifest, positive = trained.manifest, trained.positive
     if positive is None:
-        raise ConfigError(f"stress needs a positive class, of two; this model has {len(manifest.classes)} classes")
+        raise ConfigError(f"stress tests require two classes; this model has {len(manifest.classes)} classes")
     for attack in attacks:
         if attack not in ATTACKS:
-            raise ConfigError(f"no attack is called {attack!r}; {nearest(attack, ATTACKS)}")
+            raise ConfigError(f"unknown attack {attack!r}; {nearest(attack, ATTACKS)}")
     texts, labels = reviews.require_complete(manifest.classes)
     is_positive = class_indices(labels, manifest.classes) == positive
     if is_positive.all() or not is_positive.any():
-        raise DataError(f"stress needs rows of {manifest.positive!r} and others; all {len(texts)} are one of the two")
+        raise DataError(f"stress tests need rows of both classes; all {len(texts)} are of one class")
     results: list[Stress] = []
     for attack in tqdm([CLEAN, *attacks], desc="attacks", unit=" attacks", disable=None, leave=False):
         changed = texts if attack == CLEAN else [perturbed(text, attack, seed) for text in texts]  # type: ignore[arg-type]
@@ -146,24 +150,24 @@ def _measured(
     is_positive: NDArray[np.bool_],
     clean: Sequence[Stress],
 ) -> Stress:
-    called, wrong = scores.argmax(axis=1) == positive, ~is_positive
-    rate = _share(called[wrong])
-    held = clean[0].false_positive_rate if clean else rate
-    assert held.value is not None
-    ranked = np.sort(scores[wrong, positive])[::-1]
-    allowed = round(held.value * len(ranked))
+    predicted, is_negative = scores.argmax(axis=1) == positive, ~is_positive
+    rate = _share(predicted[is_negative])
+    clean_rate = clean[0].false_positive_rate if clean else rate
+    assert clean_rate.value is not None
+    ranked = np.sort(scores[is_negative, positive])[::-1]
+    allowed = round(clean_rate.value * len(ranked))
     limit = ranked[allowed] if allowed < len(ranked) else -np.inf
     at_rate = _share(scores[is_positive, positive] > limit)
-    before = (clean[0].recall_at_clean_rate if clean else at_rate).value
-    assert before is not None
+    clean_recall = (clean[0].recall_at_clean_rate if clean else at_rate).value
+    assert clean_recall is not None
     assert at_rate.value is not None
     return Stress(
         attack=attack,
         changed=changed,
-        recall=_share(called[is_positive]),
+        recall=_share(predicted[is_positive]),
         false_positive_rate=rate,
         recall_at_clean_rate=at_rate,
-        lost=100 * (before - at_rate.value),
+        lost=100 * (clean_recall - at_rate.value),
     )
 
 

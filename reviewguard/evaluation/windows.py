@@ -1,4 +1,4 @@
-"""Choosing, on held-out rows, how a model reads texts that are longer than one window."""
+"""Select on held-out rows how a model reads texts that are longer than one window."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from reviewguard.bundle.windows import RULES, Rule, Windows
 from reviewguard.errors import DataError
 from reviewguard.inference.model import TrainedModel
 
-#: Stands for reading the first window only.
+#: Name for reading the first window only.
 FIRST: Final = "first"
-#: Rows of each class that a choice needs.
+#: Minimum number of rows of each class.
 _LEAST: Final = 20
 
 
 class WindowChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model reads long texts, and what else was tried.
+    """Selected way of reading long texts, and the scores of all alternatives.
 
     Attributes:
-        windows: What was chosen; None: the first window only.
-        rows: Held-out rows that are longer than one window; the others are read as before.
-        measure: What the rules were compared by.
-        scores: By rule, on these rows.
+        windows: The selected windows. None: the first window only.
+        rows: Number of held-out rows longer than one window; other rows are not affected.
+        measure: Metric of the comparison.
+        scores: Score of each alternative on these rows.
     """
 
     windows: Windows | None
@@ -37,41 +37,42 @@ class WindowChoice(msgspec.Struct, frozen=True, kw_only=True):
     scores: dict[str, float]
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
+        """Format for a terminal."""
         chosen = self.windows.rule if self.windows else FIRST
         lines = [f"{name}: {self.measure} {score:.4f}" for name, score in self.scores.items()]
-        return "\n".join([f"{chosen}, by {self.rows} held-out rows that are longer than one window", *lines])
+        return "\n".join([f"{chosen}, on {self.rows} held-out rows that are longer than one window", *lines])
 
 
 def choose(trained: TrainedModel, texts: Sequence[str], y: NDArray[np.int64], overlap: int, max_windows: int) -> WindowChoice:
-    """Compare reading the first window only with the rules for several; the first wins a tie.
+    """Compare reading only the first window with the rules for several windows. In a tie, the first window is selected.
 
-    The measure is the area under the ROC curve with two classes, and accuracy with more.
+    The metric is the area under the ROC curve with two classes, and accuracy with more.
 
     Args:
-        trained: The model.
+        trained: Trained model.
         texts: Held-out texts.
         y: Class indices, int64 (n,).
-        overlap: As `Windows.overlap`.
-        max_windows: As `Windows.max_windows`.
+        overlap: See `Windows.overlap`.
+        max_windows: See `Windows.max_windows`.
 
     Raises:
         DataError: If too few rows are longer than one window.
     """
     rules: tuple[Rule, ...] = RULES if trained.positive is not None else ("mean",)
-    tried = {rule: Windows(overlap=overlap, rule=rule, max_windows=max_windows) for rule in rules}
+    candidates = {rule: Windows(overlap=overlap, rule=rule, max_windows=max_windows) for rule in rules}
     encoded = trained.tokenizer.encode(trained.normalized(texts), overlap, max_windows)
     long = [row for row, item in enumerate(encoded) if item.more]
-    own, truth = [texts[row] for row in long], y[long]
+    long_texts, truth = [texts[row] for row in long], y[long]
     counts = np.bincount(truth, minlength=len(trained.manifest.classes))
     if counts.min() < _LEAST:
         raise DataError(
-            f"of {len(texts)} held-out rows {len(long)} are longer than {trained.manifest.max_length} tokens, by class "
-            f"{', '.join(map(str, counts))}; a choice needs {_LEAST} of each: pass longer texts"
+            f"of {len(texts)} held-out rows, {len(long)} are longer than {trained.manifest.max_length} tokens (by class: "
+            f"{', '.join(map(str, counts))}); at least {_LEAST} of each class are needed: pass longer texts"
         )
-    readings: dict[str, Windows | None] = {FIRST: None, **{str(rule): windows for rule, windows in tried.items()}}
+    readings: dict[str, Windows | None] = {FIRST: None, **{str(rule): windows for rule, windows in candidates.items()}}
     scores = {
-        name: _score(trained.with_windows(windows).logits(own)[0], truth, trained.positive) for name, windows in readings.items()
+        name: _score(trained.with_windows(windows).logits(long_texts)[0], truth, trained.positive)
+        for name, windows in readings.items()
     }
     best = max(scores, key=scores.__getitem__)
     measure = "accuracy" if trained.positive is None else "ROC AUC"

@@ -1,4 +1,4 @@
-"""Comparisons, ablations and transfer between sources: many runs, one identical split, one report."""
+"""Experiments of many runs on one identical split, with one report: comparison, ablation, transfer between sources."""
 
 from reviewguard.experiments.ablate import ablate
 from reviewguard.experiments.compare import compare

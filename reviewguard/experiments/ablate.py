@@ -1,4 +1,4 @@
-"""Change one setting at a time, and see what it was worth."""
+"""Ablation: change one setting at a time and measure the effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import divide_source, name_of
 from reviewguard.experiments.significance import Difference, paired
 
-#: What is varied where nothing is asked for and the recipe has the setting: the study's ablations.
+#: Settings that are varied by default if the recipe has them: the ablations of the study.
 USUAL = (
     "loop.epochs=1,2,3,5",
     "lora.r=4,16,64",
@@ -42,37 +42,37 @@ def ablate(
     settings: Mapping[str, Any] | None = None,
     command: str = "reviewguard.experiments.ablate",
 ) -> Experiment:
-    """Train a recipe as it is, and with one setting changed at a time, on the same rows; see `compare`.
+    """Train a recipe unchanged and with one setting changed at a time, on the same rows; see also `compare`.
 
     Args:
         data: As for `Classifier.train`.
-        preset: What is varied.
-        vary: Settings with their values: `lora.r=4,16,64`. A value that the recipe has anyway is not run twice. Empty: those
-            of `USUAL` that the recipe has.
+        preset: The preset to vary.
+        vary: Settings with their values, such as `lora.r=4,16,64`. The recipe's own value is not run twice. Empty: the settings
+            in `USUAL` that the recipe has.
         out: As for `compare`.
         seeds: As for `compare`.
         jobs: As for `compare`.
         max_fpr: As for `compare`.
-        settings: Of the recipe that is varied.
-        command: How the report says it was made.
+        settings: Settings of the recipe that is varied.
+        command: The command that the report names.
 
     Raises:
-        ConfigError: If a setting is not known, or there is nothing to vary.
+        ConfigError: If a setting is unknown, or there is nothing to vary.
         DataError: If the rows cannot be used, or every run failed.
-        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
+        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call resumes.
     """
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     base = recipe_of(preset, given)
-    asked = list(vary) or [one for one in USUAL if _value(base, one.partition("=")[0]) is not None]
-    if not asked:
+    requested = list(vary) or [setting for setting in USUAL if _value(base, setting.partition("=")[0]) is not None]
+    if not requested:
         raise ConfigError(f"there is nothing to vary in {preset!r}; name settings, such as C=1,10,100")
     recipes = {preset: base}
     factors: dict[str, dict[str, str]] = {}
-    for one in asked:
-        key, _, values = one.partition("=")
+    for assignment in requested:
+        key, _, values = assignment.partition("=")
         if not settings_.split_list(values):
-            raise ConfigError(f"a setting is varied over values, such as {key}=V1,V2; got {one!r}")
+            raise ConfigError(f"a varied setting needs values, such as {key}=V1,V2; got {assignment!r}")
         factors[key] = {}
         for value in settings_.split_list(values):
             changed = recipe_of(preset, {**given, **settings_.parse_assignments([f"{key}={value}"])})
@@ -107,12 +107,12 @@ def _findings(comparison: Comparison, preset: str, pairs: Mapping[tuple[str, str
     if preset not in comparison.evidence.results:
         return [f"{preset} itself failed, so there is nothing to compare with."]
     changes = [(pairs[name, preset], name.removeprefix(f"{preset}+")) for name in comparison.evidence.results if name != preset]
-    telling = [(of, name) for of, name in changes if of.significant]
-    short = [f"{preset}: accuracy {percent(sections.accuracy(comparison.evidence, preset))} %, {len(changes)} changes tried."]
-    for of, name in sorted(telling, key=lambda item: item[0].difference.value or 0):
-        short.append(f"{name}: {percent(of.difference)} points, more than chance.")
-    if len(telling) < len(changes):
-        short.append(f"The other {len(changes) - len(telling)} changes are within chance.")
+    significant = [(pair, name) for pair, name in changes if pair.significant]
+    short = [f"{preset}: accuracy {percent(sections.accuracy(comparison.evidence, preset))} %, {len(changes)} changes tested."]
+    for pair, name in sorted(significant, key=lambda item: item[0].difference.value or 0):
+        short.append(f"{name}: {percent(pair.difference)} points, significant.")
+    if len(significant) < len(changes):
+        short.append(f"The other {len(changes) - len(significant)} changes are not significant.")
     return short
 
 
@@ -125,16 +125,22 @@ def _factor(
     for value, name in done.items():
         estimates.append(sections.accuracy(evidence, name))
         seeds.append(sections.accuracies(evidence, name))
-        f1 = mean([one.metrics["f1"] for one in evidence.scores(name)])
-        less = percent(pairs[name, preset].difference) if name != preset and preset in evidence.results else ""
+        f1 = mean([scores.metrics["f1"] for scores in evidence.scores(name)])
+        difference = percent(pairs[name, preset].difference) if name != preset and preset in evidence.results else ""
         rows.append(
-            [f"{value}{' (preset)' if name == preset else ''}", percent(estimates[-1]), spread(seeds[-1]), percent(f1), less]
+            [
+                f"{value}{' (preset)' if name == preset else ''}",
+                percent(estimates[-1]),
+                spread(seeds[-1]),
+                percent(f1),
+                difference,
+            ]
         )
-    blocks: list[Block] = [Table([key, "accuracy", "between seeds", "f1", f"accuracy less {preset}"], rows)]
+    blocks: list[Block] = [Table([key, "accuracy", "SD over seeds", "f1", f"accuracy minus {preset}"], rows)]
     if len(done) > 1:
         picture = charts.steps(list(done), estimates, seeds, key, "accuracy")
         blocks.insert(
-            0, Figure(key.replace(".", "-"), f"Accuracy over {key}; the band is the interval, rings are seeds.", picture)
+            0, Figure(key.replace(".", "-"), f"Accuracy by {key}; the band is the interval, rings are single seeds.", picture)
         )
     return Section(key, blocks)
 

@@ -1,4 +1,4 @@
-"""Is the score real? Rows that training has all but seen, and a control that nothing can learn."""
+"""Leakage audit: scored rows that resemble training rows, and a negative control with random labels."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from reviewguard.experiments.jobs import BASELINE, Job, Task
 from reviewguard.experiments.rows import Source
 from reviewguard.training.plan import classes_of
 
-#: Name of the control's rows in its result.
+#: Name of the control's scored rows in its result.
 CONTROL: Final = "negative control"
-#: Of the texts of the plain class, the share whose nearest training text is as near as what is called a sibling.
+#: Share of the plain class's texts that count as siblings by definition of the threshold.
 _STRANGERS: Final = 0.01
 _BLOCK: Final = 500
-#: Similarity is looked up among so many training rows at most.
+#: Most training rows that similarity is computed against.
 _LOOKED_AT: Final = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What of the scored rows may have leaked.
+    """Scored rows that may have leaked.
 
     Attributes:
         near: Whether a training row is a near-duplicate, bool (n,).
-        sibling: Whether a training row is nearer than those of the plain class's texts usually are, bool (n,): texts generated
-            from one prompt or original are.
-        similarity: From which on that is so: cosine of TF-IDF vectors of words.
-        plain: The class that siblings are measured by: the larger of those that are not positive.
+        sibling: Whether a training row is more similar than is usual within the plain class, bool (n,). Texts generated from
+            one prompt or original are.
+        similarity: Threshold for siblings, a cosine of TF-IDF vectors of words.
+        plain: The reference class for siblings: the most frequent class that is not positive.
     """
 
     near: NDArray[np.bool_]
@@ -45,11 +45,11 @@ class Audit:
 
 
 def audit(source: Source, config: DataConfig) -> Audit:
-    """Look for training rows that give a scored row away.
+    """Find scored rows that resemble training rows.
 
     Args:
-        source: With its training and scored rows.
-        config: What counts as a near-duplicate (0.8 where it is turned off), and the positive class.
+        source: The training and scored rows.
+        config: Settings for the threshold of near-duplicates (0.8 if it is turned off) and for the positive class.
     """
     trained, scored = ([text or "" for text in part.texts] for part in (source.train, source.scored))
     groups = clusters([*trained, *scored], config.near_duplicates or DataConfig().near_duplicates)
@@ -63,10 +63,10 @@ def audit(source: Source, config: DataConfig) -> Audit:
     else:
         of_plain = np.array([label == plain for label in source.train.labels])
     vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, min_df=2 if len(trained) > 1000 else 1)
-    known, new = vectorizer.fit_transform(trained), vectorizer.transform(scored)
+    reference, queries = vectorizer.fit_transform(trained), vectorizer.transform(scored)
     nearest, usual = np.zeros(len(scored)), np.zeros(len(scored))
     for start in range(0, len(scored), _BLOCK):
-        products = (new[start : start + _BLOCK] @ known.T).tocsc()
+        products = (queries[start : start + _BLOCK] @ reference.T).tocsc()
         nearest[start : start + _BLOCK] = products.max(axis=1).toarray().ravel()
         usual[start : start + _BLOCK] = products[:, of_plain].max(axis=1).toarray().ravel()
     is_plain = np.array([label == plain for label in source.scored.labels])
@@ -75,20 +75,20 @@ def audit(source: Source, config: DataConfig) -> Audit:
 
 
 def plain_class(rows: Reviews, positive: str = "") -> str:
-    """The most frequent class that is not the positive one: of reviews, the human ones."""
+    """The most frequent class that is not positive; for reviews, the human ones."""
     labelled = rows.take(row for row, label in enumerate(rows.labels) if label is not None)
-    called = classes_of(labelled, positive)[1]
-    return Counter(label for label in labelled.labels if label not in (None, called)).most_common(1)[0][0]
+    positive_class = classes_of(labelled, positive)[1]
+    return Counter(label for label in labelled.labels if label not in (None, positive_class)).most_common(1)[0][0]
 
 
 def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
-    """A run that must come to chance: rows of one class under labels drawn by lot. If it does better, something leaks."""
+    """A run that must score at chance level: rows of one class with random labels. A better score indicates a leak."""
     plain = plain_class(source.train, config.positive)
     rng = np.random.default_rng(0)
 
     def drawn(part: Reviews) -> Reviews:
         rows = part.take(row for row, label in enumerate(part.labels) if label == plain)
-        return replace(rows, labels=[f"lot {one}" for one in rng.permutation(len(rows)) % 2], label_type="str")
+        return replace(rows, labels=[f"lot {number}" for number in rng.permutation(len(rows)) % 2], label_type="str")
 
     recipe = {"backend": BASELINE, "data": {"normalization": config.normalization}}
     return Task(

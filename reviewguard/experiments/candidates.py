@@ -1,4 +1,4 @@
-"""What takes part in an experiment, from how a user names it to jobs."""
+"""Candidates of an experiment: from the names that a user gives to jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reviewguard.evaluation.operating import require_share
 from reviewguard.experiments.jobs import BASELINE, Job
 from reviewguard.training.backends import recipe_from
 
-#: Names that stand for several presets: what runs anywhere, and the six approaches of the study of fake reviews.
+#: Names for groups of presets: those that run anywhere, and the six approaches of the study of fake reviews.
 GROUPS: Final = {
     "minilm": ["minilm-logreg", "minilm-svm", "minilm-mlp", "minilm-finetune", "minilm-qlora+adapter=lora", "minilm-qlora"],
     "study": [
@@ -32,35 +32,35 @@ def candidates(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, d
     """Recipes by name.
 
     Args:
-        names: Each a preset, a recipe in TOML, "tfidf", or a group, with settings after plus signs: `stella-qlora+loop.epochs=5`.
-        settings: For all of them.
+        names: Presets, recipes in TOML, "tfidf", or groups, with settings after plus signs: `stella-qlora+loop.epochs=5`.
+        settings: Settings of all candidates.
 
     Raises:
-        ConfigError: If a name or a setting is not known, or there is nothing to run.
+        ConfigError: If a name or a setting is unknown, or there is nothing to run.
     """
     recipes = {}
-    for name in (one for given in names for one in GROUPS.get(given, [given])):
+    for name in (member for given in names for member in GROUPS.get(given, [given])):
         preset, *assignments = name.split("+")
-        own = config.parse_assignments(assignments)
-        recipes[name] = recipe_of(preset, {**(_of_data(settings) if preset == BASELINE else settings), **own})
+        overrides = config.parse_assignments(assignments)
+        recipes[name] = recipe_of(preset, {**(_of_data(settings) if preset == BASELINE else settings), **overrides})
     if not recipes:
         raise ConfigError(f"there is nothing to run; name presets (see `reviewguard presets`) or {', '.join(GROUPS)}")
     return recipes
 
 
 def recipe_of(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole recipe as plain data, checked."""
+    """A complete, validated recipe as plain data."""
     if preset == BASELINE:
         if others := settings.keys() - _of_data(settings).keys():
-            raise ConfigError(f"{BASELINE} has no setting but those of the data, such as data.normalization; got {others.pop()}")
+            raise ConfigError(f"{BASELINE} accepts only settings of the data, such as data.normalization; got {others.pop()}")
         return {"backend": BASELINE, "data": _plain(data_config(settings))}
     if "seed" in settings:
-        raise ConfigError("an experiment sets the seeds itself; name them all with seeds (--seeds 1,2,3)")
+        raise ConfigError("an experiment sets the seed of each run; list the seeds with seeds (--seeds 1,2,3)")
     return _plain(recipe_from(config.merge(config.load_preset(preset), settings)))
 
 
 def _plain(settings: msgspec.Struct) -> dict[str, Any]:
-    """Settings as JSON gives them back, lists for tuples: a result that is read from disk equals the one that was written."""
+    """Settings after a JSON round trip, with lists for tuples, so that a result read from disk equals the one written."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
     return plain
 
@@ -70,18 +70,18 @@ def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_config(settings: Mapping[str, Any]) -> DataConfig:
-    """Settings of the data, of those that are for all runs."""
+    """The data settings among the settings of all runs."""
     return config.decode(config.merge({}, settings).get("data", {}), DataConfig, "data")
 
 
 def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_fpr: float, trained_on: str) -> list[Job]:
-    """A job for each recipe and seed; one for the baseline, which draws nothing.
+    """Make a job for each recipe and seed; the baseline gets one job because it is deterministic.
 
     Raises:
-        ConfigError: If the seeds or the rate are not allowed.
+        ConfigError: If the seeds or the rate are invalid.
     """
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
-        raise ConfigError(f"seeds are whole numbers from 0, each once, at least one; got {', '.join(map(str, seeds)) or 'none'}")
+        raise ConfigError(f"seeds are distinct whole numbers from 0, at least one; got {', '.join(map(str, seeds)) or 'none'}")
     require_share("max_fpr", max_fpr, "texts that are not positive")
     return [
         Job(

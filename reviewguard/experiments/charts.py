@@ -1,4 +1,4 @@
-"""Pictures of a report, as SVG."""
+"""Charts of reports, as SVG."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _INK = "#0b5cad"
 _STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "reviewguard",  # the same figures give the same file
-    "svg.fonttype": "none",  # text stays text: the reader's fonts know more letters than matplotlib's
-    "text.parse_math": False,  # a dollar sign is a dollar sign
+    "svg.hashsalt": "reviewguard",  # equal data gives equal files
+    "svg.fonttype": "none",  # text stays text: the reader's fonts cover more scripts than matplotlib's
+    "text.parse_math": False,  # a dollar sign starts no formula
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,19 +38,19 @@ _STYLE: dict[Any, Any] = {
 
 
 def dots(values: Mapping[str, Estimate], seeds: Mapping[str, Sequence[float]], title: str) -> bytes:
-    """Each model's figure with its interval, and its seeds as rings, the best on top."""
+    """Draw the value of each model with its interval, and its seeds as rings; the best model is on top."""
     names = sorted(values, key=lambda name: values[name].value or 0)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 0.8 + 0.36 * len(names)), layout="constrained")
         axis = figure.subplots()
         for row, name in enumerate(names):
-            one = values[name]
-            if one.value is None:
+            estimate = values[name]
+            if estimate.value is None:
                 continue
-            if one.low is not None and one.high is not None:
-                axis.plot([one.low, one.high], [row, row], color=_INK, alpha=0.35, linewidth=5, solid_capstyle="butt")
+            if estimate.low is not None and estimate.high is not None:
+                axis.plot([estimate.low, estimate.high], [row, row], color=_INK, alpha=0.35, linewidth=5, solid_capstyle="butt")
             axis.plot(seeds[name], [row] * len(seeds[name]), "o", markerfacecolor="none", markeredgecolor="#555", markersize=4)
-            axis.plot(one.value, row, "o", color=_INK, markersize=6)
+            axis.plot(estimate.value, row, "o", color=_INK, markersize=6)
         axis.set_yticks(range(len(names)), names)
         axis.grid(axis="y", visible=False)
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
@@ -59,7 +59,7 @@ def dots(values: Mapping[str, Estimate], seeds: Mapping[str, Sequence[float]], t
 
 
 def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.floating]], positive: str) -> bytes:
-    """ROC, its rate of false positives on a logarithmic scale, and precision against recall."""
+    """Draw ROC curves, with the false positive rate on a logarithmic scale, and precision-recall curves."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 4.4), layout="constrained")
         roc, pr = figure.subplots(1, 2)
@@ -73,7 +73,7 @@ def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.fl
             xscale="log",
             xlim=(min(1 / negatives, 0.5), 1),
             ylim=(0, 1.01),
-            xlabel="false-positive rate",
+            xlabel="false positive rate",
             ylabel=f"recall of {positive}",
         )
         _plain(roc)
@@ -83,7 +83,7 @@ def ranking_curves(truth: NDArray[np.bool_], margins: Mapping[str, NDArray[np.fl
 
 
 def confusions(matrices: Mapping[str, NDArray[np.floating]], classes: Sequence[str]) -> bytes:
-    """Confusion matrices side by side, each row as shares of its class."""
+    """Draw confusion matrices side by side, each row as shares of its class."""
     columns = min(4, len(matrices))
     rows = -(-len(matrices) // columns)
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
@@ -98,13 +98,13 @@ def confusions(matrices: Mapping[str, NDArray[np.floating]], classes: Sequence[s
             axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
             axis.set_yticks(range(len(classes)), classes)
             axis.set_title(name, fontsize=8, wrap=True)
-        figure.supxlabel("called", fontsize=9)
+        figure.supxlabel("predicted class", fontsize=9)
         figure.supylabel("true class", fontsize=9)
     return _svg(figure)
 
 
 def pareto(points: Mapping[str, tuple[float, float]], front: Sequence[str], quality: str) -> bytes:
-    """Quality (second) against speed in reviews a second (first), with the front as a line."""
+    """Draw quality (second coordinate) against speed in reviews per second (first), with the Pareto front as a line."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         axis = figure.subplots()
@@ -112,12 +112,12 @@ def pareto(points: Mapping[str, tuple[float, float]], front: Sequence[str], qual
         axis.plot(*line.T, color=_INK, alpha=0.4, linewidth=1.5, drawstyle="steps-pre")
         for name, (speed, value) in points.items():
             axis.plot(speed, value, "o", color=_INK if name in front else "#999")
-            # Names at one height point away from each other.
-            others = [(abs(other - value), at) for one, (at, other) in points.items() if one != name]
+            # Labels at about the same height point away from each other.
+            others = [(abs(height - value), at) for other, (at, height) in points.items() if other != name]
             left = bool(others) and min(others)[1] > speed
             where, side = ((-4, 4), "right") if left else ((4, 4), "left")
             axis.annotate(name, (speed, value), xytext=where, ha=side, textcoords="offset points", fontsize=7)
-        axis.set(xscale="log", xlabel="reviews a second", ylabel=quality)
+        axis.set(xscale="log", xlabel="reviews per second", ylabel=quality)
         _plain(axis)
         axis.margins(x=0.25, y=0.15)
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
@@ -127,16 +127,16 @@ def pareto(points: Mapping[str, tuple[float, float]], front: Sequence[str], qual
 def steps(
     values: Sequence[str], estimates: Sequence[Estimate], seeds: Sequence[Sequence[float]], setting: str, quality: str
 ) -> bytes:
-    """A figure over the values of one setting, with its interval and its seeds."""
+    """Draw a metric over the values of one setting, with intervals and seeds."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 3), layout="constrained")
         axis = figure.subplots()
         where = range(len(values))
-        mean, low, high = np.array([(one.value, one.low, one.high) for one in estimates], dtype=float).T
+        mean, low, high = np.array([(estimate.value, estimate.low, estimate.high) for estimate in estimates], dtype=float).T
         axis.plot(where, mean, color=_INK, marker="o")
         axis.fill_between(where, low, high, color=_INK, alpha=0.12)
-        for x, own in zip(where, seeds, strict=True):
-            axis.plot([x] * len(own), own, "o", markerfacecolor="none", markeredgecolor="#555", markersize=4)
+        for x, per_seed in zip(where, seeds, strict=True):
+            axis.plot([x] * len(per_seed), per_seed, "o", markerfacecolor="none", markeredgecolor="#555", markersize=4)
         axis.set_xticks(where, values)
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axis.set(xlabel=setting, ylabel=quality)
@@ -144,7 +144,7 @@ def steps(
 
 
 def heatmap(shares: NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], title: str) -> bytes:
-    """Shares (rows, columns) as colours and numbers; NaN stays empty."""
+    """Draw shares (rows, columns) as colours and numbers; NaN stays empty."""
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(2 + 0.95 * len(columns), 1 + 0.42 * len(rows)), layout="constrained")
         axis = figure.subplots()
@@ -164,21 +164,23 @@ def _cells(axis: Axes, shares: NDArray[np.floating], texts: Sequence[Sequence[st
 
 
 def _plain(axis: Axes) -> None:
-    """Write the numbers of a logarithmic axis as they are: what it begins with is a formula, and formulas are not read."""
+    """Write plain numbers on a logarithmic axis; the default labels are formulas, which are not parsed here."""
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_formatter(LogFormatter())
 
 
 def pairs(rows: Mapping[str, tuple[Estimate, Estimate]], titles: tuple[str, str]) -> bytes:
-    """Two shares of each row with their intervals, the first row on top."""
+    """Draw two shares of each row with their intervals; the first row is on top."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.8, 1.1 + 0.3 * len(rows)), layout="constrained")
         axis = figure.subplots()
         for place, (title, color, marker) in enumerate(zip(titles, (_INK, "#b3541e"), "os", strict=True)):
-            of = [row[place] for row in rows.values()]
-            values = np.array([[one.value, one.low, one.high] for one in of], dtype=np.float64)
+            estimates = [row[place] for row in rows.values()]
+            values = np.array([[one.value, one.low, one.high] for one in estimates], dtype=np.float64)
             reach = np.abs(values[:, :1] - values[:, 1:]).T
-            axis.errorbar(values[:, 0], range(len(of)), xerr=reach, fmt=marker, color=color, label=title, elinewidth=3, alpha=0.8)
+            axis.errorbar(
+                values[:, 0], range(len(rows)), xerr=reach, fmt=marker, color=color, label=title, elinewidth=3, alpha=0.8
+            )
         axis.set_yticks(range(len(rows)), list(rows))
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)

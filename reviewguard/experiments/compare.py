@@ -1,4 +1,4 @@
-"""Compare approaches on one identical split."""
+"""Comparison of candidates on one identical split."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     command: str = "reviewguard.experiments.compare",
 ) -> Experiment:
-    """Train every approach with every seed on the same rows, score all on the same others, and write a report.
+    """Train every candidate with every seed on the same rows, score all of them on the same held-out rows, and write a report.
 
-    Each run has a process of its own. A run that is finished is kept, one that fails does not stop the others: the same
-    call goes on with what is missing. A script that calls this needs `if __name__ == "__main__":`: processes are spawned.
+    Each run has its own process. Finished runs are kept, and a failed run does not stop the others; the same call resumes with
+    the missing runs. Processes are spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        data: As for `Classifier.train`. A column of splits is respected; what is scored never chose an epoch.
+        data: As for `Classifier.train`. A split column is respected; the scored rows never choose an epoch.
         presets: Presets or recipes, with settings after plus signs (`stella-qlora+loop.epochs=5`), or the groups "minilm" and
-            "study". The TF-IDF baseline always takes part.
+            "study". The TF-IDF baseline is always included.
         out: Folder for `results.jsonl`, `report.html`, `report.md` and the scores.
-        seeds: Of training; rows are divided the same way for all.
-        jobs: Runs side by side.
-        max_fpr: False-positive rate of the operating point.
-        settings: Settings for all, such as `{"data.text": "review"}`.
-        command: How the report says it was made.
+        seeds: Seeds of training. The split is the same for all.
+        jobs: Number of parallel runs.
+        max_fpr: False positive rate of the operating point.
+        settings: Settings of all candidates, such as `{"data.text": "review"}`.
+        command: The command that the report names.
 
     Raises:
-        ConfigError: If a preset or a setting is not known.
+        ConfigError: If a preset or a setting is unknown.
         DataError: If the rows cannot be used, or every run failed.
-        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
+        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call resumes.
     """
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
@@ -74,14 +74,14 @@ def _page(comparison: Comparison, max_fpr: float, command: str) -> Page:
             sections.scores(evidence, max_fpr),
             sections.differences(evidence, pairs),
             Section(
-                "Quality against cost",
+                "Accuracy and cost",
                 [
-                    "Speed is from text to logits in torch on the machine of the run; training is that of the slowest seed. "
-                    "Heads on frozen vectors share a cache: the first to need the vectors pays for them. Runs side by side "
-                    "slow each other down. Exports are faster.",
+                    "Speed is measured from text to logits in torch on the machine of the run; training time is that of the "
+                    "slowest seed. Heads on frozen embeddings share a cache: the first run that needs the embeddings pays for "
+                    "them. Parallel runs slow each other down. Exports are faster.",
                     Figure(
                         "pareto",
-                        "Accuracy against speed. The line is the front that nothing beats in both.",
+                        "Accuracy against speed. The line is the Pareto front.",
                         charts.pareto(points, on_front, "accuracy"),
                     ),
                     sections.costs(evidence),
@@ -104,13 +104,13 @@ def _findings(
         return short
     choice = recommend(accuracy, speed, pairs)
     if choice != best:
-        less = pairs[best, choice].difference
+        difference = pairs[best, choice].difference
         short.append(
-            f"Recommended: {choice}, {100 * accuracy[choice]:.2f} %. What it lacks is not more than chance ({percent(less)} "
-            f"points), and it is {speed[choice] / speed[best]:.1f} times as fast."
+            f"Recommended: {choice}, {100 * accuracy[choice]:.2f} %. It is not significantly less accurate "
+            f"({percent(difference)} points) and {speed[choice] / speed[best]:.1f} times as fast."
         )
     else:
-        short.append("Recommended: the same; every faster model is worse by more than chance.")
+        short.append("Recommended: the same model; every faster one is significantly less accurate.")
     if accuracy[best] <= accuracy.get(BASELINE, 0):
-        short.append("Nothing is more accurate than the bag of character n-grams.")
+        short.append("No candidate is more accurate than the TF-IDF baseline.")
     return short

@@ -1,4 +1,4 @@
-"""Contestants on one source: run them all, with the audit and the control that every report has."""
+"""Run all candidates on one source, with the audit and the negative control of every report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SCORED = "scored"
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a report is made of.
+    """The contents of a report.
 
     Attributes:
         source: The rows.
-        results: Of every run, the control not among them.
-        evidence: Of those that finished.
-        audit: Of the scored rows.
-        control: The run on labels drawn by lot.
+        results: The results of all runs except the control.
+        evidence: The finished runs.
+        audit: The leakage audit of the scored rows.
+        control: The result of the run with random labels.
     """
 
     source: Source
@@ -66,5 +66,5 @@ def hold(
 
 def require_some(results: Sequence[Result]) -> None:
     """Raise DataError if every run failed."""
-    if all(one.outcome == "failed" for one in results):
-        raise DataError("every run failed; " + "; ".join(sorted({f"{one.job.name}: {one.error}" for one in results})))
+    if all(result.outcome == "failed" for result in results):
+        raise DataError("every run failed; " + "; ".join(sorted({f"{result.job.name}: {result.error}" for result in results})))

@@ -1,4 +1,4 @@
-"""One run, from rows to scores; in the process that `runs` starts for it."""
+"""One run, from rows to scores, in the process that `runs` starts for it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from reviewguard.training.plan import classes_of, make_plan
 from reviewguard.training.train import learn
 
 _PACKAGES = ("reviewguard", "torch", "transformers", "scikit-learn")
-#: Rows that speed is measured on.
+#: Number of rows that speed is measured on.
 _TIMED: int = 1000
 
 
 class Trained(NamedTuple):
-    """A model of either kind: `score` gives its scores (n, classes) of texts as they are read."""
+    """A trained candidate or baseline; `score` returns the scores (n, classes) of raw texts."""
 
     score: Callable[[list[str]], NDArray[np.floating]]
     timed: Callable[[list[str]], object]
@@ -56,7 +56,7 @@ class Trained(NamedTuple):
 
 
 def execute(task: Task, key: str, folder: Path) -> Result:
-    """Train, score, write the scores, and tell what it cost."""
+    """Train, score, write the scores, and measure the cost."""
     baseline = task.job.recipe["backend"] == BASELINE
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -112,9 +112,9 @@ def _classifier(task: Task, checkpoints: Path) -> Trained:
     recipe = recipe_from(task.job.recipe)
     backend = get_backend(recipe.backend)
     loaded = backend.load(recipe)
-    kept, cleaning = clean(task.train, recipe.data, loaded.tokenizer.count)
+    cleaned, cleaning = clean(task.train, recipe.data, loaded.tokenizer.count)
     resume: Literal["if-possible", False] = "if-possible" if any(checkpoints.glob("checkpoint-*")) else False
-    parts = {"train": kept, "validation": task.validation}
+    parts = {"train": cleaned, "validation": task.validation}
     plan = make_plan(recipe, backend, loaded, parts)
     learned = learn(plan, Run(folder=checkpoints, resume=resume))
     normalize, model = NORMALIZERS[recipe.data.normalization], learned.model.eval().to(best_device())
@@ -123,7 +123,7 @@ def _classifier(task: Task, checkpoints: Path) -> Trained:
         timed=lambda texts: score(model, loaded.tokenizer, loaded.tokenizer.encode([normalize(text) for text in texts])),
         classes=plan.classes,
         positive=plan.positive,
-        rows=len(kept),
+        rows=len(cleaned),
         seconds=learned.seconds,
         model_mib=learned.model_mib,
         cleaning=cleaning,
@@ -148,7 +148,7 @@ def _baseline(task: Task) -> Trained:
 
 
 def _rate(score: Callable[[list[str]], object], texts: list[str]) -> float:
-    score(texts[:8])  # what is done once only is not what a review costs
+    score(texts[:8])  # warm up: one-time work is not part of the rate
     started = time.perf_counter()
     score(texts)
     return len(texts) / (time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""What an experiment gives, and the evidence that its sections are made of."""
+"""The result of an experiment, and the evidence that its sections are built from."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from reviewguard.inference.scoring import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What came of an experiment.
+    """The result of an experiment.
 
     Attributes:
-        results: Of every run, those that failed and, last, the negative control included.
+        results: The results of all runs, failed ones included; the negative control is last.
         page: The report.
-        folder: Where `results.jsonl`, `report.html`, `report.md` and the scores are.
+        folder: The folder with `results.jsonl`, `report.html`, `report.md` and the scores.
     """
 
     results: list[Result]
@@ -33,7 +33,7 @@ class Experiment:
     folder: Path
 
     def to_text(self) -> str:
-        """The findings, and where to read on."""
+        """The findings and the path of the report."""
         return "\n".join([*self.page.short, f"report: {self.folder / 'report.html'}"])
 
     def __str__(self) -> str:
@@ -45,10 +45,10 @@ class Evidence:
     """Finished runs that scored the same rows.
 
     Attributes:
-        rows: The rows.
-        name: Of the rows in results.
-        results: By candidate, one for each seed.
-        logits: The same, float32 (rows, classes).
+        rows: The scored rows.
+        name: The name of these rows in results.
+        results: Results by candidate, one per seed.
+        logits: Logits by candidate, one array per seed, float32 (rows, classes).
     """
 
     rows: Reviews
@@ -58,22 +58,22 @@ class Evidence:
 
     @classmethod
     def of(cls, results: Sequence[Result], rows: Reviews, name: str, folder: Path) -> Evidence:
-        """Collect what is finished."""
+        """Collect the finished runs."""
         done: dict[str, list[Result]] = {}
         for result in results:
             if result.outcome == "done":
                 done.setdefault(result.job.name, []).append(result)
-        logits = {candidate: [logits_of(one, folder)[name] for one in own] for candidate, own in done.items()}
+        logits = {candidate: [logits_of(result, folder)[name] for result in runs] for candidate, runs in done.items()}
         return cls(rows=rows, name=name, results=done, logits=logits)
 
     @property
     def classes(self) -> list[str]:
-        """In the order of the logits."""
+        """Class names in the order of the logits."""
         return next(iter(self.results.values()))[0].classes
 
     @property
     def positive(self) -> str | None:
-        """The class that binary metrics are about."""
+        """The positive class; None with more than two classes."""
         return next(iter(self.results.values()))[0].positive
 
     @property
@@ -82,33 +82,33 @@ class Evidence:
         return class_indices(self.rows.require_complete()[1], self.classes)
 
     def scores(self, candidate: str) -> list[Scores]:
-        """Scores of each seed."""
+        """Scores of the most probable class, one per seed."""
         return [result.scores[self.name] for result in self.results[candidate]]
 
     def at_point(self, candidate: str) -> list[Scores]:
-        """The same at the operating point."""
+        """Scores at the operating point, one per seed."""
         return [result.at_point[self.name] for result in self.results[candidate] if result.at_point]
 
     def right(self) -> dict[str, NDArray[np.bool_]]:
-        """Whether each answer is right, (seeds, rows), by candidate."""
+        """Whether each prediction is correct, bool (seeds, rows), by candidate."""
         y = self.y
-        return {name: np.array([one.argmax(axis=1) == y for one in own]) for name, own in self.logits.items()}
+        return {name: np.array([seed.argmax(axis=1) == y for seed in logits]) for name, logits in self.logits.items()}
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds, and the means of the ends of their intervals: what rows leave open, not what seeds do."""
+    """The mean over seeds with the mean bounds of their intervals, which cover sampling of rows but not of seeds."""
     if not estimates or any(one.value is None for one in estimates):
         return Estimate(None, None, None)
 
     def of(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if len(known) == len(values) else None
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if len(defined) == len(values) else None
 
     return Estimate(of([e.value for e in estimates]), of([e.low for e in estimates]), of([e.high for e in estimates]))
 
 
 def percent(one: Estimate) -> str:
-    """An estimate in percent."""
+    """An estimate in percent, with its interval; empty if undefined."""
     if one.value is None:
         return ""
     if one.low is None or one.high is None:
@@ -117,12 +117,12 @@ def percent(one: Estimate) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Standard deviation between seeds, in points; empty for a single one."""
+    """Standard deviation over seeds, in points; empty for a single seed."""
     return f"{100 * np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
 
 
 def about(results: Sequence[Result], command: str) -> list[str]:
-    """What it was computed on and with, and how to do it again."""
+    """Hardware, package versions and command."""
     places: dict[str, list[str]] = {}
     for cost in (result.cost for result in results if result.cost):
         packages = ", ".join(f"{name} {number}" for name, number in cost.packages.items())

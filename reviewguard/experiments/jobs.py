@@ -1,4 +1,4 @@
-"""Records of experiments: jobs, the rows for them, and what came of them."""
+"""Records of experiments: jobs, their rows and their results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from reviewguard.evaluation.metrics import Scores
 from reviewguard.experiments.rows import digest
 from reviewguard.training.history import History
 
-#: Stands for the baseline of reports where a preset or a backend is named.
+#: Name of the baseline in place of a preset or a backend.
 BASELINE: Final = "tfidf"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does.
+    """The definition of a run.
 
     Attributes:
-        name: Of the candidate.
-        trained_on: Name of the rows that it is trained on.
-        recipe: Every setting, the seed included; of the backend "tfidf", which is the baseline, only those of the data count.
-        max_fpr: False-positive rate that the operating point is set for, on the validation rows.
+        name: Name of the candidate.
+        trained_on: Name of the training rows.
+        recipe: All settings, the seed included. The baseline, backend "tfidf", uses only those of the data.
+        max_fpr: False positive rate that the operating point is set for, on the validation rows.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job, and the rows for it: what is scored has a name each."""
+    """A job with its rows; the scored rows are named."""
 
     job: Job
     train: Reviews
@@ -47,7 +47,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """What decides whether a run was done already: settings, rows and the version of the library."""
+        """A hash of settings, rows and library version; a finished run with the same key is not repeated."""
         rows = digest({"train": self.train, "validation": self.validation, **self.scored})
         return hashlib.sha256(msgspec.json.encode([version("reviewguard"), self.job, rows], order="deterministic")).hexdigest()[
             :16
@@ -55,16 +55,16 @@ class Task:
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run cost.
+    """The cost of a run.
 
     Attributes:
-        seconds: Training. Heads on frozen vectors share a cache: the first to need the vectors pays for them.
-        peak_memory_mib: Of the whole process; None where the system does not tell.
-        gpu_memory_mib: Most that tensors took on the GPU at once; None without one.
+        seconds: Training time. Heads on frozen embeddings share a cache: the first run that needs them pays for them.
+        peak_memory_mib: Peak memory of the process; None if the system does not report it.
+        gpu_memory_mib: Peak memory of tensors on the GPU; None without a GPU.
         model_mib: Size of the weights.
-        reviews_per_second: From text to logits, in torch on the same machine, on scored rows.
-        device: What it ran on.
-        packages: Versions of what it ran with.
+        reviews_per_second: Speed from text to logits on scored rows, in torch on the same machine.
+        device: Name of the device.
+        packages: Package versions.
     """
 
     seconds: float
@@ -77,23 +77,23 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         key: See `Task.key`.
-        job: What it did.
-        outcome: A failed run is tried again next time.
-        error: Why it failed.
-        rows: Rows that were trained on, after cleaning.
-        classes: In the order of the logits.
-        positive: The class that binary metrics are about; None with more than two.
-        cleaning: What was dropped before; None for the baseline, which takes every row.
-        scores: By the name of the rows: of the most probable class.
-        at_point: The same, at the operating point; empty with more than two classes.
-        notes: Warnings that came up.
-        cost: See `Cost`.
-        history: Of fine-tuning.
-        logits_sha256: Of the file with the logits of the scored rows.
+        job: The job.
+        outcome: "done" or "failed". A failed run is retried by the next call.
+        error: Message of the error if the run failed.
+        rows: Number of training rows after cleaning.
+        classes: Class names in the order of the logits.
+        positive: The positive class; None with more than two classes.
+        cleaning: Rows dropped by cleaning; None for the baseline, which uses every row.
+        scores: Scores of the most probable class, by the name of the rows.
+        at_point: Scores at the operating point, by the name of the rows; empty with more than two classes.
+        notes: Warnings of the run.
+        cost: The cost of the run.
+        history: History of fine-tuning; None for other backends.
+        logits_sha256: SHA-256 of the file with the logits of the scored rows.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Train without one kind of positives and score on just that kind: what a detector is worth on a new generator or domain."""
+"""Leave-out evaluation: train without one kind of positives and score on that kind, such as a new generator or domain."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from reviewguard.experiments.rows import Source, divide_source, unseen
 from reviewguard.experiments.runs import run_all
 from reviewguard.training.plan import classes_of
 
-#: What the scored rows of a run are called.
+#: Name of the scored rows in results.
 SCORED = "left out"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one training does without.
+    """A combination of column values that one training run leaves out.
 
     Attributes:
-        values: By column. Of the first column, positives with the value are left out, wherever they stand: it says what made
-            them. Of each further column, rows of both classes with the value are: it says which population they are from.
+        values: Values by column. The first column identifies the source of positives: positives with its value are left out
+            everywhere. Each further column identifies a population: rows of both classes with its value are left out.
     """
 
     values: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """Its values, for tables."""
+        """The values, for tables."""
         return ", ".join(self.values.values())
 
     def leaves_out(self, row: Mapping[str, str], is_positive: bool) -> bool:
-        """Whether a row may not be trained on."""
-        (maker, value), *populations = self.values.items()
-        return (is_positive and row[maker] == value) or any(row[column] == other for column, other in populations)
+        """Whether a row is excluded from training."""
+        (generator, value), *populations = self.values.items()
+        return (is_positive and row[generator] == value) or any(row[column] == other for column, other in populations)
 
     def scores(self, row: Mapping[str, str], is_positive: bool) -> bool:
-        """Whether a row is scored: positives with every value, and others of the populations, or of all where none is named."""
+        """Whether a row is scored: a positive with all values, or a negative of the named populations (of all without any)."""
         columns = self.values.items() if is_positive else list(self.values.items())[1:]
         return all(row[column] == value for column, value in columns)
 
@@ -70,7 +70,7 @@ def leave_out(
     settings: Mapping[str, Any] | None = None,
     command: str = "reviewguard.experiments.transfer",
 ) -> Experiment:
-    """Leave out each combination of values in turn; see `transfer`."""
+    """Leave out each combination of column values in turn; see `transfer`."""
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
     recipes = candidates([*presets, BASELINE], given)
@@ -85,18 +85,18 @@ def leave_out(
     *results, of_control = run_all([*tasks, control(source, config, max_fpr)], folder, jobs)
     require_some(results)
     scored = {cell.name: _parts(source, cell, positive)["scored"][SCORED] for cell in cells}
-    found = {
+    recalls = {
         preset: {
-            name: [_recall_at(one, rows, folder, max_fpr) for one in results if _is_of(one, preset, name)]
+            name: [_recall_at(result, rows, folder, max_fpr) for result in results if _is_of(result, preset, name)]
             for name, rows in scored.items()
         }
         for preset in recipes
     }
     page = Page(
         title=f"Left out: {', '.join(columns)}",
-        short=[*_findings(found, max_fpr), sections.negative_control(of_control)],
+        short=[*_findings(recalls, max_fpr), sections.negative_control(of_control)],
         sections=[
-            *(_section(preset, cells, found[preset], results, scored, max_fpr) for preset in recipes),
+            *(_section(preset, cells, recalls[preset], results, scored, max_fpr) for preset in recipes),
             *sections.runs(results),
         ],
         about=about(results, command),
@@ -107,7 +107,7 @@ def leave_out(
 
 def _whole(data: Sequence[Data] | Mapping[str, Data], columns: Sequence[str], config: DataConfig) -> tuple[Source, str]:
     given = list(data.values()) if isinstance(data, Mapping) else [data] if isinstance(data, str | os.PathLike) else list(data)
-    parts = [read(one, text=config.text, label=config.label, settings=config) for one in given]
+    parts = [read(source, text=config.text, label=config.label, settings=config) for source in given]
     for part in parts:
         for column in columns:
             if column not in part.columns:
@@ -115,7 +115,7 @@ def _whole(data: Sequence[Data] | Mapping[str, Data], columns: Sequence[str], co
     source = divide_source(concatenate(parts, "the data"), config, "the data")
     classes, positive = classes_of(source.train, config.positive)
     if positive is None:
-        raise DataError(f"what is left out are positives, of two classes; there are {len(classes)}: {', '.join(classes)}")
+        raise DataError(f"leaving out positives needs two classes; got {len(classes)}: {', '.join(classes)}")
     return source, positive
 
 
@@ -125,7 +125,7 @@ def _cells(source: Source, columns: Sequence[str], positive: str) -> list[Cell]:
     kinds = sorted({tuple(row.values()) for row, label in zip(rows, labels, strict=True) if label == positive})
     if len(kinds) < 2:
         raise DataError(
-            f"every {positive!r} has the same {' and '.join(columns)}, {', '.join(kinds[0]) if kinds else 'none'}: without it "
+            f"every {positive!r} has the same {' and '.join(columns)}, {', '.join(kinds[0]) if kinds else 'none'}; without it, "
             "there is nothing to train on. Name another column with --leave-out"
         )
     return [Cell(dict(zip(columns, kind, strict=True))) for kind in kinds]
@@ -137,19 +137,19 @@ def _rows(part: Reviews, columns: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _parts(source: Source, cell: Cell, positive: str) -> dict[str, Any]:
-    """The rows of a run. What was left out was never seen, so all of it is scored; of other negatives, the scored ones."""
-    kept, left = [], []
+    """The rows of a run. All left-out rows are scored, since none was trained on; other negatives only if held out."""
+    remaining, scorable = [], []
     for part in (source.train, source.validation, source.scored):
         rows = list(zip(_rows(part, cell.values), [label == positive for label in part.labels], strict=True))
         out = [cell.leaves_out(row, is_positive) for row, is_positive in rows]
-        kept.append(part.take(index for index, left_out in enumerate(out) if not left_out))
+        remaining.append(part.take(index for index, left_out in enumerate(out) if not left_out))
         scores = [cell.scores(*row) for row in rows]
-        left.append(part.take(i for i, own in enumerate(scores) if own and (out[i] or part is source.scored)))
-    train, validation, _ = kept
-    scored = unseen(concatenate(left, cell.name), concatenate([train, validation], cell.name))
-    for what, part in (("to train on", train), ("to set a threshold by", validation), ("to score", scored)):
+        scorable.append(part.take(i for i, wanted in enumerate(scores) if wanted and (out[i] or part is source.scored)))
+    train, validation, _ = remaining
+    scored = unseen(concatenate(scorable, cell.name), concatenate([train, validation], cell.name))
+    for what, part in (("to train on", train), ("to set a threshold on", validation), ("to score", scored)):
         if len(set(part.labels)) < 2:
-            raise DataError(f"without {cell.name} there are no rows of both labels {what}; leave out fewer columns, or add data")
+            raise DataError(f"without {cell.name}, there are no rows of both labels {what}; leave out fewer columns, or add data")
     return {"train": train, "validation": validation, "scored": {SCORED: scored}}
 
 
@@ -158,7 +158,7 @@ def _is_of(result: Result, preset: str, cell: str) -> bool:
 
 
 def _recall_at(result: Result, rows: Reviews, folder: os.PathLike[str], max_fpr: float) -> float:
-    """Recall where this share of the scored negatives is called positive, as studies report it."""
+    """Recall at the threshold that gives the scored negatives this false positive rate, as studies report it."""
     assert result.positive is not None
     positive = result.classes.index(result.positive)
     odds = log_odds(logits_of(result, folder)[SCORED])[:, positive]  # type: ignore[arg-type]
@@ -166,15 +166,15 @@ def _recall_at(result: Result, rows: Reviews, folder: os.PathLike[str], max_fpr:
     return float((odds[hits] > np.quantile(odds[~hits], 1 - max_fpr)).mean())
 
 
-def _findings(found: Mapping[str, Mapping[str, Sequence[float]]], max_fpr: float) -> list[str]:
+def _findings(recalls: Mapping[str, Mapping[str, Sequence[float]]], max_fpr: float) -> list[str]:
     short = []
-    for preset, cells in found.items():
+    for preset, cells in recalls.items():
         known = {name: float(np.mean(values)) for name, values in cells.items() if values}
         if known:
             worst = min(known, key=known.__getitem__)
             short.append(
-                f"{preset}: recall of what was left out is {100 * np.mean(list(known.values())):.0f} % on average and "
-                f"{100 * known[worst]:.0f} % at worst ({worst}), where {100 * max_fpr:g} % of the negatives are called positive."
+                f"{preset}: recall on the left-out positives is {100 * np.mean(list(known.values())):.0f} % on average and "
+                f"{100 * known[worst]:.0f} % at worst ({worst}), at a false positive rate of {100 * max_fpr:g} %."
             )
     return short
 
@@ -182,39 +182,39 @@ def _findings(found: Mapping[str, Mapping[str, Sequence[float]]], max_fpr: float
 def _section(
     preset: str,
     cells: Sequence[Cell],
-    found: Mapping[str, Sequence[float]],
+    recalls: Mapping[str, Sequence[float]],
     results: Sequence[Result],
     scored: Mapping[str, Reviews],
     max_fpr: float,
 ) -> Section:
     rows, shares = [], {}
     for cell in cells:
-        own = [one for one in results if _is_of(one, preset, cell.name)]
+        finished = [result for result in results if _is_of(result, preset, cell.name)]
 
-        def metric(name: str, own: list[Result] = own) -> Estimate:
-            return mean([one.at_point[SCORED].metrics[name] for one in own])
+        def metric(name: str, finished: list[Result] = finished) -> Estimate:
+            return mean([result.at_point[SCORED].metrics[name] for result in finished])
 
-        recalls = list(found[cell.name])
-        if recalls:
+        per_seed = list(recalls[cell.name])
+        if per_seed:
             shares[cell.name] = (metric("recall"), metric("false_positive_rate"))
         labels = scored[cell.name].labels
         rows.append(
             [
                 cell.name,
                 " and ".join(f"{labels.count(label)} {label}" for label in sorted({label or "" for label in labels})),
-                f"{100 * np.mean(recalls):.2f}" if recalls else "",
-                spread(recalls),
+                f"{100 * np.mean(per_seed):.2f}" if per_seed else "",
+                spread(per_seed),
                 *(percent(metric(name)) for name in ("recall", "false_positive_rate", "roc_auc")),
             ]
         )
-    head = ["left out", "scored", f"recall at {100 * max_fpr:g} %", "between seeds", "recall", "false positives", "ROC AUC"]
+    head = ["left out", "scored", f"recall at {100 * max_fpr:g} %", "SD over seeds", "recall", "false positive rate", "ROC AUC"]
     about = (
-        f"Each row is a training without what it names, scored on just that; in percent. Recall at {100 * max_fpr:g} % is read "
-        f"off the curve of the scored rows. The next two are at a threshold set for {100 * max_fpr:g} % on held-out rows of the "
-        "training data."
+        f"Each row is a training run without the named rows, scored on those rows; in percent. Recall at {100 * max_fpr:g} % is "
+        "read from the ROC curve of the scored rows. Recall and false positive rate are at a threshold set for a false positive "
+        f"rate of {100 * max_fpr:g} % on held-out rows of the training data."
     )
-    picture = charts.pairs(shares, ("recall at the threshold", "false-positive rate at the threshold"))
-    slug = "".join(one if one.isalnum() else "-" for one in preset.casefold())
+    picture = charts.pairs(shares, ("recall at the threshold", "false positive rate at the threshold"))
+    slug = "".join(letter if letter.isalnum() else "-" for letter in preset.casefold())
     return Section(
-        preset, [about, Figure(f"{slug}-left-out", f"Recall and false positives of {preset}.", picture), Table(head, rows)]
+        preset, [about, Figure(f"{slug}-left-out", f"Recall and false positive rate of {preset}.", picture), Table(head, rows)]
     )

@@ -1,4 +1,4 @@
-"""A report as blocks, and how it becomes Markdown, or one HTML file that needs nothing else."""
+"""A report as blocks, rendered to Markdown or to one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with requires("experiments"):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a head; the first column names the row."""
+    """Rows of cells under a header; the first column names the row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as SVG; `about` says what it shows to who cannot see it, `name` is that of its file beside Markdown."""
+    """An SVG figure; `about` is its caption and alternative text, `name` becomes part of its file name next to the Markdown."""
 
     name: str
     about: str
@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def uri(self) -> str:
-        """The picture inside of an address."""
+        """The figure as a data URI."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
@@ -59,13 +59,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report: what it comes to first, then how.
+    """A report: findings first, then the evidence.
 
     Attributes:
-        title: Its name.
-        short: Findings, a sentence each.
-        sections: The evidence.
-        about: Machine, versions, and how to make it again.
+        title: Title of the report.
+        short: Findings, one sentence each.
+        sections: Sections with the evidence.
+        about: Hardware, versions and command.
     """
 
     title: str
@@ -74,14 +74,14 @@ class Page:
     about: Sequence[str] = field(default=())
 
     def to_markdown(self, name: str = "report") -> str:
-        """As Markdown; figures are files named after `name`."""
+        """Render to Markdown; figures are files whose names start with `name`."""
         parts = [f"# {self.title}", _markdown(Items(self.short), name)]
         for section in self.sections:
             parts += [f"## {section.title}", *(_markdown(block, name) for block in section.blocks)]
         return "\n\n".join([*parts, *self.about]) + "\n"
 
     def to_html(self) -> str:
-        """As one file: styles and figures are inside."""
+        """Render to one HTML file with embedded styles and figures."""
         template = resources.files("reviewguard.experiments").joinpath("page.html").read_text(encoding="utf-8")
         environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
         environment.tests["table"] = lambda block: isinstance(block, Table)
@@ -90,7 +90,7 @@ class Page:
         return environment.from_string(template).render(page=self)
 
     def save(self, folder: Path, name: str = "report") -> None:
-        """Write NAME.html, NAME.md, and the figures of the latter."""
+        """Write NAME.html, NAME.md and the figures of the Markdown file."""
         for section in self.sections:
             for block in section.blocks:
                 if isinstance(block, Figure):

@@ -1,4 +1,4 @@
-"""The rows of an experiment, divided once, so that every run trains and is scored on the same ones."""
+"""The rows of an experiment, split once so that all runs train and score on the same rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reviewguard.data.reviews import Data, Reviews, concatenate
 from reviewguard.data.split import divide, make_split
 from reviewguard.errors import DataError
 
-#: Of the division, which is the same for all runs, whatever their seeds.
+#: Seed of the split, which is the same for all runs.
 SPLIT_SEED: Final = 42
 
 
@@ -29,10 +29,10 @@ class Source:
     """Rows of one source.
 
     Attributes:
-        name: For tables.
-        train: Trained on; each recipe still cleans them in its own way.
-        validation: What a run may choose its best epoch by, and sets its operating point on.
-        scored: What results are of; nothing was chosen by them.
+        name: Name in tables.
+        train: Training rows; each recipe cleans them by its own settings.
+        validation: Rows that a run chooses its best epoch and sets its operating point on.
+        scored: Held-out rows that results are computed on.
     """
 
     name: str
@@ -42,26 +42,26 @@ class Source:
 
 
 def divide_source(reviews: Reviews, config: DataConfig, name: str) -> Source:
-    """Divide rows, always in the same way.
+    """Split rows deterministically.
 
-    A column of splits is respected if there is one. Its test rows are scored. Where it has none its validation rows are, and rows
-    of its training part, stratified and without near-duplicates across, take their place, so that what is scored never chose an
-    epoch. Without such a column, unusable and repeated rows are dropped, and the rest is divided at random.
+    A split column is respected if there is one, and its test rows are scored. Without test rows, its validation rows are scored,
+    and a stratified share of its training rows, near-duplicates kept together, becomes the validation rows, so that scored rows
+    never choose an epoch. Without such a column, unusable and repeated rows are dropped and the rest is split at random.
 
     Args:
-        reviews: As read.
-        config: Columns, shares, group, and what counts as a near-duplicate.
-        name: Of the source.
+        reviews: Rows as read.
+        config: Columns, shares, group, and the threshold of near-duplicates.
+        name: Name of the source.
 
     Raises:
-        DataError: If the rows cannot be used or are too few to be divided.
+        DataError: If the rows cannot be used or are too few to split.
     """
     if not config.split or config.split not in reviews.columns:
-        kept = _without_repeats(reviews, config)
-        parts = divide(kept, make_split(kept, config, SPLIT_SEED))
+        distinct = _without_repeats(reviews, config)
+        parts = divide(distinct, make_split(distinct, config, SPLIT_SEED))
         if missing := {"train", "validation", "test"} - parts.keys():
             raise DataError(
-                f"an experiment needs rows to train on, to choose by and to score; data.{missing.pop()} is 0, which leaves none"
+                f"an experiment needs rows to train on, to validate on and to score; data.{missing.pop()} is 0, which leaves none"
             )
         return Source(name=name, train=parts["train"], validation=parts["validation"], scored=parts["test"])
     parts = divide(reviews, column_split(reviews.columns[config.split], config.split))
@@ -80,29 +80,29 @@ def divide_source(reviews: Reviews, config: DataConfig, name: str) -> Source:
 
 
 def name_of(data: Data, usual: str = "the data") -> str:
-    """What to call a source in tables: its file, without folder and ending; the usual name where it is no file."""
+    """The name of a source in tables: its file name without folder and suffix, or `usual` if it is not a file."""
     return Path(data).stem if isinstance(data, str | os.PathLike) else usual
 
 
 def pool(sources: Iterable[Source], name: str) -> Source:
-    """Several sources as one."""
+    """Combine several sources into one."""
     sources = list(sources)
     return Source(
         name=name,
-        train=concatenate([one.train for one in sources], name),
-        validation=concatenate([one.validation for one in sources], name),
-        scored=concatenate([one.scored for one in sources], name),
+        train=concatenate([source.train for source in sources], name),
+        validation=concatenate([source.validation for source in sources], name),
+        scored=concatenate([source.scored for source in sources], name),
     )
 
 
 def unseen(scored: Reviews, trained: Reviews) -> Reviews:
-    """The rows whose text no row of the others repeats, but for case, punctuation and white space."""
+    """Scored rows whose text is not among the trained rows, ignoring case, punctuation and white space."""
     known = {fold(text) for text in trained.texts if text}
     return scored.take(row for row, text in enumerate(scored.texts) if text is None or fold(text) not in known)
 
 
 def digest(parts: Mapping[str, Reviews]) -> str:
-    """A sha256 over texts and labels, part by part and row by row."""
+    """SHA-256 over texts and labels, part by part and row by row."""
     whole = hashlib.sha256()
     for name, part in parts.items():
         for row in [(name, ""), *zip(part.texts, part.labels, strict=True)]:
@@ -113,15 +113,15 @@ def digest(parts: Mapping[str, Reviews]) -> str:
 
 
 def _complete(reviews: Reviews) -> Reviews:
-    """Rows with text and label. Every recipe would clean the others away, but not every candidate has a recipe."""
+    """Rows with text and label. Recipes drop the others when they clean, but the baseline does not clean."""
     pairs = zip(reviews.texts, reviews.labels, strict=True)
     return reviews.take(row for row, (text, label) in enumerate(pairs) if text and text.strip() and label)
 
 
 def _without_repeats(reviews: Reviews, config: DataConfig) -> Reviews:
-    """Rows that can be divided.
+    """Usable rows without repeated texts.
 
-    Limits of length are in tokens of an encoder, and a split keeps near-duplicates together: both are left to each recipe.
+    Each recipe applies its own length limits, which are in tokens of its encoder, and its own near-duplicate filter.
     """
     lenient = msgspec.structs.replace(config, min_tokens=0, near_duplicates=0.0)
     return clean(reviews, lenient, lambda texts: np.zeros(len(texts), dtype=np.int64))[0]

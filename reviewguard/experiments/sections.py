@@ -1,4 +1,4 @@
-"""Sections that reports share."""
+"""Sections and findings that reports share."""
 
 from __future__ import annotations
 
@@ -20,69 +20,68 @@ from reviewguard.experiments.slices import slices
 from reviewguard.inference.scoring import Floats
 
 SEEDS_NOTE = (
-    "Each figure is the mean over seeds, in percent; the interval is that of a bootstrap over the scored rows, its ends "
-    "averaged over seeds. What seeds change stands beside it, as a standard deviation in points."
+    "Each value is the mean over seeds, in percent. Intervals come from a bootstrap over the scored rows; their bounds are "
+    "averaged over seeds. The standard deviation (SD) of accuracy over seeds is in points."
 )
 
 
 def scores(evidence: Evidence, max_fpr: float) -> Section:
-    """Every metric of every candidate, the most accurate first."""
+    """Every metric of every candidate; the most accurate candidate is first."""
     names = [name for name in next(iter(evidence.results.values()))[0].scores[evidence.name].metrics if name != "specificity"]
     order = ranked(evidence)
     at_point = evidence.positive is not None
-    head = ["model", "seeds", *names, "accuracy between seeds"]
-    head += [f"recall at {100 * max_fpr:g} %", "false positives there"] if at_point else []
+    head = ["model", "seeds", *names, "accuracy SD over seeds"]
+    head += [f"recall at {100 * max_fpr:g} %", "measured false positive rate"] if at_point else []
     rows = []
     for name in order:
-        own = evidence.scores(name)
-        row = [name, str(len(own)), *(percent(mean([one.metrics[metric] for one in own])) for metric in names)]
+        per_seed = evidence.scores(name)
+        row = [name, str(len(per_seed)), *(percent(mean([seed.metrics[metric] for seed in per_seed])) for metric in names)]
         row.append(spread(accuracies(evidence, name)))
         if at_point:
-            there = evidence.at_point(name)
-            row += [percent(mean([one.metrics[metric] for one in there])) for metric in ("recall", "false_positive_rate")]
+            per_seed = evidence.at_point(name)
+            row += [percent(mean([seed.metrics[metric] for seed in per_seed])) for metric in ("recall", "false_positive_rate")]
         rows.append(row)
     note = SEEDS_NOTE
     if at_point:
         note += (
-            f" Metrics are of the class {evidence.positive}. The last two columns are at a threshold that was set on "
-            f"validation rows for {100 * max_fpr:g} % false positives."
+            f" Binary metrics are of the class {evidence.positive}. The last two columns are at a threshold set on validation "
+            f"rows for a false positive rate of {100 * max_fpr:g} %."
         )
     means, seeds = {name: accuracy(evidence, name) for name in order}, {name: accuracies(evidence, name) for name in order}
-    picture = Figure("accuracy", "Accuracy with its interval; rings are seeds.", charts.dots(means, seeds, "accuracy"))
+    picture = Figure("accuracy", "Accuracy with its interval; rings are single seeds.", charts.dots(means, seeds, "accuracy"))
     return Section("Scores", [note, picture, Table(head, rows)])
 
 
 def ranked(evidence: Evidence) -> list[str]:
-    """Contestants by mean accuracy, the best first."""
+    """Candidates by mean accuracy; the best is first."""
     return sorted(evidence.results, key=lambda name: -(accuracy(evidence, name).value or 0))
 
 
 def accuracy(evidence: Evidence, name: str) -> Estimate:
-    """Of a candidate, over its seeds."""
-    return mean([one.metrics["accuracy"] for one in evidence.scores(name)])
+    """Accuracy of a candidate, mean over its seeds."""
+    return mean([seed.metrics["accuracy"] for seed in evidence.scores(name)])
 
 
 def accuracies(evidence: Evidence, name: str) -> list[float]:
-    """Of a candidate, each seed's."""
-    return [one.metrics["accuracy"].value or 0.0 for one in evidence.scores(name)]
+    """Accuracy of each seed of a candidate."""
+    return [seed.metrics["accuracy"].value or 0.0 for seed in evidence.scores(name)]
 
 
 def differences(evidence: Evidence, pairs: Mapping[tuple[str, str], Difference], reference: str = "") -> Section:
-    """Accuracy of the row's model less that of the column's; with a reference, less that of the reference only."""
+    """Accuracy of each model minus that of each other model, or minus that of the reference if there is one."""
     order = ranked(evidence)
     text = (
-        "Accuracy of the row's model less that of the column's, in points, on the same rows. A star marks differences that "
-        "are more than chance: a paired permutation test over rows, p below 0.05 after adjusting for all pairs by the false "
-        "discovery rate. It is about these runs on other rows; how much other seeds would change is in the column of seeds "
-        "above."
+        "Accuracy of the row's model minus that of the column's, in points, on the same rows. A star marks significant "
+        "differences: p below 0.05 in a paired permutation test over rows, adjusted for all pairs by the false discovery rate. "
+        "The test covers these runs on other rows; for the effect of other seeds, see the standard deviations above."
     )
     if reference:
         rows = []
         for name in order:
             if name != reference:
-                of = pairs[name, reference]
-                rows.append([name, percent(of.difference), f"{of.p:.3f}", "*" if of.significant else ""])
-        return Section("Differences", [text, Table(["model", f"less {reference}", "p", ""], rows)])
+                pair = pairs[name, reference]
+                rows.append([name, percent(pair.difference), f"{pair.p:.3f}", "*" if pair.significant else ""])
+        return Section("Differences", [text, Table(["model", f"minus {reference}", "p", ""], rows)])
     head = ["", *order]
     cells = [[_difference(pairs, one, other) for other in order] for one in order]
     return Section("Differences", [text, Table(head, [[name, *row] for name, row in zip(order, cells, strict=True)])])
@@ -91,21 +90,21 @@ def differences(evidence: Evidence, pairs: Mapping[tuple[str, str], Difference],
 def _difference(pairs: Mapping[tuple[str, str], Difference], one: str, other: str) -> str:
     if one == other:
         return ""
-    of = pairs[one, other]
-    return f"{100 * (of.difference.value or 0):+.2f}{'*' if of.significant else ''}"
+    pair = pairs[one, other]
+    return f"{100 * (pair.difference.value or 0):+.2f}{'*' if pair.significant else ''}"
 
 
 def details(evidence: Evidence) -> list[Section]:
-    """Curves, confusion matrices, and parts of the rows."""
+    """Curves, confusion matrices and slices."""
     sections = []
     order, y, classes = ranked(evidence), evidence.y, evidence.classes
     if evidence.positive is not None and len(np.unique(y)) == len(classes):
         positive = classes.index(evidence.positive)
-        margins = {name: one[0][:, positive] - one[0][:, 1 - positive] for name, one in evidence.logits.items()}
+        margins = {name: seeds[0][:, positive] - seeds[0][:, 1 - positive] for name, seeds in evidence.logits.items()}
         curves = charts.ranking_curves(y == positive, {name: margins[name] for name in order}, evidence.positive)
-        about = "ROC and precision-recall curves of each model's first seed; false positives on a logarithmic scale."
+        about = "ROC and precision-recall curves of each model's first seed; the false positive rate is on a logarithmic scale."
         sections.append(Section("Curves", [Figure("curves", about, curves)]))
-    matrices = {name: np.sum([one.confusion for one in evidence.scores(name)], axis=0) for name in order}
+    matrices = {name: np.sum([seed.confusion for seed in evidence.scores(name)], axis=0) for name in order}
     picture = charts.confusions(matrices, classes)
     per_class = [
         [
@@ -120,13 +119,13 @@ def details(evidence: Evidence) -> list[Section]:
         Section(
             "Classes",
             [
-                Figure("confusion", "Confusion matrices, each row as shares of its class, all seeds together.", picture),
+                Figure("confusion", "Confusion matrices, summed over seeds; each row shows shares of its class.", picture),
                 Table(["model", "class", *_PER_CLASS], per_class),
             ],
         )
     )
-    blocks: list[Block] = ["Accuracy in percent, mean over seeds. Slices of fewer than 30 rows are left out."]
-    right = {name: one.mean(axis=0) for name, one in evidence.right().items()}
+    blocks: list[Block] = ["Accuracy in percent, mean over seeds. Slices of fewer than 30 rows are omitted."]
+    right = {name: seeds.mean(axis=0) for name, seeds in evidence.right().items()}
     for of, masks in slices(evidence.rows).items():
         rows = [
             [value, str(int(mask.sum())), *(f"{100 * right[name][mask].mean():.1f}" for name in order)]
@@ -142,7 +141,7 @@ _PER_CLASS = ("precision", "recall", "f1")
 
 
 def leakage(evidence: Evidence, found: Audit) -> Section:
-    """What may have leaked, and the scores without it."""
+    """Rows that may have leaked, and the accuracy without them."""
     y, classes = evidence.y, evidence.classes
     flagged = [
         [
@@ -155,70 +154,71 @@ def leakage(evidence: Evidence, found: Audit) -> Section:
     ]
     rows = []
     for name in ranked(evidence):
-        kept = [np.ones(len(y), dtype=bool), ~found.near, ~(found.near | found.sibling)]
-        rows.append([name, *(percent(_accuracy_of(evidence.logits[name], y, mask)) for mask in kept)])
+        masks = [np.ones(len(y), dtype=bool), ~found.near, ~(found.near | found.sibling)]
+        rows.append([name, *(percent(_accuracy_of(evidence.logits[name], y, mask)) for mask in masks)])
     text = (
-        "A scored row is a near-duplicate if a training row shares most of its word triples, but for case and punctuation. It "
-        "counts as having a sibling if some training row is more similar than the nearest one of 99 % of the texts of the "
-        f"class {found.plain} among their own kind is (a cosine of {found.similarity:.2f} between TF-IDF vectors of words): "
-        "texts that were generated from one prompt or original are. Many siblings in one class mean that its texts repeat "
-        "each other, in training as in what is scored: the last column is the score where a model cannot lean on that."
+        "A scored row is a near-duplicate if it shares most of its word triples with a training row, ignoring case and "
+        "punctuation. It has a sibling if a training row is more similar to it than a cosine of "
+        f"{found.similarity:.2f} between TF-IDF vectors of words; 99 % of the scored texts of the class {found.plain} are less "
+        "similar than that to every training text of their class. Texts generated from one prompt or original are usually "
+        "siblings. Many siblings in a class mean that its scored texts repeat its training texts. The last column is the "
+        "accuracy without these rows."
     )
     return Section(
         "Leakage audit",
         [
             text,
             Table(["class", "scored rows", "near-duplicate in training", "sibling in training"], flagged),
-            Table(["model", "accuracy on all", "without near-duplicates", "without siblings too"], rows),
+            Table(["model", "accuracy on all rows", "without near-duplicates", "also without siblings"], rows),
         ],
     )
 
 
 def negative_control(control: Result) -> str:
-    """What came of labels drawn by lot."""
+    """The result of the run with random labels."""
     if control.outcome == "failed":
         return f"The negative control failed: {control.error}"
     auc = control.scores[CONTROL].metrics["roc_auc"]
     if auc.value is None or auc.low is None or auc.high is None:
-        return "There was no negative control: too few of the scored rows are of one class."
+        return "There is no negative control: too few of the scored rows are of one class."
     ok = auc.low <= 0.5 <= auc.high
-    verdict = "which includes the 0.5 of chance." if ok else "outside of chance: one in twenty such runs is, but look for a leak."
+    verdict = "includes" if ok else "excludes"
+    advice = "" if ok else " One in twenty such intervals does so by chance, but look for a leak."
     return (
-        f"Negative control: the TF-IDF model trained on rows of one class under labels drawn by lot has an ROC AUC of {auc}, "
-        f"{verdict}"
+        f"Negative control: the TF-IDF baseline, trained on rows of one class with random labels, has an ROC AUC of {auc}; "
+        f"the interval {verdict} the chance level of 0.5.{advice}"
     )
 
 
 def _accuracy_of(logits: Sequence[Floats], y: NDArray[np.int64], mask: NDArray[np.bool_]) -> Estimate:
     if len(np.unique(y[mask])) < 2:
         return Estimate(None, None, None)
-    return mean([metrics.accuracy(y[mask], one[mask]) for one in logits])
+    return mean([metrics.accuracy(y[mask], seed[mask]) for seed in logits])
 
 
 def shared_findings(comparison: Comparison) -> list[str]:
-    """What every report says first: what was measured on, and how far it can be believed."""
+    """Findings at the start of every report: the rows, the leakage audit, and the limits of the results."""
     source = comparison.source
     short = [
-        f"Trained on {len(source.train)} rows, chosen by {len(source.validation)}, scored on {len(source.scored)} that chose "
-        "nothing."
+        f"Trained on {len(source.train)} rows, validated on {len(source.validation)} and scored on {len(source.scored)} "
+        "held-out rows."
     ]
     near, sibling = comparison.audit.near, comparison.audit.sibling
     short.append(
         f"Of the scored rows, {100 * near.mean():.1f} % have a near-duplicate in training and another "
-        f"{100 * sibling.mean():.1f} % a sibling; the audit below shows the scores without them."
+        f"{100 * sibling.mean():.1f} % have a sibling; the leakage audit below reports accuracy without them."
     )
     short.append(negative_control(comparison.control))
-    if failed := sum(one.outcome == "failed" for one in comparison.results):
-        short.append(f"{failed} runs failed; they are named below.")
+    if failed := sum(result.outcome == "failed" for result in comparison.results):
+        short.append(f"Failed runs: {failed}; see below.")
     short.append(
-        "All of this holds for texts like these. A detector that was trained on one generator can miss nearly all of "
-        "another's fakes."
+        "These results apply to texts like these. A detector trained on one generator can miss nearly all fakes of another."
     )
     return short
 
 
 def speed(evidence: Evidence, name: str) -> float:
-    """Reviews a second of a candidate, mean over seeds."""
+    """Reviews per second of a candidate, mean over seeds."""
     return float(np.mean([result.cost.reviews_per_second for result in evidence.results[name] if result.cost]))
 
 
@@ -226,29 +226,29 @@ def costs(evidence: Evidence) -> Table:
     """Time, memory, size and speed of every candidate."""
     rows = []
     for name in ranked(evidence):
-        of = [result.cost for result in evidence.results[name] if result.cost]
-        gpu = [cost.gpu_memory_mib for cost in of if cost.gpu_memory_mib is not None]
-        memory = [cost.peak_memory_mib for cost in of if cost.peak_memory_mib is not None]
+        per_seed = [result.cost for result in evidence.results[name] if result.cost]
+        gpu = [cost.gpu_memory_mib for cost in per_seed if cost.gpu_memory_mib is not None]
+        memory = [cost.peak_memory_mib for cost in per_seed if cost.peak_memory_mib is not None]
         rows.append(
             [
                 name,
-                of[0].device,
-                f"{max(cost.seconds for cost in of):,.0f}",
+                per_seed[0].device,
+                f"{max(cost.seconds for cost in per_seed):,.0f}",
                 f"{max(memory):,.0f}" if memory else "",
                 f"{max(gpu):,.0f}" if gpu else "",
-                f"{of[0].model_mib:,.1f}",
+                f"{per_seed[0].model_mib:,.1f}",
                 f"{speed(evidence, name):,.0f}",
             ]
         )
-    head = ["model", "device", "training, s", "peak memory, MiB", "on the GPU, MiB", "weights, MiB", "reviews a second"]
+    head = ["model", "device", "training (s)", "peak memory (MiB)", "GPU memory (MiB)", "weights (MiB)", "reviews/s"]
     return Table(head, rows)
 
 
 def runs(results: Sequence[Result]) -> list[Section]:
-    """What failed, and what was warned of; nothing where all is well."""
+    """Failed runs and warnings; empty if there are none."""
     failed = [
-        f"{one.job.name}, seed {one.job.recipe.get('seed', '-')}: {one.error}" for one in results if one.outcome == "failed"
+        f"{run.job.name}, seed {run.job.recipe.get('seed', '-')}: {run.error}" for run in results if run.outcome == "failed"
     ]
-    notes = sorted({f"{one.job.name}: {note}" for one in results for note in one.notes})
-    sections = [Section("Failed runs", ["They are tried again by the same call.", Items(failed)])] if failed else []
+    notes = sorted({f"{run.job.name}: {note}" for run in results for note in run.notes})
+    sections = [Section("Failed runs", ["Repeat the same call to retry them.", Items(failed)])] if failed else []
     return [*sections, *([Section("Warnings", [Items(notes)])] if notes else [])]

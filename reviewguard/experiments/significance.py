@@ -1,4 +1,4 @@
-"""Which differences are more than chance, and what the better models cost."""
+"""Significance of differences between models, the Pareto front, and the recommended model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scipy.stats import bootstrap, false_discovery_control, permutation_test
 from reviewguard.bundle.estimate import Estimate
 
 _DRAWS = 2000
-_BATCH = 200  # draws held at once
+_BATCH = 200  # draws in memory at once
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How much more often one model is right than another.
+    """The difference in accuracy between two models.
 
     Attributes:
-        difference: Of accuracies, with the percentile interval of a paired bootstrap over rows.
-        p: That chance alone gives such a difference; adjusted for all pairs.
+        difference: Difference of accuracies, with the percentile interval of a paired bootstrap over rows.
+        p: P-value, adjusted for all pairs.
     """
 
     difference: Estimate
@@ -29,34 +29,34 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def significant(self) -> bool:
-        """Whether fewer than one in twenty such findings is to be expected false."""
+        """Whether p is below 0.05, which bounds the expected share of false findings by 5 %."""
         return self.p < 0.05
 
 
 def paired(right: Mapping[str, NDArray[np.bool_]]) -> dict[tuple[str, str], Difference]:
     """Compare every two models on the same rows.
 
-    Rows are drawn, seeds are averaged: what is judged is these runs on other rows, not other runs. P-values are of a paired
-    permutation test, and adjusted by the false discovery rate (Benjamini and Hochberg 1995).
+    Rows are resampled and seeds are averaged, so the result covers these runs on other rows, not other runs. P-values come from
+    a paired permutation test and are adjusted by the false discovery rate (Benjamini and Hochberg 1995).
 
     Args:
-        right: Whether each answer is right, (seeds, rows), by model; rows are the same for all.
+        right: Whether each prediction is correct, bool (seeds, rows), by model. All models have the same rows.
 
     Returns:
-        The first of the pair less the second, both orders.
+        The first model of each pair minus the second, in both orders.
     """
     means = {name: answers.mean(axis=0) for name, answers in right.items()}
     pairs = list(combinations(means, 2))
     if not pairs:
         return {}
-    found, chances = [], []
+    estimates, p_values = [], []
     for one, other in pairs:
         each = means[one] - means[other]
-        found.append(_interval(each))
-        chances.append(_chance(each))
-    adjusted = false_discovery_control(chances)
+        estimates.append(_interval(each))
+        p_values.append(_chance(each))
+    adjusted = false_discovery_control(p_values)
     differences = {}
-    for (one, other), estimate, p in zip(pairs, found, adjusted.tolist(), strict=True):
+    for (one, other), estimate, p in zip(pairs, estimates, adjusted.tolist(), strict=True):
         assert estimate.value is not None
         assert estimate.low is not None
         assert estimate.high is not None
@@ -67,17 +67,17 @@ def paired(right: Mapping[str, NDArray[np.bool_]]) -> dict[tuple[str, str], Diff
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The names whose point no other beats in one coordinate without losing in the other, best first coordinate first.
+    """Names of the Pareto-optimal points, the largest first coordinate first.
 
     Args:
         points: Two coordinates by name; larger is better.
     """
-    best, kept = -np.inf, []
+    best, optimal = -np.inf, []
     for name, (_, second) in sorted(points.items(), key=lambda item: item[1], reverse=True):
         if second > best:
-            kept.append(name)
+            optimal.append(name)
             best = second
-    return kept
+    return optimal
 
 
 def recommend(accuracy: Mapping[str, float], speed: Mapping[str, float], pairs: Mapping[tuple[str, str], Difference]) -> str:

@@ -1,4 +1,4 @@
-"""Train on one source, score on the others: what a detector is worth on fakes that it has not seen."""
+"""Transfer: train on one source, score on the others, to measure performance on out-of-domain fakes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import Source, divide_source, name_of, pool, unseen
 from reviewguard.experiments.runs import run_all
 
-#: Below so much recall on a source, a detector trained on another is called blind to it.
+#: Recall on a source below which a detector trained on another source counts as blind to it.
 BLIND = 0.5
 
 
@@ -44,34 +44,34 @@ def transfer(
     settings: Mapping[str, Any] | None = None,
     command: str = "reviewguard.experiments.transfer",
 ) -> Experiment:
-    """Train on each source, on all but one, and on all; score on every source; see `compare`.
+    """Train on each source, on all but one, and on all; score on every source; see also `compare`.
 
-    With `leave_out`, all sources are one, and what is left out of training is given by columns: a run for each combination of
-    their values among the positives, scored on just those positives. A row is scored only where no training row repeats its text,
-    but for case, punctuation and white space.
+    With `leave_out`, all sources are combined, and columns determine the rows left out of training: there is one run for each
+    combination of their values among the positives, scored on those positives. A row is scored only if its text is not in the
+    training rows, ignoring case, punctuation and white space.
 
     Args:
-        data: Sources, each as for `Classifier.train`; as a mapping, by name.
-        presets: As for `compare`; the TF-IDF baseline always takes part.
+        data: Sources, each as for `Classifier.train`; a mapping names them.
+        presets: As for `compare`; the TF-IDF baseline is always included.
         out: As for `compare`.
-        by: Column that divides what is given further: each of its values is a source.
-        leave_out: Columns, such as `("generator", "domain")`. The first says what made the positives: those with the value are
-            left out of training wherever they stand. Each further one says which population a row is from: rows of both classes
-            with the value are left out, and the positives are scored against negatives of that population.
+        by: Column that splits the data further: each of its values becomes a source.
+        leave_out: Columns, such as `("generator", "domain")`. The first identifies the source of positives: positives with the
+            value are left out of training everywhere. Each further column identifies a population: rows of both classes with the
+            value are left out, and the positives are scored against negatives of that population.
         seeds: As for `compare`.
         jobs: As for `compare`.
-        max_fpr: False-positive rate that thresholds are set for, on rows of the training sources.
+        max_fpr: False positive rate that thresholds are set for, on held-out rows of the training sources.
         settings: As for `compare`.
-        command: How the report says it was made.
+        command: The command that the report names.
 
     Raises:
-        ConfigError: If a preset or a setting is not known.
-        DataError: If there are fewer than two sources, their labels differ, there are not two of them, or every run failed.
-        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call goes on.
+        ConfigError: If a preset or a setting is unknown.
+        DataError: If there are fewer than two sources, their labels differ, there are not two labels, or every run failed.
+        TrainingInterrupted: After Ctrl-C or SIGTERM; the same call resumes.
     """
     if leave_out:
         if by:
-            raise ConfigError(f"by is {by!r}, and leave_out {', '.join(leave_out)}; give one of the two")
+            raise ConfigError(f"by is {by!r} and leave_out is {', '.join(leave_out)}; give one of the two")
         return leave_out_columns(
             data, leave_out, presets, out=out, seeds=seeds, jobs=jobs, max_fpr=max_fpr, settings=settings, command=command
         )
@@ -110,15 +110,15 @@ def transfer(
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What was trained on what, and how it did.
+    """The results of all combinations of training source and scored source.
 
     Attributes:
-        sources: By name.
-        arms: Names of the sources that each arm was trained on.
-        scored: By arm, what was scored of each source.
-        presets: Contestants.
-        results: Of every run.
-        max_fpr: What thresholds were set for.
+        sources: Sources by name.
+        arms: Names of the training sources, by arm.
+        scored: Scored rows of each source, by arm.
+        presets: Names of the candidates.
+        results: Results of all runs.
+        max_fpr: False positive rate that thresholds were set for.
     """
 
     sources: Mapping[str, Source]
@@ -129,19 +129,19 @@ class Transfer:
     max_fpr: float
 
     def metric(self, preset: str, arm: str, source: str, name: str, at_point: bool = True) -> Estimate:
-        """A metric, mean over seeds; undefined where no run finished."""
-        own = [one for one in self.results if (one.job.name, one.job.trained_on, one.outcome) == (preset, arm, "done")]
-        return mean([(one.at_point if at_point else one.scores)[source].metrics[name] for one in own])
+        """A metric, mean over seeds; undefined if no run finished."""
+        runs = [run for run in self.results if (run.job.name, run.job.trained_on, run.outcome) == (preset, arm, "done")]
+        return mean([(run.at_point if at_point else run.scores)[source].metrics[name] for run in runs])
 
     def elsewhere(self, preset: str, name: str) -> dict[tuple[str, str], float]:
-        """A metric at the operating point by (trained on, scored on), of models of one source on the others."""
-        found = {
+        """A metric at the operating point of models trained on one source, by (training source, other source)."""
+        values = {
             (arm, source): self.metric(preset, arm, source, name).value
-            for arm, own in self.arms.items()
+            for arm, training_sources in self.arms.items()
             for source in self.sources
-            if len(own) == 1 and source not in own
+            if len(training_sources) == 1 and source not in training_sources
         }
-        return {pair: value for pair, value in found.items() if value is not None}
+        return {pair: value for pair, value in values.items() if value is not None}
 
 
 def _arms(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -157,58 +157,60 @@ def _sources(data: Sequence[Data] | Mapping[str, Data], by: str, config: DataCon
     given = (
         data.items()
         if isinstance(data, Mapping)
-        else ((name_of(one, f"source {number + 1}"), one) for number, one in enumerate(data))
+        else ((name_of(source, f"source {number + 1}"), source) for number, source in enumerate(data))
     )
     sources: dict[str, Source] = {}
-    for name, one in given:
-        reviews = read(one, text=config.text, label=config.label, settings=config)
+    for name, content in given:
+        reviews = read(content, text=config.text, label=config.label, settings=config)
         parts = {name: reviews}
         if by:
             if by not in reviews.columns:
-                raise DataError(f"{name} has no column {by!r} to divide it by; {nearest(by, reviews.columns)}")
+                raise DataError(f"{name} has no column {by!r} to split it by; {nearest(by, reviews.columns)}")
             kinds = [str(value) for value in reviews.columns[by]]
-            parts = {kind: reviews.take(row for row, own in enumerate(kinds) if own == kind) for kind in sorted(set(kinds))}
+            parts = {kind: reviews.take(row for row, value in enumerate(kinds) if value == kind) for kind in sorted(set(kinds))}
         if twice := sources.keys() & parts.keys():
             raise DataError(f"two sources are called {twice.pop()!r}; pass a mapping from names to data")
         sources |= {kind: divide_source(part, config, kind) for kind, part in parts.items()}
     if reserved := [name for name in sources if name == "all" or name.startswith("all but ")]:
-        raise DataError(f"a source cannot be called {reserved[0]!r}: reports call several sources so; pass a mapping from names")
+        raise DataError(
+            f"a source cannot be called {reserved[0]!r}, which is reserved for combined sources; pass a mapping from names"
+        )
     if len(sources) < 2:
         raise DataError(
-            f"transfer is between sources, and there is one only, {next(iter(sources), 'none')!r}; give another, or a column "
+            f"transfer needs at least two sources; got {', '.join(map(repr, sources)) or 'none'}; add another, or name a column "
             "with by="
         )
     labels = {name: set(source.train.require_complete()[1]) for name, source in sources.items()}
     first = next(iter(labels.values()))
-    if len(first) != 2 or any(own != first for own in labels.values()):
-        told = "; ".join(f"{name}: {', '.join(sorted(own))}" for name, own in labels.items())
-        raise DataError(f"transfer needs the same two labels in every source; got {told}")
+    if len(first) != 2 or any(other != first for other in labels.values()):
+        listing = "; ".join(f"{name}: {', '.join(sorted(names))}" for name, names in labels.items())
+        raise DataError(f"transfer needs the same two labels in every source; got {listing}")
     return sources
 
 
 def _findings(table: Transfer) -> list[str]:
     short = []
     for preset in table.presets:
-        found, wrong = (table.elsewhere(preset, metric) for metric in ("recall", "false_positive_rate"))
-        if not found:
+        recall, rate = (table.elsewhere(preset, metric) for metric in ("recall", "false_positive_rate"))
+        if not recall:
             continue
-        worst = min(found, key=found.__getitem__)
-        blind = sum(value < BLIND for value in found.values())
+        worst = min(recall, key=recall.__getitem__)
+        blind = sum(value < BLIND for value in recall.values())
         short.append(
-            f"{preset}, trained on one source, finds {_range(found)} % of the positives of another, and under "
-            f"{100 * BLIND:.0f} % in {blind} of {len(found)} cases; least from {worst[0]} to {worst[1]}. It accuses "
-            f"{_range(wrong)} % of the others, where {100 * table.max_fpr:g} % were meant."
+            f"{preset}, trained on one source: recall on another source is {_range(recall)} %. It is below "
+            f"{100 * BLIND:.0f} % in {blind} of {len(recall)} cases and lowest from {worst[0]} to {worst[1]}. The false positive "
+            f"rate is {_range(rate)} %, with thresholds set for {100 * table.max_fpr:g} %."
         )
         left_out = {
             source: table.metric(preset, arm, source, "recall").value
-            for arm, own in table.arms.items()
+            for arm, training_sources in table.arms.items()
             for source in table.sources
-            if len(own) == len(table.sources) - 1 and source not in own and len(own) > 1
+            if len(training_sources) == len(table.sources) - 1 and source not in training_sources and len(training_sources) > 1
         }
         known = {source: value for source, value in left_out.items() if value is not None}
         if known:
-            told = ", ".join(f"{100 * value:.0f} % of {source}" for source, value in known.items())
-            short.append(f"{preset}, trained on all sources but the one that is scored, finds {told}.")
+            listing = ", ".join(f"{100 * value:.0f} % on {source}" for source, value in known.items())
+            short.append(f"{preset}, trained on all sources except the scored one: recall is {listing}.")
     return short
 
 
@@ -218,19 +220,19 @@ def _range(values: Mapping[tuple[str, str], float]) -> str:
 
 def _matrices(table: Transfer, preset: str) -> Section:
     arms, sources = list(table.arms), list(table.sources)
-    point = f"at a threshold set for {100 * table.max_fpr:g} % false positives on held-out rows of the training sources"
+    point = f"at a threshold set for a false positive rate of {100 * table.max_fpr:g} % on held-out rows of the training sources"
     blocks: list[Block] = [
-        f"Rows are what was trained on, columns what was scored; in percent, {point}. Intervals are those of the scored rows. "
-        "Cells where the scored source was trained on are what a report on one data set shows.",
+        f"Rows are training sources, columns are scored sources; in percent, {point}. Intervals are over the scored rows. "
+        "Where the scored source is also a training source, the cell shows what an evaluation on a single data set would show.",
     ]
-    for metric, title in (("recall", "recall"), ("false_positive_rate", "false positives")):
+    for metric, title in (("recall", "recall"), ("false_positive_rate", "false positive rate")):
         cells = {(arm, source): table.metric(preset, arm, source, metric) for arm in arms for source in sources}
         shares = np.array([[np.nan if cells[a, s].value is None else cells[a, s].value for s in sources] for a in arms])
         picture = charts.heatmap(shares, arms, sources, f"{title}, %")
         rows = [[arm, *(percent(cells[arm, source]) for source in sources)] for arm in arms]
         blocks += [
             Figure(
-                f"{_slug(preset)}-{metric}", f"{title.capitalize()} of {preset} by what it was trained on and scored on.", picture
+                f"{_slug(preset)}-{metric}", f"{title.capitalize()} of {preset} by training source and scored source.", picture
             ),
             Table([title, *sources], rows),
         ]
@@ -245,17 +247,17 @@ def _matrices(table: Transfer, preset: str) -> Section:
 
 def _use() -> Section:
     return Section(
-        "What this means for use",
+        "Implications for use",
         [
             Items(
                 [
-                    "A score on the source that a model was trained on says nothing of other generators, products or "
-                    "languages: read the cells beside the diagonal.",
-                    "Do not use a detector on texts of generators that it was not trained on as if its recall held there; a "
-                    "low share of alarms may mean that it is blind.",
-                    "A threshold that was set on one population keeps its rate of false positives on that one. Set it on "
-                    "texts from where it will be used, and look at the false positives of other sources above.",
-                    "Never act against a person on a model's word alone.",
+                    "A score on the training source says nothing about other generators, products or languages: read the "
+                    "off-diagonal cells.",
+                    "Do not expect the same recall on generators that a detector was not trained on. If it flags few texts "
+                    "there, it may be missing the fakes.",
+                    "A threshold keeps its false positive rate only on the population that it was set on. Set it on texts of "
+                    "the intended use, and compare the false positive rates of other sources above.",
+                    "Never act against a person on a model's prediction alone.",
                 ]
             )
         ],
@@ -263,15 +265,15 @@ def _use() -> Section:
 
 
 def _leakage(table: Transfer, config: DataConfig, folder: Path) -> list[Section]:
-    """The audit of each source by itself, and the scores of what was trained on it alone."""
-    found = []
+    """The audit of each source, and the accuracy of models trained on that source alone."""
+    audits = []
     for name, source in table.sources.items():
-        own = replace(source, scored=table.scored[name][name])
-        evidence = Evidence.of([one for one in table.results if one.job.trained_on == name], own.scored, name, folder)
+        single = replace(source, scored=table.scored[name][name])
+        evidence = Evidence.of([run for run in table.results if run.job.trained_on == name], single.scored, name, folder)
         if evidence.results:
-            section = sections.leakage(evidence, audit(own, config))
-            found.append(replace(section, title=f"{section.title}: {name}"))
-    return found
+            section = sections.leakage(evidence, audit(single, config))
+            audits.append(replace(section, title=f"{section.title}: {name}"))
+    return audits
 
 
 def _slug(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Exports that are checked before they are written."""
+"""Export to ONNX, with checks before anything is written."""

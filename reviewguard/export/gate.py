@@ -1,4 +1,4 @@
-"""What an exported graph must hold before it is written: it says what torch says, of every text, in any company."""
+"""Checks of an exported graph before it is written: it must reproduce torch for every text, independent of its batch."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from reviewguard.inference.scoring import Floats
 from reviewguard.models.text_model import TextModel
 
 Precision: TypeAlias = Literal["fp32", "int8"]
-#: Rows and length of the batches of random tokens; None stands for all the tokens that the model reads.
+#: Rows and length of the batches of random tokens; None: the model's maximum length.
 _SHAPES: Final = ((1, 1), (1, 7), (2, 16), (3, 33), (5, 64), (8, 21), (1, None), (2, None))
-#: Texts that are scored alone and in company, the batches of company, and the other texts in each.
+#: Number of texts scored alone and in batches, number of these batches, and number of other texts in each.
 _WATCHED, _COMPANIES, _OTHERS = 2, 50, 4
-#: Words of the texts that are made up where none are given.
+#: Maximum length in words of the generated texts that are used without validation texts.
 _WORDS: Final = 32
-#: Texts named in a report.
+#: Maximum number of changed texts in a report.
 _NAMED: Final = 5
 _SHOWN: Final = 80
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Validation texts, and what torch says of them.
+    """Validation texts with the results of torch.
 
     Attributes:
-        texts: As given.
-        encoded: Their tokens.
+        texts: Texts, not normalised.
+        encoded: Tokens of the texts.
         y: Class indices, int64 (n,).
-        logits: Of torch, float32 (n, classes).
+        logits: Logits of torch, float32 (n, classes).
     """
 
     texts: Sequence[str]
@@ -53,18 +53,18 @@ class Judges:
 def judge(
     graph: Path, files: Sequence[Path], precision: Precision, trained: TrainedModel, judges: Judges, limits: Limits
 ) -> Fidelity:
-    """Compare a graph with the model that it was made of.
+    """Compare a graph with the model that it was exported from.
 
     Args:
-        graph: The ONNX file.
-        files: All files that it consists of.
-        precision: Of the graph.
-        trained: Whose scorer is the torch model, without adapters.
-        judges: May be empty of texts.
-        limits: What is allowed.
+        graph: ONNX file.
+        files: All files of the graph.
+        precision: Precision of the graph.
+        trained: Model whose scorer is the torch model, without adapters.
+        judges: Validation texts; may be empty.
+        limits: Maximum differences.
 
     Raises:
-        ExportError: If a limit is passed; it names the texts that passed it.
+        ExportError: If a limit is exceeded. The message lists texts whose label changed.
     """
     assert isinstance(trained.scorer, TextModel)
     classes = trained.manifest.classes
@@ -79,20 +79,20 @@ def judge(
         decision = trained.manifest.decision
         before, after = decision.probabilities(judges.logits), decision.probabilities(logits)
         words = word_counts(judges.encoded)
-        called = [decision.scores(of, trained.positive, words).argmax(axis=1) for of in (judges.logits, logits)]
-        flips = np.flatnonzero(called[0] != called[1])
-        f1 = _f1(judges.y, called[1], trained) - _f1(judges.y, called[0], trained)
+        labels = [decision.scores(logits_of, trained.positive, words).argmax(axis=1) for logits_of in (judges.logits, logits)]
+        flips = np.flatnonzero(labels[0] != labels[1])
+        f1 = _f1(judges.y, labels[1], trained) - _f1(judges.y, labels[0], trained)
         calibration = calibration_error(judges.y, after) - calibration_error(judges.y, before)
         flipped = [
             Flip(
                 row=int(row),
                 text=judges.texts[row][:_SHOWN],
-                torch=(classes[called[0][row]], float(before[row, called[0][row]])),
-                graph=(classes[called[1][row]], float(after[row, called[1][row]])),
+                torch=(classes[labels[0][row]], float(before[row, labels[0][row]])),
+                graph=(classes[labels[1][row]], float(after[row, labels[1][row]])),
             )
             for row in flips[:_NAMED]
         ]
-    found = Fidelity(
+    fidelity = Fidelity(
         mib=sum(file.stat().st_size for file in files) / 2**20,
         logits=worst,
         neighbours=_in_company(scorer, trained, judges.encoded),
@@ -102,27 +102,29 @@ def judge(
         calibration=calibration,
         flipped=flipped,
     )
-    _require(found, precision, limits)
-    return found
+    _require(fidelity, precision, limits)
+    return fidelity
 
 
 def _require(found: Fidelity, precision: Precision, limits: Limits) -> None:
-    passed = []
+    exceeded = []
     if precision == "fp32" and not found.logits <= limits.logits:
-        passed.append(f"a logit differs from torch by {found.logits:.3g} (at most {limits.logits:g})")
+        exceeded.append(f"a logit differs from torch by {found.logits:.3g} (at most {limits.logits:g})")
     if not found.neighbours <= limits.neighbours:
-        passed.append(f"a probability moves by {found.neighbours:.3g} with the rest of its batch (at most {limits.neighbours:g})")
+        exceeded.append(
+            f"a probability changes by {found.neighbours:.3g} with the rest of its batch (at most {limits.neighbours:g})"
+        )
     if found.texts and not found.flips / found.texts <= limits.flips:
-        passed.append(f"{found.flips} of {found.texts} texts get another label (at most {100 * limits.flips:g} %)")
+        exceeded.append(f"{found.flips} of {found.texts} texts change their label (at most {100 * limits.flips:g} %)")
     if found.f1 is not None and not abs(found.f1) <= limits.f1:
-        passed.append(f"F1 changes by {100 * found.f1:+.2f} points (at most {100 * limits.f1:g})")
-    if passed:
-        named = "".join(f"\n  {flip.to_text()}" for flip in found.flipped)
-        raise ExportError(f"the {precision} graph is not true to the model: {'; '.join(passed)}. Nothing was written{named}")
+        exceeded.append(f"F1 changes by {100 * found.f1:+.2f} points (at most {100 * limits.f1:g})")
+    if exceeded:
+        examples = "".join(f"\n  {flip.to_text()}" for flip in found.flipped)
+        raise ExportError(f"the {precision} graph differs from the model: {'; '.join(exceeded)}. Nothing was written{examples}")
 
 
 def _on_shapes(model: TextModel, scorer: OnnxScorer, max_length: int) -> float:
-    """The largest difference of a logit, on padded batches of random tokens of several shapes."""
+    """The largest difference of a logit on padded batches of random tokens, of several shapes."""
     rng, vocabulary = np.random.default_rng(0), int(model.encoder.config.vocab_size)
     worst = 0.0
     for rows, longest in _SHAPES:
@@ -136,12 +138,12 @@ def _on_shapes(model: TextModel, scorer: OnnxScorer, max_length: int) -> float:
 
 
 def _in_company(scorer: OnnxScorer, trained: TrainedModel, encoded: Sequence[Encoded]) -> float:
-    """The largest change of a probability, of a few texts alone and each in many batches."""
+    """The largest change of a probability between a text alone and the same text in many batches."""
     rng, pad = np.random.default_rng(0), trained.tokenizer.pad
     if not encoded:
         encoded = trained.tokenizer.encode([f"{'so ' * int(words)}good" for words in rng.integers(0, _WORDS, size=50)])
     by_length = sorted(encoded, key=lambda item: len(item.ids))
-    # The shorter a text, the more padding there is to disturb it.
+    # Short texts have the most padding, and so are the most sensitive to it.
     watched = [by_length[int(place)] for place in np.linspace(0, len(by_length) // 2, _WATCHED)]
     probabilities = trained.manifest.decision.probabilities
     alone = probabilities(np.concatenate([scorer.logits(pad([item])) for item in watched]))

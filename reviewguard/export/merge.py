@@ -1,4 +1,4 @@
-"""Adapters folded into the weights below them: one plain model, and what that changed."""
+"""Merge adapters into the weights, and measure what changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Base: TypeAlias = Literal["trained", "original"]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """How a merged model differs from the one with adapters.
+    """Difference between a merged model and the model with adapters.
 
     Attributes:
-        logit: Largest change of a logit.
-        mean_logit: Mean absolute change.
-        flips: Texts that get another label.
+        logit: Largest absolute change of a logit.
+        mean_logit: Mean absolute change of a logit.
+        flips: Number of texts whose label changes.
     """
 
     logit: float
@@ -38,18 +38,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     flips: int
 
     def to_text(self) -> str:
-        """A phrase for people."""
+        """Format as a phrase."""
         return f"largest logit change {self.logit:.2g}, mean {self.mean_logit:.2g}, {self.flips} labels changed"
 
 
 class MergeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What merging would change, into either base.
+    """Changes caused by merging, for both possible bases.
 
     Attributes:
-        base: The one that was merged into.
-        texts: Texts compared.
-        trained: Into the weights that the adapters were trained on: those of a 4-bit encoder, dequantised.
-        original: Into the published full-precision weights.
+        base: The base of the merged model.
+        texts: Number of texts compared.
+        trained: Change with the weights that the adapters were trained on; dequantised for a 4-bit encoder.
+        original: Change with the published full-precision weights.
     """
 
     base: Base
@@ -58,7 +58,7 @@ class MergeReport(msgspec.Struct, frozen=True, kw_only=True):
     original: Change
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
+        """Format for a terminal."""
         lines = [f"{name}: {getattr(self, name).to_text()}" for name in ("trained", "original")]
         return "\n".join([f"merged into the {self.base} base; on {self.texts} texts:", *lines])
 
@@ -69,21 +69,23 @@ def is_adapted(trained: TrainedModel) -> bool:
 
 
 def merge(trained: TrainedModel, texts: Sequence[str], base: Base) -> tuple[TrainedModel, MergeReport]:
-    """Merge a model's adapters, in float32, and compare both bases with the model as it was.
+    """Merge a model's adapters in float32, and compare both bases with the model before merging.
 
     Args:
-        trained: With adapters; left as it is.
-        texts: To compare on.
-        base: What to merge into.
+        trained: Model with adapters. It is not changed.
+        texts: Texts for the comparison.
+        base: Weights to merge into.
 
     Raises:
-        EncoderError: If the original weights cannot be had.
-        ExportError: If there are no adapters or no texts.
+        EncoderError: If the original weights cannot be loaded.
+        ExportError: If the model has no adapters, or if no texts are given.
     """
     if not is_adapted(trained):
-        raise ExportError("this model has no adapters to merge; one trained with adapter=lora or adapter=qlora has")
+        raise ExportError(
+            "this model has no adapters to merge; only models trained with adapter=lora or adapter=qlora have adapters"
+        )
     if not texts:
-        raise ExportError("merging is judged on texts; pass some, such as your validation texts")
+        raise ExportError("merging needs texts to measure the change on; pass some, such as your validation texts")
     before = trained.logits(texts, "before merging")[0]
     models = {"trained": merged_model(trained), "original": _on_original(trained)}
     changes = {}
@@ -94,13 +96,13 @@ def merge(trained: TrainedModel, texts: Sequence[str], base: Base) -> tuple[Trai
         changes[name] = Change(logit=float(difference.max()), mean_logit=float(difference.mean()), flips=flips)
     report = MergeReport(base=base, texts=len(texts), **changes)
     manifest = msgspec.structs.replace(trained.manifest, merged=msgspec.to_builtins(report), files={})
-    kept = {name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/"))}
-    kept |= model_files(models[base], trained.tokenizer, manifest)
-    return TrainedModel(manifest, trained.tokenizer, models[base], kept), report
+    files = {name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/"))}
+    files |= model_files(models[base], trained.tokenizer, manifest)
+    return TrainedModel(manifest, trained.tokenizer, models[base], files), report
 
 
 def merged_model(trained: TrainedModel) -> TextModel:
-    """A copy of a model with its adapters merged into the weights that they were trained on, dequantised to float32."""
+    """A copy of the model with its adapters merged into the weights they were trained on, dequantised to float32."""
     assert isinstance(trained.scorer, TextModel)
     model = copy.deepcopy(trained.scorer)
     lora.merge(model.encoder)
@@ -112,7 +114,7 @@ def _on_original(trained: TrainedModel) -> TextModel:
     assert isinstance(adapted, TextModel)
     recipe, source = trained.manifest.recipe, trained.files.get("encoder/config.json")
     config = decode(recipe["encoder"], EncoderConfig, "encoder")
-    # A local encoder lies where it was loaded from: in the bundle, or where training found it.
+    # A local encoder is loaded from the bundle, or from its location at training.
     encoder: Encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
     weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
     lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)

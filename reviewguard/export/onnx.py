@@ -1,4 +1,4 @@
-"""One ONNX graph from token ids to logits, and to the embeddings that they are computed from."""
+"""Export a model as one ONNX graph, from token ids to logits and embeddings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reviewguard.inference.engines.cpu import EMBEDDINGS, LOGITS
 from reviewguard.inference.model import TrainedModel
 from reviewguard.models.text_model import TextModel
 
-#: Weights beyond this stand in a file beside the graph: a protobuf message holds two gibibytes at most.
+#: Larger weights are written to a separate file: a protobuf message is limited to two gibibytes.
 INLINE_BYTES: Final = 2**31 - 2**26
 DATA_NAME: Final = "model.onnx_data"
 
@@ -31,14 +31,14 @@ def _is_softmax(_: Any, x: onnx_ir.Value, zero: onnx_ir.Value) -> bool:
     return producer is not None and producer.op_type == "Softmax"
 
 
-#: Torch guards attention against rows that may look at no token. Here each has one: a text has a token, and padding comes last.
+#: Removes torch's guard for fully masked attention rows. They do not occur: each text has a token, and padding comes last.
 _UNGUARDED: Final = RewriteRuleSet(
     [RewriteRule(lambda op, x, zero: op.Where(op.IsNaN(x), zero, x), lambda op, x, zero: op.Identity(x), _is_softmax)]
 )
 
 
 class _Outputs(nn.Module):
-    """Both outputs of the graph. Other runtimes read the logits and leave the embeddings alone."""
+    """Returns both outputs of the graph. Other runtimes may use the logits and ignore the embeddings."""
 
     def __init__(self, model: TextModel) -> None:
         super().__init__()
@@ -50,32 +50,32 @@ class _Outputs(nn.Module):
 
 
 def export_onnx(trained: TrainedModel, path: Path) -> None:
-    """Export a model to a file; `reviewguard.export.gate` judges what comes of it.
+    """Export a model to a file. `reviewguard.export.gate` checks the result.
 
     Args:
-        trained: Whose scorer is a torch model in float32, without adapters.
-        path: The file to write; of weights beyond `INLINE_BYTES`, `DATA_NAME` is written beside it.
+        trained: Model whose scorer is a torch model in float32, without adapters.
+        path: Output file. If the weights exceed `INLINE_BYTES`, they are written to `DATA_NAME` in the same folder.
 
     Raises:
-        ExportError: If the graph cannot be made.
+        ExportError: If the model cannot be exported.
     """
     model = trained.scorer
     assert isinstance(model, TextModel)
-    home = next(model.parameters()).device
+    device = next(model.parameters()).device
     try:
         _export(model.to("cpu").eval().requires_grad_(False), path)
     finally:
-        model.to(home)
+        model.to(device)
 
 
 def _export(model: TextModel, path: Path) -> None:
-    # Two distinct tensors: one object given twice would be traced as one input, and the graph would ignore the mask.
+    # Two distinct tensors: the same object given twice would be traced as one input, and the graph would ignore the mask.
     mask = torch.tensor([[1] * 16, [1] * 9 + [0] * 7])
     inputs = (torch.arange(3, 35).reshape(2, 16) * mask, mask)
     shape = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing of the model
+            warnings.simplefilter("ignore")  # deprecation warnings of the exporter itself
             program = torch.onnx.export(
                 _Outputs(model),
                 inputs,
@@ -89,7 +89,7 @@ def _export(model: TextModel, path: Path) -> None:
         _UNGUARDED.apply_to_model(program.model)
         onnx_ir.passes.common.IdentityEliminationPass()(program.model)
         onnx_ir.passes.common.RemoveUnusedNodesPass()(program.model)
-        # The exporter notes on each node where in the source it came from: paths of this machine, in every copy of the model.
+        # The exporter records source locations on each node, which would publish this machine's paths with the model.
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()
             for value in node.outputs:

@@ -1,8 +1,8 @@
-"""Int8 for an exported graph: weights in eight bits, activations quantised token by token.
+"""Int8 quantisation of an exported graph: 8-bit weights, and activations quantised per token.
 
-The usual dynamic quantisation takes one scale for a whole batch, so that a review's probability moves with its neighbours'.
-Here each token has a scale of its own, as in ZeroQuant (Yao et al. 2022, arXiv:2206.01861): a row of a batch depends on that row
-alone, and is quantised more finely. All of it is standard ONNX, nothing of one runtime's own.
+Standard dynamic quantisation uses one scale for a whole batch, so that a text's probability depends on the other texts in its
+batch. Here each token has its own scale, as in ZeroQuant (Yao et al. 2022, arXiv:2206.01861): each row of a batch depends on
+that row alone, and the quantisation is finer. The graph uses only standard ONNX operators.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import onnx_ir
 from numpy.typing import NDArray
 from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 
-#: Zero of the activations, which are unsigned: their products with signed weights are what every CPU has instructions for.
+#: Zero point of the activations. They are unsigned: every CPU has instructions for products of unsigned and signed integers.
 _ZERO: Final = np.uint8(128)
-#: A row of zeros has no scale.
+#: Lower bound of the scale, for rows of zeros.
 _SMALLEST: Final = np.float32(1e-12)
-#: GELU is above this everywhere, so its output fills the unsigned range from here instead of half of it from zero.
+#: Lower bound of GELU: its output uses the full unsigned range from here, instead of half of it from zero.
 _GELU_FLOOR: Final = np.float32(-0.17)
 _LAST_AXIS: Final = np.array([-1])
-#: Tables with fewer rows, such as those of positions, are not worth it.
+#: Minimum number of rows of a table to quantise; smaller ones, such as position embeddings, save too little.
 _TABLE_ROWS: Final = 1000
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Quantise linear layers and embeddings of a graph.
+    """Quantise the linear layers and embeddings of a graph.
 
     Args:
-        source: A graph in float32.
-        target: The file to write.
+        source: Graph in float32.
+        target: Output file.
     """
     model = onnx_ir.load(source)
     rules = [
@@ -39,8 +39,7 @@ def quantize(source: Path, target: Path) -> None:
         RewriteRule(lambda op, table, ids: op.Gather(table, ids), _embedding, _is_large),
     ]
     RewriteRuleSet(rules).apply_to_model(model)
-    # Layers that share weights store them once, and those that read the same values, as queries, keys and values do, quantise
-    # them once.
+    # Store shared weights once, and quantise shared inputs once, such as those of queries, keys and values.
     onnx_ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     onnx_ir.passes.common.DeduplicateHashedInitializersPass(size_limit=2**62)(model)
     onnx_ir.passes.common.CommonSubexpressionEliminationPass()(model)
@@ -49,7 +48,7 @@ def quantize(source: Path, target: Path) -> None:
 
 
 def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
-    """A product with constant weights: of integers, scaled by row and by column."""
+    """An integer product with constant weights, scaled by row and by column."""
     values = _constant(weight)
     assert values is not None
     scales = _scales(_in_pairs(values), axis=0)
@@ -57,7 +56,7 @@ def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
     columns, stored = _put(op, scales[0]), _put(op, integers.astype(np.int8))
     producer = x.producer()
     floor = _GELU_FLOOR if producer is not None and producer.op_type == "Gelu" else None
-    # As a matrix, one row a token: so one operator of standard ONNX quantises by token.
+    # Reshape to one row per token, so that a single standard operator quantises by token.
     flat = op.Reshape(x, _put(op, np.array([-1, len(values)])))
     largest = op.ReduceMax(op.Abs(flat) if floor is None else op.Sub(flat, _put(op, floor)), _put(op, _LAST_AXIS), keepdims=0)
     rows = op.Mul(op.Max(largest, _put(op, _SMALLEST)), _put(op, np.float32(1 / (127 if floor is None else 255))))
@@ -70,29 +69,29 @@ def _linear(op: Any, x: onnx_ir.Value, weight: onnx_ir.Value) -> onnx_ir.Value:
     scaled: onnx_ir.Value = op.Reshape(product, shape)
     if floor is None:
         return scaled
-    # What the floor itself contributes is the same for every token.
+    # The contribution of the floor is the same for every token.
     raised: onnx_ir.Value = op.Add(scaled, _put(op, floor * (integers * scales).sum(axis=0)))
     return raised
 
 
 def _is_large(_: Any, table: onnx_ir.Value, **more: Any) -> bool:
     values = _constant(table)
-    # One column is what the rule itself leaves: scales.
+    # Tables with one column are the scales that this rule itself creates.
     return values is not None and len(values) >= _TABLE_ROWS and values.shape[1] > 1
 
 
 def _embedding(op: Any, table: onnx_ir.Value, ids: onnx_ir.Value) -> onnx_ir.Value:
-    """Rows of a large table: each in eight bits, with its scale."""
+    """Lookup in a large table with 8-bit rows, each with its own scale."""
     values = _constant(table)
     assert values is not None
     scales = _scales(values, axis=1)
     stored, rows = _put(op, np.round(values / scales).astype(np.int8)), _put(op, scales)
-    found: onnx_ir.Value = op.Mul(op.Cast(op.Gather(stored, ids), to=onnx_ir.DataType.FLOAT), op.Gather(rows, ids))
-    return found
+    scaled: onnx_ir.Value = op.Mul(op.Cast(op.Gather(stored, ids), to=onnx_ir.DataType.FLOAT), op.Gather(rows, ids))
+    return scaled
 
 
 def _constant(value: onnx_ir.Value) -> NDArray[np.float32] | None:
-    """The matrix that a value is, if it is a constant one of floats."""
+    """The value as a matrix of floats, if it is constant."""
     if value.const_value is None or value.const_value.dtype != onnx_ir.DataType.FLOAT:
         return None
     values = value.const_value.numpy()
@@ -100,18 +99,18 @@ def _constant(value: onnx_ir.Value) -> NDArray[np.float32] | None:
 
 
 def _in_pairs(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of the positive values, and of the negative ones, of every two rows: what they can come to in a product.
+    """Sums of the positive and of the negative values of every two rows: the extremes of their contribution to a product.
 
-    CPUs without VNNI instructions add the products of two neighbours in sixteen bits, and cut off what does not fit. With steps
-    that give the largest of these sums 127, rounding makes them 128 at most. Times 255 of an activation that fits, so a file
-    gives the same logits on every CPU. The usual remedy, weights of seven bits, would make every step twice as coarse.
+    CPUs without VNNI instructions add the products of two neighbours in 16 bits, with saturation. The scale maps the largest of
+    these sums to 127, and rounding makes it at most 128. Multiplied by an activation of 255, this fits into 16 bits, so that a
+    graph gives the same logits on every CPU. The usual remedy, 7-bit weights, would double every quantisation step.
     """
     pairs = np.pad(values, ((0, len(values) % 2), (0, 0))).reshape(-1, 2, values.shape[1])
     return np.concatenate([pairs.clip(min=0).sum(axis=1), pairs.clip(max=0).sum(axis=1)])
 
 
 def _scales(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """What one step of eight bits stands for, along an axis; of a line of zeros, anything."""
+    """Size of one 8-bit step along an axis; 1 for all-zero rows or columns."""
     scales: NDArray[np.float32] = np.abs(values).max(axis=axis, keepdims=True) / np.float32(127)
     return np.where(scales > 0, scales, np.float32(1))
 

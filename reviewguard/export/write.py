@@ -1,4 +1,4 @@
-"""From a trained model to a folder that predicts without torch."""
+"""Export a trained model to a folder that predicts without torch."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ REPORT: Final = "export_report.json"
 
 
 def export(trained: TrainedModel, folder: Path, validation: Reviews | None, *, int8: bool, limits: Limits) -> ExportReport:
-    """Write a model as ONNX; see `reviewguard.Classifier.export`."""
-    check_target(folder, never=HEAD)  # before the work, not after it
+    """Write a model as ONNX. See `reviewguard.Classifier.export`."""
+    check_target(folder, never=HEAD)  # fail before the work is done
     texts, labels = ([], []) if validation is None else validation.require_complete(trained.manifest.classes)
     if int8 and len(texts) < limits.texts:
         raise ExportError(
-            f"int8 is judged on at least {limits.texts} labelled validation texts, and {len(texts)} were given; pass "
+            f"int8 requires at least {limits.texts} labelled validation texts, got {len(texts)}; pass "
             "validation=... (command line: --validation), or lower the limit with limits=Limits(texts=...)"
         )
-    # Adapters are merged first, so that what is compared with is what is exported.
+    # Merge adapters first, so that the graph is compared with the model that is exported.
     plain = replace(trained, scorer=merged_model(trained)) if is_adapted(trained) else trained
     judges = _judges(plain, texts, labels)
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,21 +51,21 @@ def export(trained: TrainedModel, folder: Path, validation: Reviews | None, *, i
             graphs["int8"] = judge(small, [small], "int8", plain, judges, limits)
             graph = small
         report = ExportReport(limits=limits, graphs=graphs)
-        kept = {
+        files = {
             name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/", HEAD, NGRAMS))
         }
-        kept[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
-        kept["README.md"] = trained.read("README.md") + b"\n" + report.to_markdown().encode()
-        kept |= _references(plain, graph, texts, labels)
-        # Other runtimes know nothing of the model's normalisation: their tokenizer brings it along.
-        kept |= trained.tokenizer.files(trained.manifest.normalization)
-        written = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
-        write_bundle(folder, trained.manifest, {**kept, **written})
+        files[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
+        files["README.md"] = trained.read("README.md") + b"\n" + report.to_markdown().encode()
+        files |= _references(plain, graph, texts, labels)
+        # Other runtimes do not apply the model's normalisation, so the tokenizer includes it.
+        files |= trained.tokenizer.files(trained.manifest.normalization)
+        graph_files = {f"onnx/{file.name}": file for file in Path(scratch).iterdir()}
+        write_bundle(folder, trained.manifest, {**files, **graph_files})
     return report
 
 
 def _references(trained: TrainedModel, graph: Path, texts: Sequence[str], labels: Sequence[str]) -> dict[str, bytes]:
-    """What the export carries for `adapt`: validation texts of the negative class, as embeddings."""
+    """Reference texts for `adapt`: validation texts of the negative class, stored as embeddings."""
     negatives = [text for text, label in zip(texts, labels, strict=True) if label != trained.manifest.positive]
     if trained.positive is None or not negatives:
         return {}

@@ -1,8 +1,8 @@
-"""Adapt an export to a new kind of text by a few examples of it, in seconds and without torch.
+"""Adapt an export to a new kind of text from a few examples, in seconds and without torch.
 
-The embeddings stay as they are. A linear correction of the log-odds is trained on the examples and on reference texts of the
-negative class, by logistic regression with the model's own log-odds as the offset: what the examples do not speak of stays as it
-was. Its bias is set on the references, so that no more of them are called positive than before.
+The embeddings do not change. A linear correction of the log-odds is fitted to the examples and to reference texts of the
+negative class, by logistic regression with the model's log-odds as offset, so that directions without evidence stay unchanged.
+Its bias is set so that no more references are classified as positive than before.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from reviewguard.bundle.decision import Decision
 from reviewguard.bundle.manifest import VALIDATION
 from reviewguard.errors import ConfigError, DataError
-from reviewguard.inference import references as kept
+from reviewguard.inference import references as stored
 from reviewguard.inference import trained_on
 from reviewguard.inference.engines.adapted import AdaptedScorer, Correction
 from reviewguard.inference.engines.cpu import CpuScorer
 from reviewguard.inference.model import TrainedModel
 from reviewguard.inference.references import Embedded, embed
 
-#: References that are needed: from fewer, a rate of false positives is not known.
+#: Minimum number of references; fewer do not determine a false positive rate.
 LEAST: Final = 100
 #: Strength of the L2 penalty on the weights of standardised embeddings; benchmarks/adaptation.py compares others.
 PENALTY: Final = 10.0
@@ -34,16 +34,17 @@ _STEPS, _SMALLEST_STEP = 50, 1e-6
 
 
 class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
-    """What adapting changed.
+    """Result of an adaptation.
 
     Attributes:
-        positives: Examples of the positive class.
-        negatives: Examples of the other class.
-        references: Texts of the other class that the model carries.
-        recall_before: Share of the positive examples that were called positive.
-        recall_after: The same by corrections that did not see the example in question (five-fold cross-fitting).
-        flagged_before: Share of the references that were called positive.
-        flagged_after: The same with the correction that was set.
+        positives: Number of examples of the positive class.
+        negatives: Number of examples of the negative class.
+        references: Number of reference texts of the negative class.
+        recall_before: Share of the positive examples that the original model classifies as positive.
+        recall_after: Share of the positive examples that corrections fitted without them classify as positive (five-fold
+            cross-fitting).
+        flagged_before: Share of the references that the original model classifies as positive.
+        flagged_after: Share of the references that cross-fitted corrections classify as positive, with the final bias.
     """
 
     positives: int
@@ -55,38 +56,40 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
     flagged_after: float
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
+        """Format for a terminal."""
         return (
-            f"adapted to {self.positives} positive and {self.negatives} negative examples, beside {self.references} references\n"
-            f"recall on examples that were left out: {100 * self.recall_before:.1f} % -> {100 * self.recall_after:.1f} %\n"
-            f"references called positive: {100 * self.flagged_before:.2f} % -> {100 * self.flagged_after:.2f} %; on texts of "
-            "another domain than theirs the rate may be far higher"
+            f"adapted to {self.positives} positive and {self.negatives} negative examples, with {self.references} references\n"
+            f"recall on held-out examples: {100 * self.recall_before:.1f} % -> {100 * self.recall_after:.1f} %\n"
+            f"references classified as positive: {100 * self.flagged_before:.2f} % -> {100 * self.flagged_after:.2f} %; on texts "
+            "from another domain the rate may be far higher"
         )
 
 
 def adapted(
     trained: TrainedModel, texts: Sequence[str], labels: Sequence[str], references: Sequence[str] | None
 ) -> tuple[TrainedModel, Adaptation]:
-    """See `reviewguard.Classifier.adapt`."""
+    """Adapt a model. See `reviewguard.Classifier.adapt`."""
     manifest, scorer = trained.manifest, trained.scorer
     scorer = scorer.inner if isinstance(scorer, AdaptedScorer) else scorer
     if not isinstance(scorer, CpuScorer):
-        raise ConfigError("this model is computed by torch, and adapting works on an export: export() it, and load that")
+        raise ConfigError("this model runs in torch, and adaptation requires an export: export() it, and load the export")
     if trained.positive is None:
-        raise ConfigError(f"adapting is for two classes, and there are {len(manifest.classes)}; train() on more rows instead")
+        raise ConfigError(
+            f"adaptation requires two classes, and the model has {len(manifest.classes)}; train() on more rows instead"
+        )
     is_positive = np.array([label == manifest.positive for label in labels])
     if is_positive.sum() < 2:
-        raise DataError(f"adapting needs at least two examples of {manifest.positive!r}, and {is_positive.sum()} are given")
-    if references is None and kept.FILE not in trained.files:
+        raise DataError(f"adaptation needs at least two examples of {manifest.positive!r}, got {is_positive.sum()}")
+    if references is None and stored.FILE not in trained.files:
         raise DataError(
-            "this export carries no reference texts, as it was made without validation rows; pass references=, at least "
-            f"{LEAST} texts of the other class that the model was not trained on"
+            "this export contains no reference texts, because it was written without validation rows; pass references=, at least "
+            f"{LEAST} negative texts that the model was not trained on"
         )
-    beside = kept.from_file(trained.read(kept.FILE)) if references is None else embed(trained, scorer, references)
-    if len(beside.odds) < LEAST:
-        raise DataError(f"adapting needs at least {LEAST} reference texts, and there are {len(beside.odds)}; pass references=")
-    correction, report = fit(embed(trained, scorer, texts), is_positive, beside, manifest.decision)
-    # What was kept of the validation rows are logits that hold no longer.
+    embedded = stored.from_file(trained.read(stored.FILE)) if references is None else embed(trained, scorer, references)
+    if len(embedded.odds) < LEAST:
+        raise DataError(f"adaptation needs at least {LEAST} reference texts, got {len(embedded.odds)}; pass more as references=")
+    correction, report = fit(embed(trained, scorer, texts), is_positive, embedded, manifest.decision)
+    # The stored validation logits are those of the model before adaptation.
     files = {name: content for name, content in trained.files.items() if name != VALIDATION}
     files |= correction.to_file()
     if trained_on.FILE in files:
@@ -100,27 +103,27 @@ def fit(
     """Fit a correction.
 
     Args:
-        examples: Of both classes, or of the positive one alone; at least two of that.
-        is_positive: Of each example, bool (n,).
-        references: Of the negative class.
-        decision: Whose thresholds hold.
-        penalty: Of L2, on the weights of standardised embeddings.
+        examples: Examples of both classes, or of the positive class only; at least two positive ones.
+        is_positive: Whether each example is positive, bool (n,).
+        references: Texts of the negative class.
+        decision: Decision settings that contain the thresholds.
+        penalty: Strength of the L2 penalty on the weights of standardised embeddings.
     """
     n = len(examples.odds)
     both = examples.and_then(references)
     y = np.concatenate([is_positive, np.zeros(len(references.odds), dtype=bool)])
     before = _margins(both, both.odds, decision)
-    # Scores of the texts that a correction was trained on are optimistic, so the bias is set on cross-trained scores.
+    # Scores of the texts that a correction was fitted to are optimistic, so the bias is set on cross-fitted scores.
     after = np.empty(len(y))
     folds = _dealt(y, min(_FOLDS, int(y.sum())))
     for fold in range(int(folds.max()) + 1):
-        out = folds == fold
-        held_out = both.rows(out)
-        correction = _regress(both.rows(~out), y[~out], penalty)
-        after[out] = _margins(held_out, held_out.odds + correction.of(held_out.embeddings), decision)
+        is_out = folds == fold
+        held_out = both.rows(is_out)
+        correction = _regress(both.rows(~is_out), y[~is_out], penalty)
+        after[is_out] = _margins(held_out, held_out.odds + correction.of(held_out.embeddings), decision)
     flagged = int((before[n:] >= 0).sum())
     bias = -np.nextafter(np.sort(after[n:])[::-1][flagged], np.inf) if flagged < len(references.odds) else 0.0
-    found = _regress(both, y, penalty)
+    final = _regress(both, y, penalty)
     report = Adaptation(
         positives=int(is_positive.sum()),
         negatives=int((~is_positive).sum()),
@@ -130,28 +133,28 @@ def fit(
         flagged_before=flagged / len(references.odds),
         flagged_after=float((after[n:] + bias >= 0).mean()),
     )
-    return Correction(found.weight, float(found.bias + bias)), report
+    return Correction(final.weight, float(final.bias + bias)), report
 
 
 def _margins(texts: Embedded, odds: NDArray[np.float64], decision: Decision) -> NDArray[np.float64]:
-    """How far log-odds are above the threshold of a text, float64 (n,)."""
+    """Log-odds minus each text's threshold, float64 (n,)."""
     return odds if decision.operating_point is None else odds - decision.operating_point.thresholds(texts.words)
 
 
 def _dealt(y: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
-    """The fold of each row, int64 (n,): each class is dealt out in turn."""
-    dealt = np.empty(len(y), dtype=np.int64)
-    for own in (y, ~y):
-        dealt[own] = np.arange(own.sum()) % folds
-    return dealt
+    """The fold of each row, int64 (n,), stratified by class."""
+    fold_of = np.empty(len(y), dtype=np.int64)
+    for rows in (y, ~y):
+        fold_of[rows] = np.arange(rows.sum()) % folds
+    return fold_of
 
 
 def _regress(texts: Embedded, y: NDArray[np.bool_], penalty: float) -> Correction:
-    """Logistic regression with an offset, by Newton's method with halved steps."""
+    """Logistic regression with an offset, by Newton's method with step halving."""
     mean, spread = texts.embeddings.mean(axis=0), texts.embeddings.std(axis=0) + 1e-6
     x = np.hstack([(texts.embeddings - mean) / spread, np.ones((len(y), 1))]).astype(np.float64)
     ridge = np.full(x.shape[1], penalty)
-    ridge[-1] = 1e-3  # of the bias, which is free but for examples that are all on one side
+    ridge[-1] = 1e-3  # small penalty on the bias, so that it stays finite if the classes are separable
 
     def loss(theta: NDArray[np.float64]) -> float:
         z = texts.odds + x @ theta
@@ -162,8 +165,8 @@ def _regress(texts: Embedded, y: NDArray[np.bool_], penalty: float) -> Correctio
         p = 0.5 * (1 + np.tanh((texts.odds + x @ theta) / 2))
         gradient = x.T @ (p - y) + ridge * theta
         step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge), gradient)
-        now, size = loss(theta), 1.0
-        while size > _SMALLEST_STEP and loss(theta - size * step) > now:
+        current, size = loss(theta), 1.0
+        while size > _SMALLEST_STEP and loss(theta - size * step) > current:
             size /= 2
         theta = theta - size * step
         if float(np.abs(size * step).max()) < _SMALLEST_STEP:

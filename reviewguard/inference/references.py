@@ -1,4 +1,4 @@
-"""Texts as embeddings, and those of the negative class that an export carries: adapting holds the false positive rate on them."""
+"""Reference texts of the negative class, stored in an export as embeddings: adaptation keeps their false positive rate."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from reviewguard.inference.model import TrainedModel
 from reviewguard.inference.scoring import Floats, compute
 
 FILE: Final = "references.safetensors"
-#: Bytes that the references of an export take at most, and bytes of a reference besides its embedding.
+#: Maximum size of the references in bytes, and bytes per reference in addition to its embedding.
 _MOST_BYTES, _BYTES_BESIDE = 2**20, 12
 
 
 class Embedded(NamedTuple):
-    """Texts as the correction sees them.
+    """Embeddings, log-odds and lengths of texts.
 
     Attributes:
-        embeddings: float32 (n, width).
-        odds: Log-odds of the positive class, uncorrected, float64 (n,).
-        words: Of each text, int64 (n,).
+        embeddings: Embeddings, float32 (n, width).
+        odds: Uncorrected log-odds of the positive class, float64 (n,).
+        words: Number of words of each text, int64 (n,).
     """
 
     embeddings: Floats
@@ -35,7 +35,7 @@ class Embedded(NamedTuple):
     words: NDArray[np.int64]
 
     def and_then(self, others: Embedded) -> Embedded:
-        """These, and others after them."""
+        """Concatenate with other texts."""
         return Embedded(
             np.concatenate([self.embeddings, others.embeddings]),
             np.concatenate([self.odds, others.odds]),
@@ -43,17 +43,17 @@ class Embedded(NamedTuple):
         )
 
     def rows(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Embedded:
-        """Some of them."""
+        """Select rows."""
         return Embedded(self.embeddings[chosen], self.odds[chosen], self.words[chosen])
 
 
 def embed(trained: TrainedModel, scorer: CpuScorer, texts: Sequence[str]) -> Embedded:
-    """Log-odds and embeddings of texts, one at least; of a long one, those of the first window.
+    """Compute log-odds and embeddings of texts. For a long text, only the first window is used.
 
     Args:
-        trained: Of two classes; its own scorer is not used.
-        scorer: Of an export of it.
-        texts: As given.
+        trained: Two-class model. Its scorer is not used.
+        scorer: Scorer of an export of this model.
+        texts: At least one text, not normalised.
     """
     assert trained.positive is not None
     encoded = trained.tokenizer.encode(trained.normalized(texts))
@@ -61,36 +61,36 @@ def embed(trained: TrainedModel, scorer: CpuScorer, texts: Sequence[str]) -> Emb
     def run(batch: Batch) -> Floats:
         return np.concatenate(scorer.embedded(batch), axis=1)
 
-    found = compute(run, trained.tokenizer, encoded, scorer.token_budget, "embedding", scorer.workers)
+    outputs = compute(run, trained.tokenizer, encoded, scorer.token_budget, "embedding", scorer.workers)
     classes = len(trained.manifest.classes)
-    return Embedded(found[:, classes:], log_odds(found[:, :classes])[:, trained.positive], word_counts(encoded))
+    return Embedded(outputs[:, classes:], log_odds(outputs[:, :classes])[:, trained.positive], word_counts(encoded))
 
 
 def to_file(trained: TrainedModel, scorer: CpuScorer, texts: Sequence[str]) -> dict[str, bytes]:
-    """The file of a bundle: embeddings in eight bits, each with its scale; of as many texts as fit into `_MOST_BYTES`.
+    """Write the references to a bundle file: 8-bit embeddings with a scale per text, for as many texts as fit into `_MOST_BYTES`.
 
     Args:
-        trained: As for `embed`.
-        scorer: The same.
-        texts: Of the negative class, one at least, that the model was not trained on.
+        trained: Two-class model. Its scorer is not used.
+        scorer: Scorer of an export of this model.
+        texts: At least one negative text that the model was not trained on.
     """
     width = embed(trained, scorer, texts[:1]).embeddings.shape[1]
-    kept = embed(trained, scorer, texts[: _MOST_BYTES // (width + _BYTES_BESIDE)])
-    scales = np.maximum(np.abs(kept.embeddings).max(axis=1), np.float32(1e-12)) / np.float32(127)
+    references = embed(trained, scorer, texts[: _MOST_BYTES // (width + _BYTES_BESIDE)])
+    scales = np.maximum(np.abs(references.embeddings).max(axis=1), np.float32(1e-12)) / np.float32(127)
     tensors = {
-        "embeddings": np.round(kept.embeddings / scales[:, None]).astype(np.int8),
+        "embeddings": np.round(references.embeddings / scales[:, None]).astype(np.int8),
         "scales": scales,
-        "odds": kept.odds.astype(np.float32),
-        "words": kept.words.astype(np.int32),
+        "odds": references.odds.astype(np.float32),
+        "words": references.words.astype(np.int32),
     }
     return {FILE: safetensors.numpy.save(tensors)}
 
 
 def from_file(content: bytes) -> Embedded:
-    """What `to_file` wrote.
+    """Read the content that `to_file` wrote.
 
     Raises:
-        BundleError: If it is malformed.
+        BundleError: If the file is malformed.
     """
     with well_formed(FILE):
         tensors = safetensors.numpy.load(content)

@@ -1,4 +1,4 @@
-"""Rows and texts for a trained model, from the columns that it was trained on."""
+"""Read rows and texts for a trained model, from the columns that it was trained on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reviewguard.data.reviews import Data, Reviews, read, texts_of
 
 
 def labelled_rows(manifest: Manifest, data: Data, *, split: str = "", text: str = "", label: str = "") -> Reviews:
-    """Read labelled rows as the model's training rows were read.
+    """Read labelled rows with the settings of the training data.
 
     Args:
-        manifest: Of the model.
-        data: As for `reviewguard.Classifier.train`.
-        split: Only rows with this value in the column of splits; empty: all rows.
-        text: Column of the texts; empty: as in training.
-        label: Column of the labels; empty: as in training.
+        manifest: The model's manifest.
+        data: Labelled rows, as for `reviewguard.Classifier.train`.
+        split: Value of the split column; only these rows are used. Empty: all rows.
+        text: Name of the text column. Empty: as in training.
+        label: Name of the label column. Empty: as in training.
 
     Raises:
         DataError: If the data or a column cannot be used.
@@ -29,9 +29,9 @@ def labelled_rows(manifest: Manifest, data: Data, *, split: str = "", text: str 
 
 
 def texts_for(manifest: Manifest, texts: Iterable[str]) -> list[str]:
-    """Texts to predict; of a table, the column that the model was trained on, or one with a usual name.
+    """Get the texts to predict. From a table, use the text column of the training data, or a column with a common name.
 
     Raises:
-        DataError: If `texts` is a single string, or holds something other than strings.
+        DataError: If `texts` is a single string, or contains an element that is not a string.
     """
     return texts_of(texts, manifest.text_column)

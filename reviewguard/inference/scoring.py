@@ -1,4 +1,4 @@
-"""From texts to logits and predictions, whatever computes the logits."""
+"""From texts to logits and predictions, independent of the engine."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ Floats = NDArray[np.float32]
 
 
 class Scorer(Protocol):
-    """What computes logits: a torch model or an ONNX session."""
+    """Computes logits: a torch model or an ONNX session."""
 
     @property
     def name(self) -> str:
-        """Engine, precision, and what it computes on."""
+        """Engine, precision, and threads or device."""
         ...
 
     @property
     def token_budget(self) -> int:
-        """Padded tokens that a batch may hold; small batches fit the cache of a CPU."""
+        """Maximum number of tokens in a batch, padding included. On a CPU, small batches fit into the cache."""
         ...
 
     workers: int
-    """Batches that may be computed side by side."""
+    """Number of batches that may be computed in parallel."""
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, classes), for `input_ids` and `attention_mask`, int64 (batch, length).
+        """Compute logits, float32 (batch, classes), from `input_ids` and `attention_mask`, int64 (batch, length).
 
-        With `alone`, no other batch is computed meanwhile: all cores may work on this one.
+        With `alone`, no other batch is computed at the same time, so that this one may use all cores.
         """
         ...
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """What the model says of one text.
+    """The prediction for one text.
 
     Attributes:
-        label: The most probable class, as a string, or the one that the operating point calls for. None where there is an error,
-            as are score and decision.
-        score: Its probability, 0 to 1.
-        decision: What to do with the text. A class: act on it as the model's answer. "needs_review": a person should look; the
-            model abstains, or the text is unfamiliar or shorter than every band that has a threshold. "not_flagged": a one-sided
-            model has nothing against the text, which does not show that it is genuine. Without abstention it is `label`.
-        truncated: The text was longer than the model reads; its end had no influence.
-        out_of_distribution: The text is in another language or script than the training texts, or shorter than 99.5 % of them;
-            the label is unreliable then.
-        scores: Probability of each class, by label; empty where there is an error.
-        error: Why there is no answer, such as an empty text; None: there is one.
+        label: The most probable class as a string, or the class given by the operating point. None: see `error`; `score` and
+            `decision` are then None as well.
+        score: The label's probability, 0 to 1.
+        decision: What to do with the text. A class: act on the prediction. "needs_review": the model abstains, or the text is
+            out-of-distribution or shorter than every length band; a person should decide. "not_flagged": a one-sided model found
+            no evidence for the positive class, which does not show that the text is genuine. Without abstention, this is `label`
+            for all other texts.
+        truncated: Whether the text was longer than the model reads, so that its end was ignored.
+        out_of_distribution: Whether the text is in another language or script than the training texts, or shorter than 99.5 % of
+            them. The label is then unreliable.
+        scores: Probability of each class, by label. Empty: see `error`.
+        error: Why there is no prediction, such as an empty text. None: no error.
     """
 
     label: str | None
@@ -68,10 +69,10 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 def batches(encoded: Sequence[Encoded], token_budget: int) -> Iterator[list[int]]:
-    """Group rows of similar length so that no padded batch exceeds the budget (a longer single row stands alone)."""
+    """Group rows of similar length so that no padded batch exceeds the budget. A single longer row forms its own batch."""
     batch: list[int] = []
     for row in sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids)):
-        # Rows come shortest first, so the newest row sets the padded length.
+        # Rows are in ascending length, so the last row determines the padded length.
         if batch and (len(batch) + 1) * len(encoded[row].ids) > token_budget:
             yield batch
             batch = []
@@ -88,23 +89,23 @@ def compute(
     progress: str = "",
     workers: int = 1,
 ) -> Floats:
-    """Run a function over length-sorted batches; rows come back in the order of the input.
+    """Apply a function to batches sorted by length, and return the rows in input order.
 
     Args:
-        run: From a batch to float32 (batch, width); with several workers, called by as many threads.
-        tokenizer: Pads the batches.
+        run: Function from a batch to float32 (batch, width). With several workers, it is called from several threads.
+        tokenizer: Tokenizer that pads the batches.
         encoded: At least one tokenised text.
-        token_budget: See `batches`.
-        progress: Title of the progress bar, shown on terminals only; empty: none.
-        workers: Batches computed side by side.
+        token_budget: Maximum number of tokens in a batch, see `batches`.
+        progress: Title of the progress bar, which is shown on terminals only. Empty: no progress bar.
+        workers: Number of batches computed in parallel.
 
     Returns:
-        float32 (texts, width).
+        Outputs, float32 (texts, width).
     """
     if not encoded:
         raise ValueError("compute needs at least one text")
     out: Floats | None = None
-    # The longest come first: at the end the workers wait for each other, and then short ones are left.
+    # Longest batches first, so that workers wait for each other only briefly at the end.
     groups = list(batches(encoded, token_budget))[::-1]
 
     def run_on(rows: list[int]) -> Floats:
@@ -124,27 +125,27 @@ def compute(
 
 
 def score(scorer: Scorer, tokenizer: Tokenizer, encoded: Sequence[Encoded], progress: str = "") -> Floats:
-    """Logits of tokenised texts, float32 (texts, classes), by the batch size and the workers of a scorer."""
+    """Compute logits of tokenised texts, float32 (texts, classes), with the scorer's batch size and workers."""
     if len(encoded) == 1 or len(encoded) * max(len(item.ids) for item in encoded) <= scorer.token_budget:
         return scorer.logits(tokenizer.pad(encoded), alone=True)
     return compute(scorer.logits, tokenizer, encoded, scorer.token_budget, progress, scorer.workers)
 
 
 def require_finite(logits: Floats, rows: Sequence[int]) -> None:
-    """Refuse logits that are not finite: their argmax is the first class.
+    """Check that all logits are finite; the argmax of NaN would be the first class.
 
     Args:
-        logits: float32 (sum of rows, classes).
-        rows: Of each text, how many rows it has.
+        logits: Logits, float32 (sum of rows, classes).
+        rows: Number of rows of each text.
 
     Raises:
-        PredictionError: Naming the first texts.
+        PredictionError: If a logit is not finite. The message lists the first such texts.
     """
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
-        wrong = np.unique(np.repeat(np.arange(len(rows)), rows)[~finite])
+        affected = np.unique(np.repeat(np.arange(len(rows)), rows)[~finite])
         raise PredictionError(
-            f"the model gives no finite logits for {len(wrong)} of {len(rows)} texts, first for those at "
-            f"{', '.join(map(str, wrong[:5]))} (counted from 0); its weights or its graph are damaged, or numbers overflow in "
-            "this precision: load it again, or with precision='fp32'"
+            f"the logits of {len(affected)} of {len(rows)} texts are not finite, first at positions "
+            f"{', '.join(map(str, affected[:5]))} (counted from 0); the weights or the graph are damaged, or values overflow in "
+            "this precision: load the model again, or load it with precision='fp32'"
         )

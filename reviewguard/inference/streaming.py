@@ -1,4 +1,4 @@
-"""Predict a file of any length: constant memory, other columns kept, resumable after a kill."""
+"""Predict a file of any length in constant memory, keep its other columns, and resume after an interruption."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from reviewguard.errors import DataError
 from reviewguard.inference.model import CHUNK_TEXTS, TrainedModel
 from reviewguard.inference.scoring import Prediction
 
-#: Characters. What is longer is no review but some other document, or several that lost their separators.
+#: Characters. Anything longer is not a review but another document, or several texts that lost their separators.
 MAX_TEXT: Final = 1_000_000
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a prediction run did.
+    """Result of a prediction run.
 
     Attributes:
-        rows: Rows in the output.
-        resumed: Of them, rows that an earlier, interrupted run had written.
-        errors: Rows without a usable text; their `error` column says why.
+        rows: Number of rows in the output.
+        resumed: Rows that an earlier, interrupted run had written.
+        errors: Rows without a usable text; the reason is in the `error` column.
         truncated: Rows longer than the model reads.
-        out_of_distribution: Rows hardly in a language or script of the training texts, or shorter than nearly all of them.
-        out: The output file, or folder of Parquet; None: standard output.
+        out_of_distribution: Rows in another language or script than the training texts, or shorter than nearly all of them.
+        out: Output file, or folder of Parquet files. None: standard output.
         seconds: Wall time of this run.
     """
 
@@ -51,9 +51,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Progress(msgspec.Struct, kw_only=True):
-    """How far a run got; written after its rows are on disk, so it never promises too much."""
+    """Progress of a run, written after its rows are on disk, so that it never counts unwritten rows."""
 
-    job: str  # the model and the column of texts, hashed
+    job: str  # hash of the model and the text column
     rows: int = 0
     errors: int = 0
     truncated: int = 0
@@ -65,15 +65,15 @@ class _Progress(msgspec.Struct, kw_only=True):
 def predict_file(
     trained: TrainedModel, source: str | os.PathLike[str], out: str | os.PathLike[str], *, text: str = ""
 ) -> Summary:
-    """Add predictions to every row of a file; see `reviewguard.Classifier.predict_file`."""
+    """Add predictions to every row of a file. See `reviewguard.Classifier.predict_file`."""
     started = time.perf_counter()
     source, out = File.of(source), files.expanded(out)
     if out.suffix.casefold() not in STREAMED:
-        raise DataError(f"{out} ends in {out.suffix!r}; predictions are written as {', '.join(STREAMED)}")
+        raise DataError(f"{out} ends in {out.suffix!r}; predictions can be written as {', '.join(STREAMED)}")
     partial, record = out.with_name(out.name + ".partial"), out.with_name(out.name + ".progress")
-    for written in (out, partial, record):
-        if written.exists() and Path(source).exists() and written.samefile(source):
-            raise DataError(f"{written} is the input itself, which would be lost; choose another output")
+    for path in (out, partial, record):
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise DataError(f"{path} is the input file, which would be overwritten; choose another output")
     try:
         with files.exclusive(out, timeout=0), open_rows(source) as (rows, position):
             text = text or trained.manifest.text_column
@@ -82,7 +82,7 @@ def predict_file(
             resumed = progress.rows
             size = Path(source).stat().st_size
             blocks = _blocks(trained, source, rows, out, text, progress)
-            head = next(blocks, "")  # input that cannot be used is found out before anything is written
+            head = next(blocks, "")  # detect unusable input before anything is written
             with (
                 open(partial, "ab") as sink,
                 tqdm(total=size, unit="B", unit_scale=True, desc="predicting", disable=None) as bar,
@@ -112,7 +112,7 @@ def predict_to(
     text: str = "",
     as_json: bool = False,
 ) -> Summary:
-    """Hand on rows with predictions, block by block, as CSV or TSV like the source, else (and with `as_json`) as JSONL."""
+    """Pass on rows with predictions in blocks: as CSV or TSV like the source, and otherwise or with `as_json` as JSONL."""
     started, progress, text = time.perf_counter(), _Progress(job=""), text or trained.manifest.text_column
     source = File.of(source)
     with open_rows(source) as (rows, _):
@@ -123,16 +123,16 @@ def predict_to(
 
 
 def added_columns(classes: Sequence[str]) -> list[str]:
-    """Names of the columns that rows gain from a model of these classes."""
+    """Names of the columns that predictions add, for a model with these classes."""
     scores = (f"score_{name}" for name in classes)
     return ["predicted_label", "predicted_score", *scores, "decision", "truncated", "out_of_distribution", "error"]
 
 
 def text_column(names: Sequence[str], wanted: str, source: str, classes: Sequence[str]) -> str:
-    """The column of texts.
+    """Find the text column.
 
     Raises:
-        DataError: If it is not there, or a column has the name of one that is added.
+        DataError: If there is no such column, or if an existing column has the name of an added one.
     """
     column = pick_column(names, wanted, TEXT_COLUMNS, "text", source)
     if taken := [name for name in added_columns(classes) if name in names]:
@@ -153,18 +153,18 @@ def _summary(progress: _Progress, resumed: int, out: str | None, started: float)
 
 
 def _left_over(partial: Path, record: Path, job: str) -> _Progress:
-    """What an interrupted run left to go on from."""
+    """Read the progress of an interrupted run."""
     if not partial.exists() or not record.exists():
         return _Progress(job=job)
     try:
         progress = msgspec.json.decode(record.read_bytes(), type=_Progress)
         if partial.stat().st_size < progress.bytes_out:
-            raise ValueError(f"{partial} is shorter than it says")
+            raise ValueError(f"{partial} is shorter than recorded")
     except (msgspec.MsgspecError, ValueError) as error:
-        raise DataError(f"{record} is damaged ({error}); delete it and {partial} to start afresh") from error
+        raise DataError(f"{record} is damaged ({error}); delete it and {partial} to start over") from error
     if progress.job != job:
         raise DataError(
-            f"{partial} was begun with another model or column of texts; delete it and {record} to start afresh, or choose "
+            f"{partial} was started with another model or text column; delete it and {record} to start over, or choose "
             "another output"
         )
     return progress
@@ -173,44 +173,44 @@ def _left_over(partial: Path, record: Path, job: str) -> _Progress:
 def _blocks(
     trained: TrainedModel, source: File, rows: Iterator[dict[str, Any]], out: Path, text: str, progress: _Progress
 ) -> Iterator[str]:
-    """Blocks of output for the rows behind `progress`, which is counted up along the way."""
-    first = next(rows, None)
-    if first is None:
+    """Yield blocks of output for the rows after `progress`, and update `progress`."""
+    first_row = next(rows, None)
+    if first_row is None:
         raise DataError(f"{source} has no rows")
     names = added_columns(trained.manifest.classes)
-    column = text_column(list(first), text, str(source), trained.manifest.classes)
-    rows, digest = chain([first], rows), hashlib.sha256()
+    column = text_column(list(first_row), text, str(source), trained.manifest.classes)
+    rows, digest = chain([first_row], rows), hashlib.sha256()
     for row in islice(rows, progress.rows):
         digest.update(_canonical(row))
     if progress.rows and digest.hexdigest() != progress.input_sha256:
         raise DataError(
-            f"the first {progress.rows} rows of {source} are not the ones that the interrupted run had read; delete "
-            f"{out}.partial and {out}.progress to start afresh"
+            f"the first {progress.rows} rows of {source} differ from those that the interrupted run read; delete "
+            f"{out}.partial and {out}.progress to start over"
         )
     write = _jsonl if out.suffix.casefold() in (".jsonl", ".ndjson") else _csv
     while chunk := list(islice(rows, CHUNK_TEXTS)):
-        gained = added(trained, [row.get(column) for row in chunk])
+        added_values = added(trained, [row.get(column) for row in chunk])
         header = progress.rows == 0
         for row in chunk:
             digest.update(_canonical(row))
         progress.input_sha256 = digest.hexdigest()
         progress.rows += len(chunk)
-        progress.errors += sum(new["error"] is not None for new in gained)
-        progress.truncated += sum(new["truncated"] is True for new in gained)
-        progress.out_of_distribution += sum(new["out_of_distribution"] is True for new in gained)
-        yield write([*first, *names], chunk, gained, header, out)
+        progress.errors += sum(new["error"] is not None for new in added_values)
+        progress.truncated += sum(new["truncated"] is True for new in added_values)
+        progress.out_of_distribution += sum(new["out_of_distribution"] is True for new in added_values)
+        yield write([*first_row, *names], chunk, added_values, header, out)
 
 
 def added(trained: TrainedModel, texts: Sequence[object]) -> list[dict[str, Any]]:
-    """What rows with these texts gain: values of `added_columns`."""
-    nothing: dict[str, Any] = dict.fromkeys(added_columns(trained.manifest.classes))
+    """Predict texts, and return the values of `added_columns` for each row."""
+    blank: dict[str, Any] = dict.fromkeys(added_columns(trained.manifest.classes))
     errors = [_error(text) for text in texts]
-    answers = trained.stream(str(text) for text, error in zip(texts, errors, strict=True) if not error)
-    return [nothing | ({"error": error} if error else _columns(next(answers))) for error in errors]
+    predictions = trained.stream(str(text) for text, error in zip(texts, errors, strict=True) if not error)
+    return [blank | ({"error": error} if error else _columns(next(predictions))) for error in errors]
 
 
 def _error(text: object) -> str | None:
-    """Why a text cannot have an answer; None: it can."""
+    """Why a text cannot be predicted. None: it can."""
     if text is None:
         return "the text is missing or null"
     if not isinstance(text, str):
@@ -245,8 +245,10 @@ def _csv(names: list[str], rows: list[dict[str, Any]], gained: list[dict[str, An
     if header:
         writer.writeheader()
     for row, new in zip(rows, gained, strict=True):
-        if more := row.keys() - set(names):
-            raise DataError(f"a row has the field {min(more)!r}, the first row has not; write .jsonl instead of {out.suffix}")
+        if extra := row.keys() - set(names):
+            raise DataError(
+                f"a row has the field {min(extra)!r}, which the first row lacks; write .jsonl instead of {out.suffix}"
+            )
         nested = {name: json.dumps(value) for name, value in row.items() if isinstance(value, (dict, list))}
         writer.writerow({**row, **nested, **new})
     return text.getvalue()

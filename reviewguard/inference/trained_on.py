@@ -1,4 +1,4 @@
-"""Which texts a model was trained on: their hashes, kept with the model, so that a score on them can be called what it is."""
+"""Hashes of the training texts, stored with the model, so that evaluation can report how many texts it was trained on."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FILE: Final = "trained_on.safetensors"
 
 
 def to_file(texts: Sequence[str], beside: NDArray[np.uint32] | None = None) -> dict[str, bytes]:
-    """The file of a bundle: four bytes for each different text.
+    """Write the hashes to a bundle file: four bytes per distinct text.
 
     Args:
-        texts: Normalised, as the model sees them.
-        beside: Hashes that a file holds already.
+        texts: Normalised texts.
+        beside: Hashes to include in addition.
     """
     hashes = np.unique(np.concatenate([_hashes(texts), *([] if beside is None else [beside])]))
     return {FILE: safetensors.numpy.save({"sha256": hashes})}
 
 
 def from_file(data: bytes) -> NDArray[np.uint32]:
-    """The hashes that `to_file` wrote, uint32 (n,), sorted.
+    """Read the hashes that `to_file` wrote, uint32 (n,), sorted.
 
     Raises:
         BundleError: If the file is malformed.
@@ -41,9 +41,9 @@ def from_file(data: bytes) -> NDArray[np.uint32]:
 
 
 def seen(trained: TrainedModel, texts: Sequence[str]) -> NDArray[np.bool_] | None:
-    """Whether the model was trained on texts that are equal under its normalisation, bool (n,); None: it does not say.
+    """Whether each text was in the training data, compared after normalisation, bool (n,). None: the model stores no hashes.
 
-    Of n training texts, n / 4,294,967,296 of others are taken for one of them.
+    With n training texts, the probability that another text is wrongly matched is n / 4,294,967,296.
     """
     if FILE not in trained.files:
         return None
@@ -51,6 +51,6 @@ def seen(trained: TrainedModel, texts: Sequence[str]) -> NDArray[np.bool_] | Non
 
 
 def _hashes(texts: Sequence[str]) -> NDArray[np.uint32]:
-    """The first four bytes of each text's sha256, as a little-endian number."""
+    """The first four bytes of each text's SHA-256, as a little-endian integer."""
     digests = b"".join(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4] for text in texts)
     return np.frombuffer(digests, dtype="<u4").astype(np.uint32)

@@ -1,7 +1,7 @@
-"""The torch modules: encoder, heads, and the model that they form. Nothing here trains."""
+"""PyTorch modules: the encoder, the heads and the model that combines them. Training is in `reviewguard.training`."""
 
 import logging
 
-# transformers' Trainer imports bitsandbytes wherever it is installed; bitsandbytes then warns of a kernel that only four-bit
+# transformers' Trainer imports bitsandbytes if it is installed, and bitsandbytes then warns about a kernel that only 4-bit
 # weights use.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What this machine computes on, in which type, and how much at once."""
+"""Device, data type and batch size for this machine."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one (that of this process, under torchrun), else the CPU."""
+    """The GPU if there is one (under torchrun, the GPU of this process), else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def token_budget(device: torch.device) -> int:
-    """Padded tokens that a batch may hold in prediction.
+    """Maximum number of tokens in a prediction batch, padding included.
 
-    A GPU is kept busy by large batches only. A CPU gains nothing from them, and few texts in large batches are mostly padding.
+    A GPU needs large batches to stay busy. A CPU gains nothing from them, and a large batch of few texts is mostly padding.
     """
     return 1024 if device.type == "cpu" else 4096
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """What "auto", "bf16" or "fp32" means on this machine."""
+    """The data type for "auto", "bf16" or "fp32" on this machine."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
     if torch.cuda.is_available():
@@ -33,13 +33,13 @@ def compute_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-# The threads that torch computes with do not survive a fork, and a forked process would wait for them for ever.
+# Torch's worker threads do not survive a fork, and a forked process would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None on systems without getrusage."""
+    """Peak resident memory of this process, in MiB; None on systems without getrusage."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Text encoders: a transformer, pooling, and optionally a Dense layer and unit length."""
+"""Text encoders: a transformer, pooling, and optionally a Dense layer and normalisation to unit length."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", 
 
 
 class Encoder(nn.Module):
-    """Token ids to one vector a text.
+    """Maps token ids to one embedding per text.
 
     Attributes:
-        tuned: Whether the transformer's own weights (not those of an adapter on it) differ from the published ones.
+        tuned: Whether the transformer's own weights (not those of an adapter) differ from the published ones.
     """
 
     def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool, pooling: Pooling = "mean") -> None:
-        """Put the parts together.
+        """Combine the modules.
 
         Args:
             transformer: Returns an object with `last_hidden_state` (batch, length, hidden).
-            dense: Applied to the pooled vector; None: nothing is.
-            normalize: Scale the vector to unit length.
+            dense: Layer applied to the pooled embedding. None: no layer.
+            normalize: Whether to scale embeddings to unit length.
             pooling: See `reviewguard.config.EncoderConfig`.
         """
         super().__init__()
@@ -55,21 +55,21 @@ class Encoder(nn.Module):
 
     @property
     def config(self) -> PretrainedConfig:
-        """Configuration of the transformer."""
+        """The transformer's configuration."""
         config = self.transformer.config
         assert isinstance(config, PretrainedConfig)
         return config
 
     @property
     def width(self) -> int:
-        """Dimensions of the vectors."""
+        """Dimension of the embeddings."""
         return self.dense.out_features if self.dense is not None else int(self.config.hidden_size)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode int64 (batch, length) token ids under an int64 (batch, length) mask to float32 (batch, width)."""
+        """Map int64 (batch, length) token ids and mask to float32 (batch, width) embeddings."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.pooling == "last" and self.config.is_encoder_decoder:
-            # The decoder reads the text shifted by one, as in T5ForSequenceClassification.
+            # The decoder input is the text shifted by one token, as in T5ForSequenceClassification.
             start = torch.full_like(input_ids[:, :1], self.config.decoder_start_token_id)
             inputs["decoder_input_ids"] = torch.cat([start, input_ids[:, :-1]], dim=1)
         hidden = self.transformer(**inputs).last_hidden_state.float()
@@ -82,21 +82,21 @@ class Encoder(nn.Module):
 
 
 def _mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Mean over the real tokens only: padding must not move a vector."""
+    """Mean over the real tokens only, so that padding does not change an embedding."""
     mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _last(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """State of each row's own last token, found by its mask: what is written in a text can neither move nor add an end."""
+    """Hidden state of each row's last token, located by the mask: special tokens typed into a text cannot change its position."""
     last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
     return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
 
 
 class LoadedEncoder(NamedTuple):
-    """An encoder with its tokenizer, and where it came from.
+    """An encoder with its tokenizer and source.
 
-    `config` is the one asked for with the weights' sha256 filled in; `folder` holds the files.
+    `config` is the requested configuration with the SHA-256 of the weights filled in; `folder` contains the files.
     """
 
     encoder: Encoder
@@ -106,37 +106,37 @@ class LoadedEncoder(NamedTuple):
 
 
 def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: torch.dtype | None = None) -> LoadedEncoder:
-    """Load a frozen encoder without running any code of its repository.
+    """Load a frozen encoder without running any code from its repository.
 
-    Stella's published checkpoint (`model_type: "new"`) is loaded by transformers' own `gte`.
+    Stella's published checkpoint (`model_type: "new"`) is loaded as transformers' own `gte`.
 
     Args:
-        config: What to load.
-        folder: Where its files are; None: found by `locate`.
-        four_bit: None for float32. Else the linear layers are quantised to NF4 with double quantisation (Dettmers et al. 2023,
-            arXiv:2305.14314), on the best device, and compute in this type.
+        config: Encoder settings.
+        folder: Folder of the encoder's files. None: `locate` finds it.
+        four_bit: Compute type of linear layers that are quantised to NF4 with double quantisation (Dettmers et al. 2023,
+            arXiv:2305.14314) on the best device. None: the encoder stays in float32.
 
     Raises:
-        EncoderError: If the weights cannot be had, are not the pinned ones, or are of no supported architecture.
+        EncoderError: If the weights are not available, differ from the pinned ones, or have an unsupported architecture.
     """
     folder = folder or locate(config)
     digest = weights_sha256(folder, config.dense)
     if config.weights_sha256 and digest != config.weights_sha256:
         raise EncoderError(
-            f"the weights in {folder} have sha256 {digest}; the recipe pins {config.weights_sha256}. If other weights are meant, "
-            "set encoder.weights_sha256 to theirs, or to nothing"
+            f"the weights in {folder} have sha256 {digest}, but the recipe pins {config.weights_sha256}. To use these weights, "
+            "set encoder.weights_sha256 to their sha256, or leave it empty"
         )
     try:
         model_config = read_config(folder)
         transformer = _load_transformer(folder, model_config, four_bit)
         longest = _positions(model_config)
         if config.max_length > longest:
-            raise ValueError(f"encoder.max_length is {config.max_length}, and this encoder has positions for {longest} tokens")
+            raise ValueError(f"encoder.max_length is {config.max_length}, but this encoder supports at most {longest} tokens")
         if model_config.is_encoder_decoder and config.pooling == "mean":
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
         tokenizer = _load_tokenizer(folder, config.max_length)
-    except Exception as error:  # what a stranger's files make of transformers and safetensors has no common base class
+    except Exception as error:  # malformed files make transformers and safetensors raise errors without a common base class
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
     encoder = Encoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
     return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
@@ -145,7 +145,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
 def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: torch.dtype | None) -> PreTrainedModel:
     model_config.use_cache = False  # nothing is generated
     _require_plausible(model_config, folder)
-    # Fused attention has no dropout on CPUs: without it, training is twice as fast there. That of the layers stays.
+    # Fused attention on CPUs does not support dropout, and it trains twice as fast. Dropout elsewhere is unchanged.
     for name in ("attention_probs_dropout_prob", "attention_dropout"):
         if hasattr(model_config, name):
             setattr(model_config, name, 0.0)
@@ -162,30 +162,30 @@ def _load_transformer(folder: Path, model_config: PretrainedConfig, four_bit: to
             folder, config=model_config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
         )
     if getattr(transformer, "pooler", None) is not None:
-        transformer.pooler = None  # type: ignore[assignment]  # a layer for pretraining tasks that nothing here reads
+        transformer.pooler = None  # type: ignore[assignment]  # a layer for pretraining tasks, unused here
     if four_bit is not None:
         for module in transformer.modules():
             if isinstance(module, bitsandbytes.nn.Linear4bit):  # type: ignore[attr-defined]
-                # With it, a forward pass without gradients repacks the weights for inference, and training after that is wrong:
-                # an error in place where layers have biases, silently missing gradients where they have none.
+                # If set, a forward pass without gradients repacks the weights for inference, and training then breaks: layers
+                # with biases raise an error, and layers without biases silently lose gradients.
                 module.support_avx512bf16_for_cpu = False
     return transformer
 
 
 def _require_plausible(model_config: PretrainedConfig, folder: Path) -> None:
-    """See that a configuration asks for no more layers than there are tensors: they are built before weights are looked at."""
+    """Reject a configuration with more layers than the weights have tensors: layers are built before weights are read."""
     tensors = 0
     for file in folder.glob(WEIGHTS):
         with safe_open(file, framework="np") as weights:
             tensors += len(list(weights.keys()))
-    asked = {name: getattr(model_config, name, 0) or 0 for name in ("num_hidden_layers", "num_decoder_layers")}
-    if absurd := {name: value for name, value in asked.items() if value > tensors}:
-        raise ValueError(f"config.json asks for {absurd}, and the weights have {tensors} tensors in all")
+    layers = {name: getattr(model_config, name, 0) or 0 for name in ("num_hidden_layers", "num_decoder_layers")}
+    if excess := {name: value for name, value in layers.items() if value > tensors}:
+        raise ValueError(f"config.json sets {excess}, but the weights contain only {tensors} tensors")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers, which lists weights that an encoder does not need, such as a pooler's."""
+    """Silence transformers, which reports weights that an encoder does not need, such as those of a pooler."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -198,17 +198,17 @@ def quiet() -> Iterator[None]:
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """Read config.json, rewriting Alibaba's published "new" architecture (Stella) to transformers' `gte`.
+    """Read config.json and convert Alibaba's "new" architecture (Stella) to transformers' `gte`.
 
-    The NTK scaling of the rotary embedding in the published code equals a linear one with `rope_theta * s` and the
-    factor `s ** (2 / head_dim)`; dropping it, or loading it as "dynamic", gives silently wrong vectors.
+    In the published code, NTK scaling of the rotary embedding equals linear scaling with `rope_theta * s` and the factor
+    `s ** (2 / head_dim)`. Without it, or with "dynamic" scaling, the embeddings are silently wrong.
 
     Raises:
-        OSError: If there is no config.json.
+        OSError: If config.json is missing.
         ValueError: If the architecture or its rotary scaling is not supported.
     """
     raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    # These make transformers load code or libraries that a configuration should not choose.
+    # These keys make transformers load code or libraries, which a configuration file should not choose.
     for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "quantization_config"):
         if raw.get(key) not in (None, "eager", "sdpa"):
             raise ValueError(f"config.json sets {key} to {raw[key]!r}, which is not allowed")
@@ -222,7 +222,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         s, head_dim = float(scaling["factor"]), raw["hidden_size"] // raw["num_attention_heads"]
         rope = {"rope_type": "linear", "rope_theta": theta * s, "factor": s ** (2 / head_dim)}
     else:
-        raise ValueError(f"rope_scaling of type {scaling.get('type')!r}; supported for this architecture: ntk, none")
+        raise ValueError(f"rope_scaling has type {scaling.get('type')!r}; this architecture supports ntk or none")
     for key in ("model_type", "auto_map", "architectures", "torch_dtype"):
         raw.pop(key, None)
     rewritten: PretrainedConfig = AutoConfig.for_model("gte", **raw, rope_parameters=rope)
@@ -230,17 +230,18 @@ def read_config(folder: Path) -> PretrainedConfig:
 
 
 def _positions(config: PretrainedConfig) -> int:
-    """Tokens that the encoder has positions for."""
+    """Maximum number of tokens that the encoder supports."""
     positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
-    # RoBERTa and its kin number positions from behind the padding id.
+    # RoBERTa and related models number positions from the padding id plus one.
     offset = config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
     return int(positions - offset)
 
 
 def transformer_files(transformer: nn.Module) -> dict[str, bytes]:
-    """Configuration and weights of a transformer in Hugging Face layout: contents by file name.
+    """A transformer's configuration and weights in Hugging Face layout: contents by file name.
 
-    Among processes that trained together only the first gets any: transformers writes in no other, and no other saves.
+    After distributed training, the result is empty in all processes but the main one: only that one saves, and transformers
+    writes files in no other.
     """
     if not files.is_main_process():
         return {}
@@ -262,7 +263,7 @@ def _load_dense(folder: Path) -> nn.Linear:
 
 def _load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     if not (folder / "tokenizer.json").is_file():
-        # An older repository without the fast tokenizer's file: transformers converts the slow one.
+        # Older repositories have no fast tokenizer; transformers converts the slow one.
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         config = {"pad_token": fast.pad_token, "tokenizer_class": type(fast).__name__}
         return Tokenizer(fast.backend_tokenizer.to_str().encode(), json.dumps(config).encode(), max_length)

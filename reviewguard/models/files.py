@@ -1,4 +1,4 @@
-"""A torch model as files of a bundle, and back."""
+"""Conversion between a torch model and the files of a bundle."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from reviewguard.models.heads import rebuild
 from reviewguard.models.published import as_published
 from reviewguard.models.text_model import TextModel
 
-#: Where a bundle keeps the bag of n-grams.
+#: File of the n-gram scores in a bundle.
 NGRAMS: Final = "ngrams.safetensors"
 
 
 def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
-    """What a bundle must hold of a model beyond what its encoder was loaded from: contents by name."""
+    """The files that a bundle needs in addition to those that the encoder was loaded from: contents by name."""
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in model.head.state_dict().items()}
     contents = {HEAD: save(head)}
     if model.bag is not None:
@@ -34,8 +34,8 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
     if lora.is_adapted(model.encoder):
         contents |= {ADAPTER + name: content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
-        # With the tokenizer beside them, these weights can be trained on. Where transformers has a class for the whole model, it
-        # is what is written, and its pipeline needs a tokenizer that normalises.
+        # With a tokenizer in the same folder, these weights can be trained further. If transformers has a class for the whole
+        # model, that class is written, and its pipeline needs a tokenizer that normalises texts.
         whole = as_published(model, manifest.classes, tokenizer.pad_id)
         of_encoder = transformer_files(model.encoder.transformer if whole is None else whole)
         of_encoder |= tokenizer.files() if whole is None else tokenizer.files(manifest.normalization)
@@ -44,22 +44,22 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
 
 
 def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
-    """Rebuild a model from its bundle; the encoder is fetched again, pinned by hash, where the bundle does not carry it.
+    """Rebuild a model from its bundle. An encoder that is not in the bundle is fetched again and checked against its hash.
 
     Args:
-        bundle: With `head.safetensors`.
-        config: The encoder of its recipe.
+        bundle: Bundle that contains `head.safetensors`.
+        config: Encoder settings of the bundle's recipe.
 
     Raises:
-        BundleError: If head, n-grams, adapter and encoder do not fit together or the head is malformed.
-        EncoderError: If the encoder cannot be had.
+        BundleError: If the head is malformed, or head, n-grams, adapter and encoder do not match.
+        EncoderError: If the encoder is not available.
     """
     folder = None
     if "encoder/config.json" in bundle:
-        # Its hashes are in the manifest; those of the recipe are of the weights that training began with.
+        # The manifest has the hashes of these files. The hash in the recipe is that of the weights before training.
         folder, config = bundle.folder / "encoder", msgspec.structs.replace(config, weights_sha256="")
     elif not config.weights_sha256:
-        raise BundleError(f"{bundle.folder} does not pin its encoder's weights; a model of unknown weights is not loaded")
+        raise BundleError(f"{bundle.folder} does not pin its encoder's weights; models with unknown weights are not loaded")
     recipe, adapted = bundle.manifest.recipe, ADAPTER + lora.WEIGHTS in bundle
     four_bit = adapted and recipe.get("adapter") == "qlora"
     dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)

@@ -1,6 +1,6 @@
-"""Heads: from a text's vector to logits, as torch modules that scikit-learn's fitted coefficients are copied into.
+"""Heads map a text's embedding to logits. They are torch modules that can hold coefficients fitted by scikit-learn.
 
-Every head is rebuilt from its tensors alone, so `head.safetensors` and the kind's name are all that is stored.
+A head is rebuilt from its tensors and its kind alone; a bundle stores the tensors in `head.safetensors`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class LinearHead(nn.Module):
-    """Logits `x @ weight.T + bias`: logistic regression; dropout acts in training only."""
+    """Logistic regression: logits are `x @ weight.T + bias`. Dropout is applied in training only."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dropout: float = 0.0) -> None:
-        """Take weight (classes, width) and bias (classes,), both float32, and the dropout on the input."""
+        """Take the weight (classes, width) and bias (classes,), both float32, and the input dropout."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.weight = nn.Parameter(weight)
@@ -27,20 +27,19 @@ class LinearHead(nn.Module):
 
 
 class RbfHead(nn.Module):
-    """Support vector machines with an RBF kernel, one a class against the rest, each under a Platt sigmoid.
+    """K one-vs-rest support vector machines with an RBF kernel, each followed by a Platt sigmoid.
 
-    With K = 1 machine there are two classes and the machine speaks for the second. The machines share the support vectors;
-    a machine that does not use one has a zero coefficient there. The sigmoid, `1 / (1 + exp(a f + b))`, is that of
-    Platt (1999); new models have no offset `b`.
+    K = 1 means two classes, and the score is that of the second class. All SVMs share one set of support vectors; a coefficient
+    is zero if its SVM does not use the vector. The sigmoid is `1 / (1 + exp(a f + b))` (Platt 1999); in new models, `b` is 0.
     """
 
     def __init__(self, support: Tensor, dual: Tensor, intercept: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> None:
-        """Take the fitted machines, all float32.
+        """Take the fitted coefficients, all float32.
 
         Args:
             support: Support vectors (vectors, width).
             dual: Coefficients (K, vectors).
-            intercept: (K,).
+            intercept: Intercepts (K,).
             gamma: Kernel width, a scalar.
             a: Slopes of the sigmoids (K,).
             b: Offsets of the sigmoids (K,).
@@ -55,21 +54,21 @@ class RbfHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (batch, width) to logits (batch, classes) whose softmax is the calibrated probability."""
-        # |x - s|^2 expanded, so that the work is one matrix product.
+        # |x - s|^2 is expanded, so that the main cost is one matrix product.
         squared = (x * x).sum(1, keepdim=True) - 2 * x @ self.support.T + (self.support * self.support).sum(1)
         kernel = torch.exp(-self.gamma * squared.clamp(min=0))
         odds = -(self.a * (kernel @ self.dual.T + self.intercept) + self.b)
         if odds.shape[1] == 1:
             return torch.cat([torch.zeros_like(odds), odds], dim=1)
-        # One-against-rest probabilities are normalised by their sum, and softmax(log p) does just that.
+        # softmax(log p) divides the one-vs-rest probabilities by their sum.
         return nn.functional.logsigmoid(odds)
 
 
 class MlpHead(nn.Module):
-    """A perceptron with ReLU between its layers; dropout acts in training only."""
+    """A multilayer perceptron with ReLU between layers. Dropout is applied in training only."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], dropout: tuple[float, ...] = ()) -> None:
-        """Take weight (out, in) and bias (out,) of each layer, float32, and the dropout after each hidden layer."""
+        """Take the weight (out, in) and bias (out,) of each layer, float32, and the dropout after each hidden layer."""
         super().__init__()
         modules: list[nn.Module] = []
         for index, (weight, bias) in enumerate(layers):
@@ -88,13 +87,13 @@ PlainHead = LinearHead | RbfHead | MlpHead
 
 
 class SubclassHead(nn.Module):
-    """Logits of classes from a head over their subclasses: a class's probability is the sum of theirs."""
+    """Class logits from a head over subclasses: the probability of a class is the sum over its subclasses."""
 
     def __init__(self, inner: PlainHead, owner: Tensor) -> None:
-        """Take the head over the subclasses, and the index of each one's class, int64 (subclasses,).
+        """Take the head over subclasses and the class index of each subclass, int64 (subclasses,).
 
         Raises:
-            ValueError: If a class has none.
+            ValueError: If a class has no subclass.
         """
         super().__init__()
         self.inner = inner
@@ -102,8 +101,11 @@ class SubclassHead(nn.Module):
         indices = owner.flatten().tolist()
         classes = sorted(set(indices))
         if owner.ndim != 1 or not classes or classes != list(range(len(classes))):
-            raise ValueError(f"owners of subclasses are {owner.shape} {classes}, not the classes from 0 on")
-        self._members = [[i for i, of in enumerate(indices) if of == index] for index in classes]
+            raise ValueError(
+                f"owners of subclasses have shape {tuple(owner.shape)} and values {classes}; "
+                "expected one dimension and the values 0, 1, 2, ..."
+            )
+        self._members = [[i for i, owned in enumerate(indices) if owned == index] for index in classes]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (batch, width) to logits (batch, classes)."""
@@ -117,14 +119,14 @@ _SUBCLASSES: Final = "-subclasses"
 
 
 def kind_of(head: Head) -> str:
-    """The name under which a bundle stores this kind of head."""
+    """The name of this kind of head in a bundle."""
     if isinstance(head, SubclassHead):
         return kind_of(head.inner) + _SUBCLASSES
     return next(name for name, type_ in _KINDS.items() if type_ is type(head))
 
 
 def rebuild(kind: str, tensors: dict[str, Tensor]) -> Head:
-    """Make a head from its kind and its tensors (the contents of `head.safetensors`).
+    """Build a head from its kind and its tensors (the contents of `head.safetensors`).
 
     Raises:
         ValueError: If the kind is unknown or a tensor is missing.
@@ -132,7 +134,7 @@ def rebuild(kind: str, tensors: dict[str, Tensor]) -> Head:
     if kind.endswith(_SUBCLASSES):
         inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name != "owner"}
         if "owner" not in tensors:
-            raise ValueError(f"a head of kind {kind!r} does not have the tensors {sorted(tensors)}: 'owner'")
+            raise ValueError(f"cannot build a head of kind {kind!r} from the tensors {sorted(tensors)}: 'owner' is missing")
         return SubclassHead(_plain(kind.removesuffix(_SUBCLASSES), inner), tensors["owner"])
     return _plain(kind, tensors)
 
@@ -148,4 +150,4 @@ def _plain(kind: str, tensors: dict[str, Tensor]) -> PlainHead:
             return LinearHead(tensors["weight"], tensors["bias"])
         return RbfHead(**tensors)
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"a head of kind {kind!r} does not have the tensors {sorted(tensors)}: {error}") from error
+        raise ValueError(f"cannot build a head of kind {kind!r} from the tensors {sorted(tensors)}: {error}") from error

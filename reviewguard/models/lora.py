@@ -1,4 +1,4 @@
-"""Low-rank adapters: attach, check that they sit where they were asked for, save, load, merge."""
+"""Low-rank adapters: attach, check the target modules, save, load, merge."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _LAYER: Final = re.compile(r"(.*?)\.(\d+)\.(?:.*\.)?([^.]+)")
 
 
 def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.PeftModel:
-    """Put new adapters on an encoder's linear layers; only they are trainable afterwards.
+    """Add new adapters to an encoder's linear layers; afterwards only they are trainable.
 
     Args:
         encoder: Changed in place.
-        lora: What to attach, and where.
-        base: Where the encoder came from, for the adapter's own configuration.
+        lora: Adapter settings, including the target modules.
+        base: Source of the encoder, recorded in the adapter's configuration.
 
     Raises:
-        ConfigError: If a module asked for is not there in every layer, with the names that exist.
+        ConfigError: If a target module is missing in a layer. The message lists the available names.
     """
     import peft
 
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     if isinstance(targets, list):
         _require_targets(encoder.transformer, targets)
-    # A bundle carries an encoder from a local folder under this name; the folder itself is nobody's business.
+    # A bundle stores a local encoder under this name; the path of the local folder must not be published.
     name = "encoder" if Path(base.repo).is_dir() else base.repo
     config = peft.LoraConfig(
         task_type=peft.TaskType.FEATURE_EXTRACTION,
@@ -64,8 +64,8 @@ def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.Peft
 
 
 def is_adapted(encoder: Encoder) -> bool:
-    """Whether adapters are on this encoder."""
-    # PEFT imports bitsandbytes, which fetches kernels where it can: a model without adapters has no need of either.
+    """Whether this encoder has adapters."""
+    # Importing PEFT imports bitsandbytes, which may download kernels. A model without adapters needs neither.
     peft = sys.modules.get("peft")
     return peft is not None and isinstance(encoder.transformer, peft.PeftModel)
 
@@ -81,30 +81,30 @@ def adapter_files(encoder: Encoder) -> dict[str, bytes]:
 def load_adapter(encoder: Encoder, lora: LoraConfig, base: EncoderConfig, weights: bytes) -> None:
     """Attach adapters and fill them from the contents of `adapter_model.safetensors`.
 
-    The recipe says how they are attached. The folder's `adapter_config.json`, which can ask PEFT for other things, is not read.
+    The recipe defines how they are attached. `adapter_config.json` is not read, because it can make PEFT do other things.
 
     Raises:
-        BundleError: If the tensors are not the ones that the recipe asks for.
+        BundleError: If the tensors do not match the recipe.
     """
     from peft.utils import set_peft_model_state_dict
 
     try:
         model, tensors = attach(encoder, lora, base), load(weights)
         expected = _tensors(model)
-        shapes = [{name: tuple(tensor.shape) for name, tensor in of.items()} for of in (expected, tensors)]
+        shapes = [{name: tuple(tensor.shape) for name, tensor in named.items()} for named in (expected, tensors)]
         if shapes[0] != shapes[1]:
-            odd = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
-            raise ValueError(f"{len(odd)} tensors are missing, unknown or of another shape, such as {odd[0]}")
+            wrong = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+            raise ValueError(f"{len(wrong)} tensors are missing, unexpected or of the wrong shape, such as {wrong[0]}")
         set_peft_model_state_dict(model, tensors)
     except (ConfigError, ValueError, SafetensorError) as error:
-        raise BundleError(f"the adapter does not fit its recipe: {error}") from error
+        raise BundleError(f"the adapter does not match its recipe: {error}") from error
 
 
 def merge(encoder: Encoder) -> None:
-    """Fold the adapters into the weights below them, in float32, in place.
+    """Merge the adapters into the base weights, in float32 and in place.
 
-    Of a 4-bit encoder the weights are dequantised first: they are what was trained on, and rounding the sum to 4 bits again would
-    lose most of the update.
+    4-bit weights are dequantised first: the adapters were trained on these values, and rounding the sum to 4 bits would lose most
+    of the update.
     """
     import peft
     from peft.utils import set_peft_model_state_dict
@@ -127,38 +127,38 @@ def merge(encoder: Encoder) -> None:
 def _tensors(model: peft.PeftModel) -> dict[str, Tensor]:
     from peft.utils import get_peft_model_state_dict
 
-    # Left to itself, PEFT asks the Hub whether the vocabulary has grown.
+    # By default, PEFT queries the Hub to check whether the vocabulary has grown.
     tensors: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     return tensors
 
 
 def _require_targets(transformer: nn.Module, targets: list[str]) -> None:
-    """Check that each target names linear layers in every layer of every stack that has it."""
+    """Check that each target is a linear layer in every layer of each stack that contains it."""
     layers: dict[str, set[str]] = defaultdict(set)
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    linear: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for path, module in transformer.named_modules():
         if match := _LAYER.fullmatch(path):
             stack, layer, name = match.groups()
             layers[stack].add(layer)
             if isinstance(module, nn.Linear):
-                found[name][stack].add(layer)
+                linear[name][stack].add(layer)
     for target in targets:
-        if target not in found:
+        if target not in linear:
             raise ConfigError(
-                f"lora.target_modules asks for {target!r}, which is no linear layer of this model; {nearest(target, found)}"
+                f"lora.target_modules names {target!r}, which is not a linear layer of this model; {nearest(target, linear)}"
             )
-        for stack, own in found[target].items():
-            if missing := layers[stack] - own:
+        for stack, present in linear[target].items():
+            if missing := layers[stack] - present:
                 raise ConfigError(
-                    f"lora.target_modules asks for {target!r}, which layer {min(missing, key=int)} of {stack} lacks and "
-                    f"{len(own)} of its {len(layers[stack])} layers have. In every layer: "
-                    f"{', '.join(sorted(name for name, stacks in found.items() if stacks[stack] >= layers[stack]))}"
+                    f"lora.target_modules names {target!r}, which is missing in layer {min(missing, key=int)} of {stack}: only "
+                    f"{len(present)} of its {len(layers[stack])} layers have it. Modules in every layer: "
+                    f"{', '.join(sorted(name for name, stacks in linear.items() if stacks[stack] >= layers[stack]))}"
                 )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        # PEFT asks transformers for properties under their former names.
+        # PEFT uses deprecated property names of transformers.
         warnings.simplefilter("ignore")
         yield

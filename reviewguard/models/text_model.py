@@ -1,4 +1,4 @@
-"""The one model that every approach is: encoder, perhaps n-grams beside it, head, logits."""
+"""The model that all backends train: an encoder, optional n-gram scores, and a head."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from reviewguard.models.ngrams import NgramBag
 
 
 class TextModel(nn.Module):
-    """An encoder under a head; a `reviewguard.inference.scoring.Scorer` on torch."""
+    """An encoder with a head; implements `reviewguard.inference.scoring.Scorer` in torch."""
 
-    workers = 1  # torch spreads each batch over all cores itself
+    workers = 1  # torch already uses all cores for each batch
 
     def __init__(self, encoder: Encoder, head: Head, bag: NgramBag | None = None) -> None:
-        """Join an encoder, and a bag of n-grams if there is one, to a head of their width together."""
+        """Combine an encoder, an optional bag of n-grams, and a head as wide as both together."""
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.bag = bag
-        # By this name accelerate looks for the layers that FSDP shards each by itself.
+        # accelerate reads this attribute to find the layers that FSDP shards separately.
         layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
         self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
 
     @property
     def name(self) -> str:
-        """Engine and device."""
+        """Name of the engine and device."""
         return f"torch on {next(self.parameters()).device}"
 
     @property
     def token_budget(self) -> int:
-        """Padded tokens that a batch may hold."""
+        """Maximum number of tokens in a batch, padding included."""
         return token_budget(next(self.parameters()).device)
 
     def embeddings(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads, float32 (batch, width), of int64 (batch, length) ids and mask."""
+        """Map int64 (batch, length) token ids and mask to the head's input, float32 (batch, width)."""
         features: Tensor = self.encoder(input_ids, attention_mask)
         return features if self.bag is None else torch.cat([features, self.bag(input_ids, attention_mask)], dim=1)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map int64 (batch, length) ids and mask to float32 logits (batch, classes)."""
+        """Map int64 (batch, length) token ids and mask to logits, float32 (batch, classes)."""
         logits: Tensor = self.head(self.embeddings(input_ids, attention_mask))
         return logits
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, classes), of numpy inputs; in evaluation mode, without gradients."""
+        """Compute logits, float32 (batch, classes), of a numpy batch in evaluation mode, without gradients."""
         return run(self, batch)
 
 
 def run(module: nn.Module, batch: Mapping[str, NDArray[Any]]) -> Floats:
-    """Apply a module to a numpy batch, on whatever device it is, in evaluation mode and without gradients."""
+    """Apply a module to a numpy batch on the module's device, in evaluation mode and without gradients."""
     device = next(module.parameters()).device
     was_training = module.training
     module.eval()

@@ -1,7 +1,7 @@
-"""Past one machine, on Ray Data: Parquet of any size, a Ray dataset, and the features of frozen encoders.
+"""Distributed prediction and encoding on Ray Data: Parquet of any size, Ray datasets, and embeddings of frozen encoders.
 
-Ray brings the cluster, the actors and what happens when one of them dies. What is here is the seam: a bundle that travels to
-every node once, a table that gains its predictions, and parts that are computed once.
+Ray provides the cluster, the actors and their recovery. This package distributes a bundle to each node once, adds predictions to
+tables, and computes each part once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reviewguard.scale.features import Cached, cache_features
     from reviewguard.scale.predict import predict_dataset, predict_parquet
 
-# As in reviewguard itself: an actor that predicts must not load the torch of one that encodes.
+# Loaded lazily, as in reviewguard itself: an actor that predicts must not import torch, which encoding needs.
 _HOME: Final = {"Cached": "features", "cache_features": "features", "predict_dataset": "predict", "predict_parquet": "predict"}
 
 __all__ = ["Cached", "cache_features", "predict_dataset", "predict_parquet"]

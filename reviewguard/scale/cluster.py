@@ -1,4 +1,4 @@
-"""A Ray cluster, and a bundle that travels to each of its nodes once."""
+"""Connect to a Ray cluster, and distribute a bundle to each of its nodes once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from reviewguard.inference.model import TrainedModel
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """The cluster that this process is connected to, or that RAY_ADDRESS names; else this machine, for as long as it lasts."""
+    """Use the connected cluster or the one named by RAY_ADDRESS; otherwise start Ray on this machine for the duration."""
     if ray.is_initialized():
         yield
         return
     ray.init(logging_level=logging.ERROR, include_dashboard=False)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces each execution
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs each execution
     try:
         yield
     finally:
@@ -38,20 +38,20 @@ def connected() -> Iterator[None]:
 
 
 def pool(count: int | None) -> ray.data.ActorPoolStrategy:
-    """Actors of one core each: so many, or as many as the cluster has cores; fewer do until the others have their place."""
+    """A pool of single-core actors: `count`, or as many as there are cores. Work starts with the first ready actor."""
     most = count or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-    # Of partitions that take minutes, none should wait behind an actor while others have nothing to do.
+    # Parts take minutes: none should queue for a busy actor while another is idle.
     return ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2)
 
 
 class Shipped(NamedTuple):
-    """An export on its way to the nodes.
+    """An export to be loaded on the nodes.
 
     Attributes:
-        contents: Files by name, in Ray's object store, which brings them to each node once.
-        sha256: Of the manifest, which has the hashes of the others.
+        contents: Contents of the files by name, in Ray's object store, which transfers them to each node once.
+        sha256: SHA-256 of the manifest, which contains the hashes of the other files.
         runtime: See `Classifier.from_pretrained`.
-        precision: The same.
+        precision: See `Classifier.from_pretrained`.
     """
 
     contents: ray.ObjectRef[dict[str, bytes]]
@@ -60,8 +60,8 @@ class Shipped(NamedTuple):
     precision: Precision
 
     def load(self) -> TrainedModel:
-        """The model, on one core of the node that this is called on."""
-        # Of what is beside a model in a process of one core: the tokenizer would take all of them.
+        """Load the model on one core of the current node."""
+        # The actor has one core, but the tokenizer would use all cores of the node.
         os.environ["RAYON_NUM_THREADS"] = "1"
         folder = files.cache_folder() / "bundles" / self.sha256
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,13 +74,15 @@ class Shipped(NamedTuple):
 def ship(
     model: str | os.PathLike[str] | None, revision: str | None, token: str | None, runtime: Engine, precision: Precision
 ) -> tuple[TrainedModel, Shipped]:
-    """Load an export here, which finds out what is wrong with it, and put its files into Ray's object store.
+    """Load an export locally, which detects invalid models, and put its files into Ray's object store.
 
-    So all nodes have the same one, whatever a branch of the Hub comes to meanwhile, and none of them needs the Hub or the folder.
+    All nodes then use the same files even if a branch on the Hub changes, and none of them needs access to the Hub or the folder.
     """
     bundle = loading.find(model, revision, token)
     if bundle is None or not is_export(bundle):
-        raise ConfigError(f"actors predict from exports, and {str(model)!r} is none; run: reviewguard export MODEL --out FOLDER")
+        raise ConfigError(
+            f"prediction on Ray requires an export, and {str(model)!r} is not one; run: reviewguard export MODEL --out FOLDER"
+        )
     trained = loading.load(bundle, runtime, precision)
     contents = {name: (bundle.folder / name).read_bytes() for name in (MANIFEST, *bundle.manifest.files)}
     return trained, Shipped(ray.put(contents), hashlib.sha256(contents[MANIFEST]).hexdigest(), runtime, precision)

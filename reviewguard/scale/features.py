@@ -1,4 +1,4 @@
-"""Vectors of a frozen encoder, computed on Ray Data into the cache that training reads."""
+"""Compute embeddings of a frozen encoder on Ray Data, and store them in the cache that training reads."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ with requires("train"):
 
 
 class Cached(msgspec.Struct, frozen=True, kw_only=True):
-    """What `cache_features` did.
+    """Result of `cache_features`.
 
     Attributes:
-        rows: Rows of the input.
-        errors: Of them, those without a usable text, which have no vector.
+        rows: Number of input rows.
+        errors: Rows without a usable text, which have no embedding.
         seconds: Wall time.
     """
 
@@ -46,29 +46,33 @@ def cache_features(
     storage_options: dict[str, Any] | None = None,
     **overrides: Any,
 ) -> Cached:
-    """Encode the texts of any amount of Parquet into the cache that heads on a frozen encoder are trained from.
+    """Encode the texts of any amount of Parquet into the cache from which heads on a frozen encoder are trained.
 
-    `Classifier(preset, **overrides).train` on the same texts finds the vectors there, and encodes nothing. What the cache has
-    already is not computed again, so a job that was killed is run again. The cache is `$REVIEWGUARD_CACHE`, as set where this is
-    called: on a cluster, a folder that all nodes share.
+    `Classifier(preset, **overrides).train` on the same texts then reads the embeddings from the cache. Cached embeddings are not
+    computed again, so an interrupted job can be restarted. The cache folder is `$REVIEWGUARD_CACHE` of the calling process. On a
+    cluster, it must be a folder that all nodes share.
 
     Args:
-        source: A Parquet file, a folder of them, or a pattern; a path or any URL that fsspec knows.
-        preset: One whose encoder stays frozen, such as "stella-logreg", or the path of such a recipe.
-        actors: So many at most, of one core each; None: as many as the cluster has cores now.
-        gpus: Of each actor; 0: none.
-        part_rows: Rows that an actor takes at a time, about.
-        storage_options: For fsspec.
-        **overrides: Settings to change. What decides vectors: `encoder`, `data__normalization`; and `data__text`, the column.
+        source: Parquet file, folder of Parquet files, or glob pattern; a path or any URL supported by fsspec.
+        preset: Preset with a frozen encoder, such as "stella-logreg", or the path of such a recipe.
+        actors: Maximum number of actors, with one core each. None: the number of cores of the cluster.
+        gpus: Number of GPUs of each actor.
+        part_rows: Approximate number of rows per task.
+        storage_options: Options for fsspec.
+        **overrides: Settings that override the recipe. `encoder` and `data__normalization` affect embeddings; `data__text` is
+            the name of the text column.
+
+    Returns:
+        Number of rows and errors, and the wall time.
 
     Raises:
-        ConfigError: If the encoder does not stay frozen, or a setting is wrong.
-        DataError: If the input cannot be used, or parts of it failed; all others are done then.
+        ConfigError: If the encoder is not frozen, or if a setting is invalid.
+        DataError: If the input cannot be used, or if parts of it failed. All other parts are then complete.
     """
     recipe = backends.recipe_from(config.merge(config.load_preset(preset), overrides))
     if backends.get_backend(recipe.backend).logits is not _embed.logits:
         raise ConfigError(
-            f"the preset {os.fspath(preset)!r} trains its encoder, so there are no vectors to keep; take one that does not"
+            f"the preset {os.fspath(preset)!r} trains its encoder, so embeddings cannot be cached; use one with a frozen encoder"
         )
     place, started = Place.of(source, storage_options), time.perf_counter()
     with cluster.connected():
@@ -89,8 +93,8 @@ class _Encoder(jobs.Worker):
         normalize = NORMALIZERS[self._recipe.data.normalization]
         names = parts.columns(self._source.fs, part)
         column = pick_column(names, self._recipe.data.text, TEXT_COLUMNS, "text", part.source)
-        found = [value for table in parts.read(self._source.fs, part, [column]) for value in values(table[column])]
-        texts = [normalize(value) for value in found if isinstance(value, str)]
+        column_values = [value for table in parts.read(self._source.fs, part, [column]) for value in values(table[column])]
+        texts = [normalize(value) for value in column_values if isinstance(value, str)]
         if texts:
             features(self._loaded, texts)
-        return {"rows": len(found), "errors": len(found) - len(texts)}
+        return {"rows": len(column_values), "errors": len(column_values) - len(texts)}

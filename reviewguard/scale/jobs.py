@@ -1,4 +1,4 @@
-"""A job over parts: each is done by some actor, and the outcome is counted."""
+"""Run a job over parts on a pool of actors, and count the results."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from reviewguard.errors import DataError
 from reviewguard.scale import cluster
 from reviewguard.scale.parts import Part
 
-#: Blocks that Ray is given at most; with more parts, some share one.
+#: Maximum number of Ray blocks; with more parts, a block contains several.
 _BLOCKS: Final = 10_000
 
 
 class Outcome(msgspec.Struct):
-    """Of one part: what was counted ("rows" at least), or why it failed."""
+    """Result of one part: counts (with at least "rows"), or the reason for a failure."""
 
     counts: dict[str, int]
     failure: str = ""
 
 
 class Worker(ABC):
-    """An actor that does parts one after the other. What Ray moves is their names and outcomes; rows go from file to file."""
+    """An actor that processes parts one by one. Ray transfers only part descriptions and results; rows go from file to file."""
 
     @abstractmethod
     def done(self, part: Part) -> dict[str, int]:
-        """Do a part, once more if need be, and count."""
+        """Process a part and return its counts. May be called again for the same part."""
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Do the parts of a batch; a failure concerns its part alone."""
+        """Process the parts of a batch. A failure affects only its own part."""
         for part in batch["part"].to_pylist():
             yield pa.table({"outcome": [msgspec.json.encode(self._outcome(msgspec.json.decode(part, type=Part)))]})
 
     def _outcome(self, part: Part) -> Outcome:
         try:
             return Outcome(self.done(part))
-        except Exception as error:  # of a file system, say, whose classes nobody can list
+        except Exception as error:  # file systems raise exceptions of many classes
             return Outcome({}, f"{part.source}, row groups {part.groups}: {error}")
 
 
 def run(
     parts: Sequence[Part], worker: type[Worker], arguments: tuple[Any, ...], *, actors: int | None, title: str, gpus: float = 0
 ) -> Counter[str]:
-    """Do all parts, with a progress bar.
+    """Process all parts, with a progress bar.
 
     Args:
-        parts: One at least.
-        worker: What does them.
-        arguments: Of its constructor.
-        actors: At most; None: one for each core of the cluster.
-        title: Of the bar.
-        gpus: Of each actor.
+        parts: At least one part.
+        worker: Class of the actors.
+        arguments: Arguments of its constructor.
+        actors: Maximum number of actors. None: the number of cores of the cluster.
+        title: Title of the progress bar.
+        gpus: Number of GPUs of each actor.
 
     Raises:
-        DataError: If some failed, after all others were done.
+        DataError: If some parts failed, after all others are complete.
     """
     items = [{"part": msgspec.json.encode(part)} for part in parts]
     dataset = ray.data.from_items(items, override_num_blocks=min(len(items), _BLOCKS)).map_batches(
@@ -72,7 +72,7 @@ def run(
         num_cpus=1,
         num_gpus=gpus or None,
     )
-    # Ray's own bars count blocks.
+    # Ray's own progress bars count blocks.
     dataset.context.enable_progress_bars = False
     counts, failures, total = Counter[str](), list[str](), sum(part.rows for part in parts)
     with tqdm(total=total, desc=title, unit=" rows", unit_scale=True, disable=None) as bar:
@@ -85,6 +85,6 @@ def run(
     if failures:
         raise DataError(
             f"{len(failures)} of {len(parts)} parts failed, and {counts['rows']} of {total} rows are done; the first failure: "
-            f"{min(failures)}. Mend it and run the same again: what is done is not computed again"
+            f"{min(failures)}. Fix the cause and run the same command again: completed parts are not computed again"
         )
     return counts

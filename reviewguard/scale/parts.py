@@ -1,4 +1,4 @@
-"""Parquet in parts: a few row groups of one file, whose rows become one file of the output, whole or not at all."""
+"""Parts of Parquet files: a few row groups of one file, whose rows become one output file, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tqdm import tqdm
 
 from reviewguard.errors import DataError, ReviewGuardError
 
-#: Rows that are held in memory at a time.
+#: Number of rows in memory at a time.
 BATCH_ROWS: Final = 1024
-#: Footers that are read side by side.
+#: Number of footers read in parallel.
 _READERS: Final = 16
-#: Under which a file of the output says what it was made from, and what was counted.
+#: Metadata key under which an output file records its source version and counts.
 _NOTE: Final = b"reviewguard"
 
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn whatever a file system raises into an error of ours: each has classes of its own.
+    """Convert any exception of a file system into a DataError; each file system has its own classes.
 
     Raises:
-        DataError: Where anything is raised.
+        DataError: If anything is raised inside.
     """
     try:
         yield
@@ -44,33 +44,33 @@ def translated(doing: str) -> Iterator[None]:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A file or folder, here or behind any URL that fsspec knows."""
+    """A file or folder, local or at any URL supported by fsspec."""
 
     fs: fsspec.AbstractFileSystem
     path: str
 
     @classmethod
     def of(cls, url: str | os.PathLike[str], options: dict[str, Any] | None) -> Place:
-        """From a path or URL.
+        """Create a place from a path or URL.
 
         Raises:
-            DataError: If nothing is installed that reads it.
+            DataError: If no installed package supports the URL.
         """
         with translated(f"use {os.fspath(url)!r}"):
             fs, path = fsspec.core.url_to_fs(os.fspath(url), **(options or {}))
-            fs.invalidate_cache()  # it remembers listings, even those of an earlier job
+            fs.invalidate_cache()  # listings are cached across jobs
             return cls(fs, path)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A piece of the input.
+    """A part of the input.
 
     Attributes:
-        source: The file.
-        version: Of the file, by its file system: size and time, or a hash.
-        groups: Its row groups that are read.
-        rows: In them.
-        target: The file of the output, relative to its folder.
+        source: Path of the file.
+        version: Version of the file from its file system: size and time, or a hash.
+        groups: Row groups of this part.
+        rows: Number of rows.
+        target: Path of the output file, relative to the output folder.
     """
 
     source: str
@@ -81,12 +81,13 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def plan(source: Place, rows: int) -> list[Part]:
-    """Divide Parquet files into parts of about so many rows, at the borders of row groups; only footers are read.
+    """Divide Parquet files into parts of about `rows` rows, at row group boundaries. Only footers are read.
 
-    A part is named after its file and its first row group, so more files in the folder leave the names of the others as they are.
+    A part is named after its file and its first row group, so that adding files to the folder does not change the names of other
+    parts.
 
     Raises:
-        DataError: If there is no Parquet, or a footer cannot be read.
+        DataError: If there are no Parquet files, or if a footer cannot be read.
     """
     paths, root = _files(source)
 
@@ -94,37 +95,37 @@ def plan(source: Place, rows: int) -> list[Part]:
         with translated(f"read {path} as Parquet"), source.fs.open(path, "rb") as file:
             footer, version = parquet.read_metadata(file), source.fs.ukey(path)
         name = PurePosixPath(path).relative_to(root).with_suffix("")
-        together: list[list[int]] = []
+        chunks: list[list[int]] = []
         room = 0
         sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
         for group, size in enumerate(sizes):
             if not size:
                 continue
-            if not together or size > room:
-                together.append([])
+            if not chunks or size > room:
+                chunks.append([])
                 room = rows
-            together[-1].append(group)
+            chunks[-1].append(group)
             room -= size
         return [
             Part(path, version, groups, sum(sizes[group] for group in groups), f"{name}-{groups[0]:05}.parquet")
-            for groups in together
+            for groups in chunks
         ]
 
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(of_file, paths)
-        shown = tqdm(found, total=len(paths), desc="reading footers", unit=" files", disable=None, leave=False)
-        parts = [part for of in shown for part in of]
+        plans = pool.map(of_file, paths)
+        progress = tqdm(plans, total=len(paths), desc="reading footers", unit=" files", disable=None, leave=False)
+        parts = [part for file_parts in progress for part in file_parts]
     if not parts:
         raise DataError(f"{source.path} has no rows")
     if repeated := sorted(name for name, times in Counter(part.target for part in parts).items() if times > 1):
         raise DataError(
-            f"two files of {source.path} differ in their ending alone, and would both become {repeated[0]}; rename one"
+            f"two files of {source.path} differ only in their extension, and would both become {repeated[0]}; rename one"
         )
     return parts
 
 
 def _files(source: Place) -> tuple[list[str], PurePosixPath]:
-    """Parquet files in a place, sorted, and the folder that their names are relative to."""
+    """Parquet files in a place, sorted, and the folder to which their names are relative."""
     fs, path = source.fs, source.path
     with translated(f"read {path}"):
         if fs.isdir(path):
@@ -132,43 +133,45 @@ def _files(source: Place) -> tuple[list[str], PurePosixPath]:
         else:
             paths = fs.glob(path) if "*" in path else [path] if fs.exists(path) else []
             root = PurePosixPath(path.split("*", 1)[0] + "-").parent
-    found = []
+    selected = []
     for name in sorted(paths):
         short = PurePosixPath(name).relative_to(root)
-        # What begins so is a note of whoever wrote the folder, as in Spark and Arrow.
-        is_note = any(part.startswith(("_", ".")) for part in short.parts)
-        if short.suffix.casefold() in (".parquet", ".pq") and not is_note:
-            found.append(name)
-    if not found:
-        raise DataError(f"there is no Parquet (*.parquet, *.pq) in {path}; CSV and JSONL of any length are for the local engine")
-    return found, root
+        # Such names are metadata of the writer, as in Spark and Arrow.
+        is_metadata = any(part.startswith(("_", ".")) for part in short.parts)
+        if short.suffix.casefold() in (".parquet", ".pq") and not is_metadata:
+            selected.append(name)
+    if not selected:
+        raise DataError(
+            f"there are no Parquet files (*.parquet, *.pq) in {path}; use the local engine for CSV and JSONL of any length"
+        )
+    return selected, root
 
 
 def columns(fs: fsspec.AbstractFileSystem, part: Part) -> list[str]:
-    """Names of the columns."""
+    """Column names of a part."""
     with fs.open(part.source, "rb") as file:
         names: list[str] = parquet.read_schema(file).names
     return names
 
 
 def read(fs: fsspec.AbstractFileSystem, part: Part, only: list[str] | None = None) -> Iterator[pa.Table]:
-    """Rows of a part, in order, a few at a time, all or some columns of them."""
+    """Read the rows of a part in order, in batches; all columns or only the given ones."""
     with fs.open(part.source, "rb") as file:
         for batch in parquet.ParquetFile(file).iter_batches(BATCH_ROWS, row_groups=part.groups, columns=only):
             yield pa.Table.from_batches([batch])
 
 
 def write(out: Place, part: Part, tables: Iterator[pa.Table], count: Callable[[pa.Table], dict[str, int]]) -> dict[str, int]:
-    """Write the file of a part, under another name until it is whole.
+    """Write the output file of a part, under a temporary name until it is complete.
 
     Args:
-        out: Folder of the output.
-        part: What the tables were made from.
-        tables: One at least.
-        count: What to count of each.
+        out: Output folder.
+        part: Part from which the tables were computed.
+        tables: At least one table.
+        count: Function that returns the counts of a table.
 
     Returns:
-        The sums, which the file keeps.
+        Sums of the counts, which are also stored in the file.
     """
     target = f"{out.path}/{part.target}"
     folder, _, name = target.rpartition("/")
@@ -193,7 +196,7 @@ def write(out: Place, part: Part, tables: Iterator[pa.Table], count: Callable[[p
 
 
 def written(out: Place, part: Part) -> dict[str, int] | None:
-    """What was counted when the file of a part was written; None: there is none, or of another version of its source."""
+    """Counts stored in the output file of a part. None: there is no file, or its source has changed since."""
     target = f"{out.path}/{part.target}"
     if not out.fs.exists(target):
         return None
@@ -201,7 +204,7 @@ def written(out: Place, part: Part) -> dict[str, int] | None:
         with out.fs.open(target, "rb") as file:
             footer = parquet.read_metadata(file)
         note = json.loads((footer.metadata or {})[_NOTE])
-    except (OSError, pa.ArrowException, KeyError, ValueError):  # torn by a power cut, or not of ours
+    except (OSError, pa.ArrowException, KeyError, ValueError):  # incomplete, or not written by this package
         return None
-    whole = footer.num_rows == part.rows and note["version"] == part.version
-    return dict(note["counts"]) if whole else None
+    is_current = footer.num_rows == part.rows and note["version"] == part.version
+    return dict(note["counts"]) if is_current else None

@@ -1,4 +1,4 @@
-"""Predictions on Ray Data: of a dataset, or of Parquet with one part of output for each part of input."""
+"""Predictions on Ray Data, for a Ray dataset or for Parquet files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from reviewguard.inference.streaming import Summary
 from reviewguard.scale import cluster, jobs, parts, rows
 from reviewguard.scale.parts import Part, Place
 
-#: Rows of a part: minutes of one core, which is what a killed worker may have to do again.
+#: Default number of rows per part: minutes of work on one core, which are lost if a worker fails.
 PART_ROWS: Final = 20_000
-#: In the folder of the output: what was begun there. Readers of Parquet pass over such a name.
+#: File in the output folder that identifies the job. Parquet readers ignore names with an underscore.
 RECORD: Final = "_reviewguard.json"
 
 
@@ -35,25 +35,26 @@ def predict_dataset(
     precision: Precision = "auto",
     actors: int | None = None,
 ) -> ray.data.Dataset:
-    """Add predictions to a Ray dataset, lazily as all of Ray Data.
+    """Add predictions to a Ray dataset, lazily.
 
     Args:
-        dataset: Of any columns, one of them of texts.
-        model: Folder of an export, or its Hub id; None: the built-in model. It is loaded here once, then travels to the nodes.
-        revision: See `reviewguard.Classifier.from_pretrained`, as for the three below.
-        token: For a private repository.
-        text: Column of the texts; empty: as in training.
-        runtime: What computes.
-        precision: Of the export.
-        actors: So many at most, of one core each; None: as many as the cluster has cores now.
+        dataset: Dataset with a text column and any other columns.
+        model: Folder or Hub id of an export. None: the built-in model. The model is loaded once on this machine and then
+            distributed to the nodes.
+        revision: Commit, branch or tag on the Hub.
+        token: Hub token for private repositories.
+        text: Name of the text column. Empty: as in training.
+        runtime: Engine, see `reviewguard.Classifier.from_pretrained`.
+        precision: Precision, see `reviewguard.Classifier.from_pretrained`.
+        actors: Maximum number of actors, with one core each. None: the number of cores of the cluster.
 
     Returns:
-        The same rows and columns, and `predicted_label`, `predicted_score`, `decision`, `truncated`, `unfamiliar` and `error`,
-        as `reviewguard predict` gives them.
+        The dataset with the additional columns `predicted_label`, `predicted_score`, `score_CLASS` for each class, `decision`,
+        `truncated`, `out_of_distribution` and `error`, as written by `reviewguard predict`.
 
     Raises:
-        ConfigError: If the model is no export.
-        DataError: While it is computed: if there is no column of texts, or one of those above is taken.
+        ConfigError: If the model is not an export.
+        DataError: At execution, if there is no text column, or if the dataset already has one of the columns above.
     """
     _, shipped = cluster.ship(model, revision, token, runtime, precision)
     return dataset.map_batches(
@@ -93,31 +94,36 @@ def predict_parquet(
 ) -> Summary:
     """Add predictions to every row of any amount of Parquet, on all cores of a Ray cluster.
 
-    Each part of the input, of whole row groups, becomes one file of the output, which is there whole or not at all. Run again
-    after a kill, only parts are computed whose file is missing, or whose source has changed. Rows keep their order and columns.
+    The input is divided into parts at row group boundaries. Each part becomes one output file, which is written completely or
+    not at all. After an interruption, an identical call computes only parts whose file is missing or whose source has changed.
+    The order of rows and the other columns are kept.
 
     Args:
-        source: A Parquet file, a folder of them, or a pattern; a path or any URL that fsspec knows, such as s3://.
-        out: Folder or URL, for Parquet under the names of the sources; new, empty, or of the same job.
-        model: As for `predict_dataset`, and so are the six below.
-        revision: See there.
-        token: See there.
-        text: See there.
-        runtime: See there.
-        precision: See there.
-        actors: See there.
-        part_rows: Rows of a part, about; smaller parts lose less with a worker, larger ones make fewer files.
-        storage_options: Of both places, for fsspec.
+        source: Parquet file, folder of Parquet files, or glob pattern; a path or any URL supported by fsspec, such as s3://.
+        out: Output folder or URL; new, empty, or of the same job. Output files are named after their sources.
+        model: Folder or Hub id of an export. None: the built-in model.
+        revision: Commit, branch or tag on the Hub.
+        token: Hub token for private repositories.
+        text: Name of the text column. Empty: as in training.
+        runtime: Engine, see `reviewguard.Classifier.from_pretrained`.
+        precision: Precision, see `reviewguard.Classifier.from_pretrained`.
+        actors: Maximum number of actors, with one core each. None: the number of cores of the cluster.
+        part_rows: Approximate number of rows per part. Smaller parts lose less work when a worker fails; larger parts result in
+            fewer files.
+        storage_options: Options for fsspec, for both `source` and `out`.
+
+    Returns:
+        Number of rows, errors, and truncated and out-of-distribution texts.
 
     Raises:
-        ConfigError: If the model is no export.
-        DataError: If the input cannot be used, the folder belongs to another job, or parts could not be read or written; all
-            others are done then.
+        ConfigError: If the model is not an export.
+        DataError: If the input cannot be used, if the folder belongs to another job, or if parts could not be read or written.
+            In the last case, all other parts are complete.
     """
     started = time.perf_counter()
     places = Place.of(source, storage_options), Place.of(out, storage_options)
     if f"{places[1].path}/".startswith(f"{places[0].path}/"):
-        raise DataError(f"{places[1].path} lies in the input, of which it would become a part; choose a folder outside of it")
+        raise DataError(f"{places[1].path} is inside the input, so outputs would be read as input; choose a folder outside of it")
     with cluster.connected():
         trained, shipped = cluster.ship(model, revision, token, runtime, precision)
         planned = parts.plan(places[0], part_rows)
@@ -132,22 +138,24 @@ def predict_parquet(
 
 
 def _begin(out: Place, job: str, targets: set[str]) -> None:
-    """Put the record of a job into its folder, or find it there."""
+    """Create the record of a job in its output folder, or check the existing one."""
     record = f"{out.path}/{RECORD}"
     with parts.translated(f"use {out.path} for the output"):
         out.fs.makedirs(out.path, exist_ok=True)
-        there = [name.removeprefix(f"{out.path}/") for name in out.fs.find(out.path)]
-        found = msgspec.json.decode(out.fs.cat_file(record), type=dict[str, str]) if RECORD in there else None
-        if found is None and there:
-            raise DataError(f"{out.path} holds what is no part of this job, such as {there[0]!r}; choose a new folder")
-        if found is not None and found.get("job") != job:
-            raise DataError(f"{out.path} was begun with another model, column of texts or size of parts; choose a new folder")
-        if stale := sorted(name for name in there if name.endswith(".parquet") and name not in targets):
-            raise DataError(f"{out.path} holds parts of files that are no longer in the input, such as {stale[0]!r}; remove them")
-        for name in there:
-            if name.endswith(".tmp"):  # of a worker that was killed
+        existing = [name.removeprefix(f"{out.path}/") for name in out.fs.find(out.path)]
+        recorded = msgspec.json.decode(out.fs.cat_file(record), type=dict[str, str]) if RECORD in existing else None
+        if recorded is None and existing:
+            raise DataError(f"{out.path} contains files of another origin, such as {existing[0]!r}; choose a new folder")
+        if recorded is not None and recorded.get("job") != job:
+            raise DataError(f"{out.path} was started with another model, text column or part size; choose a new folder")
+        if stale := sorted(name for name in existing if name.endswith(".parquet") and name not in targets):
+            raise DataError(
+                f"{out.path} contains parts of files that are no longer in the input, such as {stale[0]!r}; remove them"
+            )
+        for name in existing:
+            if name.endswith(".tmp"):  # left by a worker that was killed
                 out.fs.rm_file(f"{out.path}/{name}")
-        if found is None:
+        if recorded is None:
             out.fs.pipe_file(record, msgspec.json.encode({"job": job}))
 
 

@@ -1,4 +1,4 @@
-"""A table that gains what the model says of its texts."""
+"""Add predictions to an Arrow table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from reviewguard.inference.model import TrainedModel
 from reviewguard.inference.streaming import added, added_columns, text_column
 
-#: Of the columns that are added; probabilities of classes have that of the score.
+#: Types of the added columns; scores are float32.
 TYPES: Final = {
     "predicted_label": pa.string(),
     "decision": pa.string(),
@@ -20,13 +20,13 @@ TYPES: Final = {
 
 
 def predicted(trained: TrainedModel, table: pa.Table, text: str, source: str) -> pa.Table:
-    """The table with the columns of `added_columns`. A row without a usable text says so in `error`, and has nulls in the others.
+    """Add the columns of `added_columns` to a table. Without a usable text, `error` contains the reason and the others are null.
 
     Args:
-        trained: Trained.
-        table: Any rows and columns.
-        text: Column of the texts; empty: as in training.
-        source: Where the table came from, for messages.
+        trained: Trained model.
+        table: Table with a text column.
+        text: Name of the text column. Empty: as in training.
+        source: Origin of the table, for messages.
 
     Raises:
         DataError: See `reviewguard.inference.streaming.text_column`.
@@ -40,12 +40,12 @@ def predicted(trained: TrainedModel, table: pa.Table, text: str, source: str) ->
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
-    """Of a column, as Python objects; a string that is not UTF-8, which Parquet may hold, stays bytes."""
+    """Convert a column to Python objects. Strings that are not UTF-8, which Parquet may contain, become bytes."""
     try:
-        found: list[Any] = column.to_pylist()
+        objects: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
         return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
-    return found
+    return objects
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:

@@ -1,1 +1,1 @@
-"""From rows to a trained model."""
+"""Training: from labelled rows to a model."""

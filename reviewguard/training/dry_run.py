@@ -1,4 +1,4 @@
-"""A dry run: everything that training does before it trains, so that a wrong setting is found before a cluster is reserved."""
+"""Dry runs: everything that training does before it trains, so that errors show up before a cluster is reserved."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reviewguard.training.plan import Batches, loop_of, prepare
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What training would do.
+    """The plan of a training run.
 
     Attributes:
         cleaning: Rows that cleaning would drop.
-        rows: Rows in each part.
+        rows: Number of rows in each split.
         classes: Labels, in the order of the logits.
-        truncated: Training rows that are longer than `encoder.max_length` tokens.
-        steps: Optimizer steps of the whole run; None for a backend that does not fine-tune.
-        batches: How each step is divided; None likewise.
+        truncated: Number of training rows longer than `encoder.max_length` tokens.
+        steps: Optimizer steps of the whole run. None: the backend does not fine-tune.
+        batches: How each step is divided. None: the backend does not fine-tune.
     """
 
     cleaning: CleaningReport
@@ -32,7 +32,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches | None
 
     def to_text(self) -> str:
-        """The dry run for a terminal."""
+        """Format the dry run for a terminal."""
         lines = [
             self.cleaning.to_text(),
             f"rows: {', '.join(f'{name} {count}' for name, count in self.rows.items())}; classes: {', '.join(self.classes)}",
@@ -48,7 +48,7 @@ def dry_run(recipe: Recipe, backend: Backend, data: Data, validation: Data | Non
     """Plan the training and describe it; see `reviewguard.Classifier.dry_run`."""
     loop = loop_of(recipe)
     if loop is not None:
-        micro_batch(loop, processes)  # a wrong batch size fails before anything is loaded
+        micro_batch(loop, processes)  # fails on a wrong batch size before anything is loaded
     plan = prepare(recipe, backend, data, validation)
     batches = plan.batches(processes)
     assert plan.cleaning is not None

@@ -1,4 +1,4 @@
-"""What a fine-tuning run did, as plain data for reports."""
+"""The history of a fine-tuning run, as plain data for reports."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ Rung: TypeAlias = Literal["full state", "weights and schedule", "weights only", 
 
 
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run went on after an interruption.
+    """A resumption after an interruption.
 
     Attributes:
-        step: Optimizer step that it went on from.
-        rung: How much of the state could be restored.
-        lost: What could not be, and why; empty where the run goes on as if it had never stopped.
-        learning_rate: Rates before and after, where settings changed it: more epochs stretch the schedule.
+        step: Optimizer step that the run resumed from.
+        rung: How much of the state was restored.
+        lost: What was not restored, and why. Empty: the run continues as if it had not been interrupted.
+        learning_rate: Learning rates before and after, if the settings changed it: more epochs stretch the schedule. None: the
+            learning rate is unchanged.
     """
 
     step: int
@@ -25,23 +26,23 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: tuple[float, float] | None = None
 
     def to_text(self) -> str:
-        """One line for people."""
+        """Format the resumption as one line."""
         text = f"resumed at step {self.step}: {self.rung}"
         if self.learning_rate is not None:
-            text += f"; learning rate {self.learning_rate[0]:.3g} -> {self.learning_rate[1]:.3g}, as settings now have it"
+            text += f"; learning rate {self.learning_rate[0]:.3g} -> {self.learning_rate[1]:.3g} (the settings changed)"
         return text + "".join(f"; lost: {what}" for what in self.lost)
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass over the rows.
+    """One pass over the training rows.
 
     Attributes:
-        epoch: Its number, from 1.
-        step: Optimizer steps at its end.
+        epoch: Number of the epoch, from 1.
+        step: Optimizer steps completed at its end.
         loss: Mean training loss.
-        learning_rate: At its end.
-        f1: Macro F1 on validation; None without validation rows.
-        accuracy: The same.
+        learning_rate: Learning rate at its end.
+        f1: Macro F1 on validation rows. None: no validation rows.
+        accuracy: Accuracy on validation rows. None: no validation rows.
     """
 
     epoch: int
@@ -53,21 +54,21 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """A fine-tuning run.
+    """History of a fine-tuning run.
 
     Attributes:
-        trainable: Parameters trained.
-        parameters: Parameters in all.
-        epochs: What each pass gave.
-        kept: Step whose weights the model has: the best epoch's by validation F1, else the last.
-        resumed: Each time that the run went on from a checkpoint.
-        memory: The plan made before training, and what it came to on a GPU.
+        trainable: Number of trained parameters.
+        parameters: Total number of parameters.
+        epochs: The result of each epoch.
+        kept: Step whose weights the model has: that of the epoch with the best validation F1, or the last step.
+        resumed: Resumptions from a checkpoint.
+        memory: The estimate before training, and on a GPU the measured peak.
         precision: "bf16" or "fp32".
-        device: Type of the device.
-        processes: Processes that trained together.
-        run_dir: Folder of checkpoints and metrics; empty: none.
-        checkpoints_mib: Size of the checkpoints in it.
-        averaged: Runs whose weights the model averages, of which this is the last.
+        device: Device type, such as "cuda".
+        processes: Number of training processes.
+        run_dir: Folder of checkpoints and metrics. Empty: no folder.
+        checkpoints_mib: Size of the checkpoints in this folder, in MiB.
+        averaged: Number of runs whose weights the model averages; this history is that of the last one.
     """
 
     trainable: int
@@ -84,8 +85,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     averaged: int = 1
 
     def to_text(self) -> str:
-        """Lines for a terminal."""
-        lines = [f"the average of {self.averaged} runs, of which this is the last:"] if self.averaged > 1 else []
+        """Format the history for a terminal."""
+        lines = [f"average of {self.averaged} runs; this is the last one:"] if self.averaged > 1 else []
         lines += [
             f"fine-tuned {self.trainable:,} of {self.parameters:,} parameters in {self.precision} on {self.device}"
             + (f" x {self.processes}" if self.processes > 1 else ""),
@@ -99,7 +100,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         lines += [resumption.to_text() for resumption in self.resumed]
         if self.checkpoints_mib and self.run_dir:
             lines.append(
-                f"checkpoints: {self.checkpoints_mib:.1f} MiB in {self.run_dir}, from which train(epochs=more, resume=True) "
-                "continues; delete the folder if you need none, or set loop.checkpoints=none"
+                f"checkpoints: {self.checkpoints_mib:.1f} MiB in {self.run_dir}; to train longer, call "
+                "train(epochs=more, resume=True). If you do not need them, delete the folder, or set loop.checkpoints=none"
             )
         return "\n".join(lines)

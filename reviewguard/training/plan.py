@@ -1,4 +1,4 @@
-"""Everything that is settled before training begins: rows, classes, subclasses and batches."""
+"""The training plan: rows, classes, subclasses and batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.training.backends import Backend, Labelled
 from reviewguard.training.finetuning.batches import micro_batch
 
-#: Names, case-folded, that make a class the positive one where the user names none.
+#: Case-folded names of classes that are positive by default.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
 
 
@@ -33,7 +33,7 @@ class Batches(NamedTuple):
     """How each optimizer step of fine-tuning is divided.
 
     Attributes:
-        rows: Rows that one device computes at once.
+        rows: Rows in one micro-batch on one device.
         processes: Number of processes.
         accumulation: Micro-batches whose gradients are accumulated.
         steps_per_epoch: Optimizer steps in one pass over the training rows.
@@ -47,21 +47,21 @@ class Batches(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training run will do; `reviewguard.training.train` executes it and a dry run describes it.
+    """The plan of a training run. `reviewguard.training.train` executes it, and a dry run describes it.
 
     Attributes:
-        recipe: Settings.
+        recipe: Settings of the training run.
         backend: The backend that trains.
         encoder: The loaded encoder, with its tokenizer.
-        parts: Rows as read, by the name of the part; "train" is cleaned.
-        cleaning: Rows dropped by cleaning; None where nothing was cleaned.
+        parts: Rows as read, by the name of the split; "train" is cleaned.
+        cleaning: Rows dropped by cleaning. None: nothing was cleaned.
         classes: Labels, in the order of the logits.
-        positive: The class that binary metrics describe; None with more than two classes.
-        labelled: The parts as the model sees them: normalised texts and class indices.
-        subclasses: Labels with the value of `data.subclass`, in the order of the logits that the backend trains; without that
+        positive: The class that binary metrics describe. None: there are more than two classes.
+        labelled: The splits as model inputs: normalised texts and class indices.
+        subclasses: Pairs of label and value of `data.subclass`, in the order of the logits that the backend trains; without that
             setting, the classes.
-        targets: Rows that the backend trains and stops on: "train" augmented, and both with subclass indices where there are
-            subclasses.
+        targets: The splits that the backend receives: "train", augmented, and "validation". Both have subclass indices if there
+            are subclasses.
     """
 
     recipe: Recipe
@@ -76,7 +76,7 @@ class Plan:
     targets: dict[str, Labelled]
 
     def batches(self, processes: int) -> Batches | None:
-        """Batches of fine-tuning in this number of processes; None for a backend that does not fine-tune.
+        """Divide the steps of fine-tuning between processes. None: the backend does not fine-tune.
 
         Raises:
             ConfigError: If the rows of a step cannot be divided evenly.
@@ -90,7 +90,7 @@ class Plan:
 
 
 def loop_of(recipe: Recipe) -> LoopConfig | None:
-    """Settings of the training loop; None for a backend that does not fine-tune."""
+    """Settings of the training loop. None: the backend does not fine-tune."""
     loop = getattr(recipe, "loop", None)
     return loop if isinstance(loop, LoopConfig) else None
 
@@ -101,8 +101,8 @@ def prepare(recipe: Recipe, backend: Backend, data: Data, validation: Data | Non
     Args:
         recipe: Settings of the backend.
         backend: The backend that will train.
-        data: As for `reviewguard.Classifier.train`.
-        validation: Likewise.
+        data: Labelled data, as for `reviewguard.Classifier.train`.
+        validation: Validation data, as for `reviewguard.Classifier.train`.
 
     Raises:
         DataError: If the data cannot be used.
@@ -122,26 +122,26 @@ def make_plan(
     cleaning: CleaningReport | None = None,
     weight: NDArray[np.float64] | None = None,
 ) -> Plan:
-    """Plan training on the part "train", exactly as it is.
+    """Plan training on the split "train", without cleaning it.
 
     Args:
         recipe: Settings of the backend.
         backend: The backend that will train.
-        encoder: What `backend.load` returned.
-        parts: Rows by name. "validation", if present, decides when to stop; parts with other names are only prepared for scoring.
-        cleaning: For the report.
-        weight: Weights of the rows of "train", float64 (n,), positive; None: all are 1.
+        encoder: The result of `backend.load`.
+        parts: Rows by split. "validation", if present, is used for early stopping; other splits are only prepared for scoring.
+        cleaning: Cleaning report, for the training report.
+        weight: Positive weights of the training rows, float64 (n,). None: all weights are 1.
 
     Raises:
-        DataError: If a row lacks text or label, there is only one class, or a part has a label that the training rows lack.
+        DataError: If a row has no text or label, there is only one class, or a split has a label that "train" does not have.
     """
     classes, positive = classes_of(parts["train"], recipe.data.positive)
     normalize = NORMALIZERS[recipe.data.normalization]
     labelled = {}
     for name, part in parts.items():
         texts, labels = part.require_complete(classes)
-        own = weight if name == "train" else None
-        labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes), own)
+        row_weight = weight if name == "train" else None
+        labelled[name] = Labelled([normalize(text) for text in texts], class_indices(labels, classes), row_weight)
     targets = {name: rows for name, rows in labelled.items() if name in ("train", "validation")}
     if recipe.data.augment:
         texts, data = parts["train"].require_complete()[0], recipe.data
@@ -157,14 +157,14 @@ def make_plan(
 def parts_of(
     reviews: Reviews, validation: Data | None, recipe: Recipe, encoder: LoadedEncoder
 ) -> tuple[dict[str, Reviews], CleaningReport]:
-    """Rows for train, validation and test, with the training rows cleaned; a part without rows is left out."""
+    """Divide rows into train, validation and test, and clean the training rows. Splits without rows are omitted."""
     data = recipe.data
     assigned = bool(data.split) and data.split in reviews.columns
     if validation is not None:
         if assigned or data.split_file:
-            other = f"the column {data.split!r} of {reviews.source}" if assigned else f"the split file {data.split_file}"
+            assignment = f"the column {data.split!r} of {reviews.source}" if assigned else f"the split file {data.split_file}"
             raise DataError(
-                f"{other} assigns rows to splits, and validation data was passed too; leave one out: set "
+                f"{assignment} assigns rows to splits, and validation data was passed too; use only one of them: set "
                 f"data.{'split' if assigned else 'split_file'}= (empty) to train on every row"
             )
         held_out = read(validation, text=data.text, label=data.label, settings=data).labelled_as(reviews.label_type)
@@ -190,26 +190,26 @@ def parts_of(
 
 
 def classes_of(rows: Reviews, wanted: str = "") -> tuple[list[str], str | None]:
-    """The classes, in the order of their values, and the positive one of two.
+    """The classes, in the order of their values, and the positive class if there are two.
 
     Args:
-        rows: Training rows, all of them labelled.
-        wanted: The positive class, of two; empty: the one with a name of `POSITIVE_NAMES`, else the last.
+        rows: Training rows, all labelled.
+        wanted: The positive class of two. Empty: the class with a name in `POSITIVE_NAMES`, or the last class.
 
     Raises:
-        ConfigError: If the wanted class does not exist, or there are more than two classes.
+        ConfigError: If the positive class does not exist, or is set although there are more than two classes.
         DataError: If there is only one class, or a class has the name of a decision.
     """
     classes = ordered(rows.require_complete()[1], rows.label_type)
     if taken := {REVIEW, NOT_FLAGGED} & set(classes):
-        raise DataError(f"a class is called {min(taken)!r}, which is the name of a decision; rename the label")
+        raise DataError(f"a class is named {min(taken)!r}, which is the name of a decision; rename the label")
     if len(classes) < 2:
-        raise DataError(f"the training rows carry one label only, {classes[0]!r}; a classifier needs at least two")
+        raise DataError(f"the training rows have only one label, {classes[0]!r}; a classifier needs at least two")
     if wanted and wanted not in classes:
-        raise ConfigError(f"data.positive is {wanted!r}, which is no class; {nearest(wanted, classes)}")
+        raise ConfigError(f"data.positive is {wanted!r}, which is not a class; {nearest(wanted, classes)}")
     if len(classes) > 2:
         if wanted:
-            raise ConfigError(f"data.positive is {wanted!r}, but there are {len(classes)} classes; metrics are macro averages")
+            raise ConfigError(f"data.positive is {wanted!r}, but there are {len(classes)} classes; leave it empty")
         return classes, None
-    named = [name for usual in POSITIVE_NAMES for name in classes if name.casefold() == usual]
+    named = [name for default in POSITIVE_NAMES for name in classes if name.casefold() == default]
     return classes, wanted or (named[0] if named else classes[-1])

@@ -10,16 +10,16 @@ from reviewguard.training.history import History
 
 
 class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What training did.
+    """Result of a training run.
 
     Attributes:
         cleaning: Rows dropped before training.
-        rows: Rows in each part.
-        results: Reports on the parts that were not trained on, by name.
+        rows: Number of rows in each split.
+        results: Reports on the held-out splits, by name.
         seconds: Wall time of encoding and fitting, without reading, cleaning, the baseline and the reports.
-        peak_memory_mib: Largest resident memory of the process so far; None where the system does not tell.
-        model_mib: Size of the weights, encoder and head together.
-        history: The fine-tuning run; None where a head was fitted on frozen vectors.
+        peak_memory_mib: Peak resident memory of the process, in MiB. None: the system does not report it.
+        model_mib: Size of the weights, encoder and head together, in MiB.
+        history: History of the fine-tuning run. None: a head was fitted on frozen embeddings.
     """
 
     cleaning: CleaningReport
@@ -31,15 +31,15 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
     history: History | None = None
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Format the report as JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
     def to_text(self) -> str:
-        """The report for a terminal."""
+        """Format the report for a terminal."""
         return "\n\n".join([self.cleaning.to_text(), *self._training(), *(report.to_text() for report in self.results.values())])
 
     def to_markdown(self) -> str:
-        """The report as Markdown."""
+        """Format the report as Markdown."""
         cleaning = f"```text\n{self.cleaning.to_text()}\n```"
         training = [f"```text\n{part}\n```" for part in self._training()]
         return "\n\n".join([cleaning, *training, *(report.to_markdown() for report in self.results.values())])

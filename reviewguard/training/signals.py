@@ -1,4 +1,4 @@
-"""Taking signals over for a while."""
+"""Temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import FrameType
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let a function handle Ctrl-C and SIGTERM; Python allows that in the main thread only, and elsewhere nothing changes.
+    """Handle Ctrl-C and SIGTERM with a function. In threads other than the main one, this has no effect.
 
     Args:
-        handler: Called with the number of the signal, wherever the main thread is just then: it may hold any lock.
+        handler: Function of the signal number and stack frame. The main thread, which it interrupts, may hold any lock.
     """
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}

@@ -1,4 +1,4 @@
-"""The line that training data follows: read, clean, split, train, report, and the files of the trained model."""
+"""The training pipeline: read, clean, split, train, report, and write the files of the model."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from reviewguard.training.history import History
 from reviewguard.training.plan import Plan, make_plan, prepare
 from reviewguard.training.report import TrainingReport
 
-#: Column that `fit` puts subclasses in.
+#: Column in which `fit` stores subclasses.
 SUBCLASS: Final = "subclass"
-#: Where runs keep their checkpoints unless told otherwise.
+#: Default folder of checkpoints.
 RUNS: Final = Path("reviewguard-runs")
 
 
@@ -104,24 +104,28 @@ def fit(
         if len(subclasses) != len(rows):
             raise DataError(f"subclasses and texts differ in length: {len(subclasses)} and {len(rows)}")
     if rows.stripped_labels:
-        raise DataError(f"{rows.stripped_labels} labels have white space at their ends; fit takes labels as they are: strip them")
+        raise DataError(
+            f"{rows.stripped_labels} labels have leading or trailing white space, which fit does not remove; strip them"
+        )
     weight = None
     if sample_weight is not None:
         weight = read_weights(sample_weight, len(rows))
         weighted = np.flatnonzero(weight)
-        if lost := set(rows.labels) - set(rows.take(weighted).labels):
-            raise DataError(f"sample_weight is 0 in every row of the class {min(map(str, lost))!r}; give one of them a weight")
+        if missing := set(rows.labels) - set(rows.take(weighted).labels):
+            raise DataError(
+                f"sample_weight is 0 in every row of the class {min(map(str, missing))!r}; give at least one of them a weight"
+            )
         rows, weight = rows.take(weighted), weight[weighted]
     prepared = make_plan(recipe, backend, backend.load(recipe), {"train": rows}, weight=weight)
     return _trained_model(prepared, learn(prepared, Run()), None, {})
 
 
 class Learned(NamedTuple):
-    """The result of training, before it becomes files.
+    """Result of training, before it is written to files.
 
     Attributes:
         model: Encoder and head.
-        history: The fine-tuning run; None where nothing was fine-tuned.
+        history: History of the fine-tuning run. None: nothing was fine-tuned.
         seconds: Wall time of encoding and fitting.
     """
 
@@ -139,8 +143,8 @@ def learn(plan: Plan, run: Run) -> Learned:
     """Execute a plan.
 
     Args:
-        plan: What to train, and on which rows.
-        run: Where checkpoints go.
+        plan: Plan of the training run.
+        run: Folder of the checkpoints, and whether to resume.
     """
     started = time.perf_counter()
     model, history = plan.backend.train(
@@ -160,7 +164,7 @@ def learn(plan: Plan, run: Run) -> Learned:
 
 def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, extra: dict[str, bytes]) -> TrainedModel:
     recipe, rows = plan.recipe, plan.parts["train"]
-    # A bundle goes to other machines: paths of this one mean nothing there, and are nobody's business.
+    # A bundle is shared: local paths are useless elsewhere and must not be published.
     recipe = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, split_file=""))
     if report is not None and report.history is not None:
         report = msgspec.structs.replace(report, history=msgspec.structs.replace(report.history, run_dir=""))
@@ -209,7 +213,7 @@ def _data_sha256(rows: tuple[list[str], list[str]]) -> str:
 
 
 def _run_name(recipe: Recipe, rows: tuple[list[str], list[str]]) -> str:
-    """A name that the same job finds again, with more epochs too, and no other job does."""
+    """A name that is unique to a job; it does not depend on the number of epochs."""
     settings = msgspec.to_builtins(recipe)
     for name in ("epochs", "report_to", "save_steps", "checkpoints"):
         settings.get("loop", {}).pop(name, None)
@@ -224,6 +228,6 @@ def _results(report: TrainingReport | None) -> str:
 def _metrics(report: TrainingReport | None) -> dict[str, dict[str, float]]:
     results = {} if report is None else report.results
     return {
-        rows: {name: figure.value for name, figure in of.model.metrics.items() if figure.value is not None}
-        for rows, of in results.items()
+        rows: {name: figure.value for name, figure in result.model.metrics.items() if figure.value is not None}
+        for rows, result in results.items()
     }

@@ -52,13 +52,13 @@ def test_probabilities_equal_scipys_softmax(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_log_odds_are_those_of_the_probabilities(classes: int) -> None:
+def test_log_odds_match_the_probabilities(classes: int) -> None:
     logits = np.random.default_rng(0).normal(scale=3, size=(50, classes)).astype(np.float32)
     probabilities = scipy.special.softmax(logits.astype(np.float64), axis=1)
     np.testing.assert_allclose(log_odds(logits), scipy.special.logit(probabilities), rtol=1e-6)
 
 
-def test_log_odds_tell_apart_what_rounds_to_one() -> None:
+def test_log_odds_distinguish_probabilities_that_round_to_one() -> None:
     odds = log_odds(np.array([[0, 40], [0, 50], [-np.inf, 0]], dtype=np.float32))
     assert odds[:, 1].tolist() == [40, 50, np.inf]
 
@@ -70,10 +70,10 @@ def test_a_text_on_the_threshold_is_positive(positive: int) -> None:
     scores = Decision(operating_point=point(2.0)).scores(logits, positive, np.ones(3, np.int64))
     assert (scores.argmax(axis=1) == positive).tolist() == [False, True, True]
     margin = scores[:, positive] - scores[:, 1 - positive]
-    assert (np.diff(margin) > 0).all()  # the order of the rows is kept
+    assert (np.diff(margin) > 0).all()  # the order of the rows is preserved
 
 
-def test_without_a_threshold_the_most_probable_class_wins() -> None:
+def test_without_a_threshold_the_label_is_the_most_probable_class() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     assert (Decision().scores(logits, None, np.ones(50, np.int64)).argmax(axis=1) == logits.argmax(axis=1)).all()
 
@@ -94,21 +94,23 @@ def test_the_threshold_follows_the_length() -> None:
     assert decision.decisions(logits, ["real", "fake"], 1, words) == ["needs_review"] * 2 + ["real"] * 2 + ["fake"] * 2
 
 
-def test_a_one_sided_model_certifies_nobody() -> None:
+def test_a_one_sided_model_never_decides_on_the_negative_class() -> None:
     abstention = Abstention(error_rate=None, review_rate=0.2, floors=[0.0, -1.0], rows=[9, 9], one_sided=True)
     decision = Decision(operating_point=point(2.0, bands=[band(8, 2.0)]), abstention=abstention)
     logits = np.array([[0, 2], [0, 0], [0, -3], [0, 9]], dtype=np.float32)
     for positive, classes in ((1, ["real", "fake"]), (0, ["fake", "real"])):
-        own = logits if positive else logits[:, ::-1]
+        ordered = logits if positive else logits[:, ::-1]
         one_sided = msgspec.structs.replace(abstention, floors=abstention.floors if positive else abstention.floors[::-1])
-        found = msgspec.structs.replace(decision, abstention=one_sided).decisions(own, classes, positive, np.array([9, 9, 9, 3]))
-        assert found == ["fake", "needs_review", "not_flagged", "needs_review"]
+        result = msgspec.structs.replace(decision, abstention=one_sided).decisions(
+            ordered, classes, positive, np.array([9, 9, 9, 3])
+        )
+        assert result == ["fake", "needs_review", "not_flagged", "needs_review"]
 
 
-def test_abstention_leaves_none_and_several() -> None:
+def test_abstention_if_no_class_or_several_classes_remain() -> None:
     abstention = Abstention(error_rate=0.1, floors=[1.0, -3.0], rows=[10, 10])
     logits = np.array([[4, 0], [0, 1], [2, 0], [0, 0]], dtype=np.float32)
-    # The first: only class 0 is within. The third: both are. The others: class 1 alone.
+    # Row 0: only class 0 remains. Row 2: both classes remain. Other rows: only class 1 remains.
     assert Decision(abstention=abstention).certain(logits).tolist() == [0, 1, -1, 1]
     apart = Abstention(error_rate=0.1, floors=[1.0, 1.0], rows=[10, 10])
     assert Decision(abstention=apart).certain(logits).tolist() == [0, 1, 0, -1]
@@ -117,11 +119,11 @@ def test_abstention_leaves_none_and_several() -> None:
 def test_precision_follows_prevalence() -> None:
     at = point(0.0)
     for prevalence in (0.01, 0.5):
-        found = at.precision(prevalence)
-        assert found.value == pytest.approx(0.9 * prevalence / (0.9 * prevalence + 0.01 * (1 - prevalence)))
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low < found.value < found.high
+        result = at.precision(prevalence)
+        assert result.value == pytest.approx(0.9 * prevalence / (0.9 * prevalence + 0.01 * (1 - prevalence)))
+        assert result.low is not None
+        assert result.high is not None
+        assert result.low < result.value < result.high
     few = point(0.0, negatives=99, false_positives=0).precision(0.01)
     many = point(0.0, negatives=9999, false_positives=99).precision(0.01)
     assert few.high - few.low > 2 * (many.high - many.low)  # type: ignore[operator]

@@ -69,7 +69,7 @@ def test_relative_folders(tmp_path, monkeypatch):
     assert _content(tmp_path / "model") == _content(Path("model")) == FILES
 
 
-def test_names_are_asked_of_the_bundle(model):
+def test_the_bundle_lists_its_names(model):
     bundle = open_bundle(model)
     assert "head.safetensors" in bundle
     assert "baseline.json" not in bundle
@@ -80,7 +80,7 @@ def test_names_are_asked_of_the_bundle(model):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
 def test_manifest_is_written_last(model):
-    # The writer waits at the last file in the alphabet, which is a pipe, until we have looked.
+    # The writer blocks on the alphabetically last file, which is a pipe, until the folder has been inspected.
     pipe, staging = model.parent / "pipe", model.parent / ".model.new"
     os.mkfifo(pipe)
     thread = threading.Thread(target=write_bundle, args=(model, PLAIN, {"a": b"1", "zzz": pipe}))
@@ -93,7 +93,7 @@ def test_manifest_is_written_last(model):
     assert _content(model) == {"a": b"1", "zzz": b"2"}
 
 
-def test_overwriting_replaces_the_whole(model):
+def test_overwriting_replaces_all_files(model):
     write_bundle(model, msgspec.structs.replace(PLAIN, head="mlp"), {"head.safetensors": b"new"})
     assert _content(model) == {"head.safetensors": b"new"}
     assert set(_tree(model)) == {MANIFEST, "head.safetensors"}
@@ -101,7 +101,7 @@ def test_overwriting_replaces_the_whole(model):
     assert _left_over(model) == []
 
 
-def test_a_strangers_file_inside_a_bundle_is_not_lost(model):
+def test_a_foreign_file_inside_a_bundle_is_not_lost(model):
     (model / ".git").mkdir()
     (model / ".git" / "HEAD").write_text("precious")
     with pytest.raises(BundleError, match=r"such as '\.git/HEAD'"):
@@ -129,7 +129,7 @@ def test_an_endless_file_is_refused_and_not_read(model):
 @pytest.mark.parametrize("values", [{"classes": ["a", "a"]}, {"positive": "none of them"}, {"label_type": "int"}])
 def test_classes_that_contradict_themselves_are_refused(model, values):
     _rewrite(model, **values)
-    with pytest.raises(BundleError, match="malformed: classes"):
+    with pytest.raises(BundleError, match=r"malformed: (classes|a class)"):
         open_bundle(model)
 
 
@@ -147,19 +147,21 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_foreign_things_are_left_alone(tmp_path, kind):
+def test_foreign_files_are_not_changed(tmp_path, kind):
     target = tmp_path / "mine"
     precious = target / "thesis.tex" if kind == "folder" else target
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("precious")
-    with pytest.raises(BundleError, match=r"mine exists and holds what is no part of a model.*left alone.*another folder"):
+    with pytest.raises(
+        BundleError, match=r"mine exists and contains files that are not part of a reviewguard model.*not changed.*another folder"
+    ):
         write_bundle(target, PLAIN, FILES)
     assert precious.read_text() == "precious"
     assert list(tmp_path.rglob("*")) == ([target, precious] if kind == "folder" else [target])
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("head.safetensors", bytes(range(255)) + b"\0", "sha256"),
         ("head.safetensors", bytes(range(255)), "expected 256 bytes.*got 255 bytes"),
@@ -169,16 +171,16 @@ def test_foreign_things_are_left_alone(tmp_path, kind):
     ],
     ids=["flipped", "truncated", "grown", "missing", "filled"],
 )
-def test_altered_files_are_refused(model, name, content, said):
+def test_altered_files_are_refused(model, name, content, message):
     if content is None:
         (model / name).unlink()
     else:
         (model / name).write_bytes(content)
-    with pytest.raises(IntegrityError, match=rf"{name}.*{said}.*again"):
+    with pytest.raises(IntegrityError, match=rf"{name}.*{message}.*again"):
         open_bundle(model)
 
 
-def test_a_folder_in_place_of_a_file_is_refused(model):
+def test_a_folder_instead_of_a_file_is_refused(model):
     (model / "config.json").unlink()
     (model / "config.json").mkdir()
     with pytest.raises(IntegrityError, match=r"config\.json"):
@@ -240,7 +242,7 @@ def test_manifests_with_wrong_values_are_refused(model, key, value):
 
 def test_a_huge_manifest_is_not_read(model):
     with open(model / MANIFEST, "r+b") as file:
-        file.truncate(2**40)  # sparse: it takes no space
+        file.truncate(2**40)  # a sparse file, which takes no space
     with pytest.raises(BundleError, match="larger than"):
         open_bundle(model)
 
@@ -250,7 +252,7 @@ def test_a_huge_manifest_is_not_read(model):
     "name", ["../x", "a/../../x", "a/..", "/etc/x", "a\\b", "C:x", "", ".", "..", MANIFEST, f"./{MANIFEST}", "a\0b", "x" * 5000]
 )
 def test_names_outside_the_folder_are_refused(model, name):
-    # On other systems the names with a backslash and a colon lead elsewhere; here they could be files.
+    # Names with a backslash or a colon lead elsewhere on other systems; here, they could be files.
     for place in (model / "x", model.parent / "x", model / "a\\b", model / "C:x"):
         place.write_bytes(b"{}")
     _rewrite(model, files={name: {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}})
@@ -260,19 +262,19 @@ def test_names_outside_the_folder_are_refused(model, name):
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "empty folder"])
-def test_what_is_no_bundle_is_refused(tmp_path, kind):
+def test_folders_without_a_bundle_are_refused(tmp_path, kind):
     path = tmp_path / "model"
     if kind == "file":
         path.write_text("x")
     if kind == "empty folder":
         path.mkdir()
     assert not is_bundle(path)
-    with pytest.raises(BundleError, match=r"model holds no model of reviewguard: cannot read reviewguard\.json"):
+    with pytest.raises(BundleError, match=r"model does not hold a reviewguard model: cannot read reviewguard\.json"):
         open_bundle(path)
 
 
 def test_a_bundle_set_aside_is_opened_and_recovered(model):
-    # This is how a kill between the two renames of `write_bundle` leaves things.
+    # The state after an interruption between the two renames of `write_bundle`.
     aside, staging = model.parent / ".model.old", model.parent / ".model.new"
     model.rename(aside)
     staging.mkdir()
@@ -284,7 +286,7 @@ def test_a_bundle_set_aside_is_opened_and_recovered(model):
     assert _left_over(model) == []
 
 
-def test_a_bundle_set_aside_comes_back_where_the_next_write_fails(model, tmp_path):
+def test_a_bundle_set_aside_is_restored_if_the_next_write_fails(model, tmp_path):
     model.rename(model.parent / ".model.old")
     with pytest.raises(BundleError, match="cannot write"):
         write_bundle(model, PLAIN, {"a": tmp_path / "gone"})
@@ -299,7 +301,7 @@ def test_a_bundle_opened_where_it_was_set_aside_can_be_written_back(model):
     assert _left_over(model) == []
 
 
-def test_leftovers_beside_a_whole_bundle_are_removed(model):
+def test_leftovers_next_to_a_complete_bundle_are_removed(model):
     for name in (".model.old", ".model.new"):
         (model.parent / name / "sub").mkdir(parents=True)
         (model.parent / name / "sub" / "stale").write_bytes(b"x")
@@ -310,14 +312,14 @@ def test_leftovers_beside_a_whole_bundle_are_removed(model):
     assert _left_over(model) == []
 
 
-def test_a_failed_write_changes_and_leaves_nothing(model, tmp_path):
+def test_a_failed_write_changes_nothing(model, tmp_path):
     with pytest.raises(BundleError, match=r"cannot write .*model.*gone"):
         write_bundle(model, PLAIN, {"a": b"1", "b": tmp_path / "gone"})
     assert _content(model) == FILES
     assert _left_over(model) == []
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="cannot write"):
         write_bundle(tmp_path / "file" / "model", PLAIN, FILES)

@@ -65,22 +65,22 @@ def cache(tmp_path) -> Path:
 
 
 def _fetch(cache: Path, *requests: tuple, **environment: str) -> list[list[str]]:
-    # huggingface_hub reads its environment when it is imported.
-    own = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"} | environment
+    # huggingface_hub reads its environment on import.
+    variables = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"} | environment
     command = [sys.executable, "-W", "error", "-c", FETCH, json.dumps(requests)]
-    done = subprocess.run(command, env=own, capture_output=True, text=True)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_what_is_cached_is_found_offline(cache):
+def test_cached_files_are_used_offline(cache):
     requests = [
         ("owner/name", revision, "EncoderError", only) for revision in (None, "main", COMMIT) for only in (None, ["*.json"])
     ]
     assert _fetch(cache, *requests) == [["found", str(cache / "models--owner--name" / "snapshots" / COMMIT)]] * 6
 
 
-def test_what_is_not_cached_is_an_error_of_the_given_type(cache):
+def test_files_that_are_not_cached_raise_the_given_error(cache):
     requests = [
         ("owner/absent", None, "BundleError", None),
         ("owner/name", OTHER, "EncoderError", ["*.json"]),
@@ -88,7 +88,7 @@ def test_what_is_not_cached_is_an_error_of_the_given_type(cache):
     ]
     for (repo, revision, error, _), (name, message) in zip(requests, _fetch(cache, *requests), strict=True):
         assert name == error
-        assert f"cannot get {repo} (revision {revision or 'main'})" in message
+        assert f"cannot fetch {repo} (revision {revision or 'main'})" in message
         assert message.endswith(ADVICE)
 
 
@@ -106,7 +106,7 @@ class _Broken(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("answer", ["drop", "401", "404"])
-def test_a_hub_that_fails_is_an_error_of_the_given_type(cache, answer):
+def test_a_failing_hub_raises_the_given_error(cache, answer):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Broken) as server:
         server.answer = answer
         thread = threading.Thread(target=server.serve_forever)
@@ -118,13 +118,13 @@ def test_a_hub_that_fails_is_an_error_of_the_given_type(cache, answer):
             server.shutdown()
             thread.join()
     assert name == "BundleError"
-    assert "cannot get owner/absent" in message
+    assert "cannot fetch owner/absent" in message
     assert message.endswith(ADVICE)
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_of_the_given_type(cache):
+def test_an_unreachable_hub_raises_the_given_error(cache):
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        free.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
         environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{free.getsockname()[1]}", "NO_PROXY": "127.0.0.1"}
         [[name, message]] = _fetch(cache, ("owner/absent", None, "EncoderError", None), **environment)
     assert name == "EncoderError"

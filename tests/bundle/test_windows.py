@@ -1,4 +1,4 @@
-"""Long texts in overlapping windows: every token is read, logits are combined as the rule says, and the model keeps it."""
+"""Long texts in overlapping windows: every token is read, logits are combined by the rule, and the rule is saved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model(tiny_settings: dict[str, object]) -> Classifier:
 
 @settings(deadline=None, max_examples=40)
 @given(words=st.lists(st.sampled_from(["good", "[SEP]", "!", "xyzzy", "\u4f60"]), max_size=150), overlap=st.integers(0, 16))
-def test_windows_cover_every_token_once_but_for_the_overlap(model: Classifier, words: list[str], overlap: int) -> None:
+def test_windows_cover_every_token_once_except_for_the_overlap(model: Classifier, words: list[str], overlap: int) -> None:
     tokenizer, text = model._trained().tokenizer, " ".join(words)
     [whole] = tokenizer._plain.encode_batch_fast([text], add_special_tokens=False)
     [item] = tokenizer.encode([text], overlap, 10**6)
@@ -54,7 +54,7 @@ def test_windows_cover_every_token_once_but_for_the_overlap(model: Classifier, w
 
 
 @pytest.mark.parametrize("ends", [[], ["[SEP]"], ["[CLS]", "[SEP]"]], ids=len)
-def test_pieces_of_words_are_counted_once_whatever_the_special_tokens_are(tiny_encoder: Path, ends: list[str]) -> None:
+def test_pieces_of_words_are_counted_once_for_any_special_tokens(tiny_encoder: Path, ends: list[str]) -> None:
     content = json.loads((tiny_encoder / "tokenizer.json").read_bytes())
     before, after = ([{"SpecialToken": {"id": name, "type_id": 0}} for name in part] for part in (ends[:-1], ends[-1:]))
     text = {"Sequence": {"id": "A", "type_id": 0}}
@@ -66,14 +66,14 @@ def test_pieces_of_words_are_counted_once_whatever_the_special_tokens_are(tiny_e
     }
     tokenizer = Tokenizer(json.dumps(content).encode(), b"{}", 16)
     assert tokenizer.room == 16 - len(ends)
-    words = "\u4f60 xyzzy " * 20  # every other word is unknown
+    words = "\u4f60 xyzzy " * 20  # every second word is unknown
     [plain] = tokenizer.encode([words])
     for overlap in range(9):
         assert tokenizer.encode([words], overlap, 8)[0].fertility == plain.fertility
 
 
 class Shapes:
-    """A scorer that keeps the shapes of its batches."""
+    """A scorer that records the shapes of its batches."""
 
     name, token_budget, workers = "shapes", 64, 2
 
@@ -97,7 +97,7 @@ def test_windows_of_a_text_are_batched_within_the_budget(model: Classifier, text
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
-def test_texts_of_one_window_keep_their_logits_to_the_last_bit(model: Classifier, rule: str) -> None:
+def test_logits_of_a_single_window_are_unchanged(model: Classifier, rule: str) -> None:
     texts, fitted = ["a kettle", "", "bad pan " * 9, "an old dog"] * 40, model._trained()
     read = fitted.with_windows(Windows(overlap=8, rule=rule))  # type: ignore[arg-type]
     np.testing.assert_array_equal(read.logits(texts)[0], fitted.logits(texts)[0])
@@ -105,51 +105,51 @@ def test_texts_of_one_window_keep_their_logits_to_the_last_bit(model: Classifier
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
-def test_logits_are_combined_as_the_rule_says(model: Classifier, rule: str) -> None:
+def test_logits_are_combined_by_the_rule(model: Classifier, rule: str) -> None:
     fitted = model._trained()
     windowed = fitted.with_windows(Windows(overlap=8, rule=rule))  # type: ignore[arg-type]
     texts = ["a kettle", LONG, "", LONG + " bad"]
     logits, encoded = windowed.logits(texts)
     for row, item in enumerate(encoded):
         windows = [np.array([ids]) for ids in (item.ids, *item.more)]
-        own = np.concatenate([fitted.scorer.logits({"input_ids": ids, "attention_mask": np.ones_like(ids)}) for ids in windows])
-        odds = own[:, fitted.positive] - own[:, 1 - fitted.positive]
+        each = np.concatenate([fitted.scorer.logits({"input_ids": ids, "attention_mask": np.ones_like(ids)}) for ids in windows])
+        odds = each[:, fitted.positive] - each[:, 1 - fitted.positive]
         tokens = [ids.shape[1] for ids in windows]
-        expected = np.average(own, axis=0, weights=tokens) if rule == "mean" else own[odds.argmax()]
+        expected = np.average(each, axis=0, weights=tokens) if rule == "mean" else each[odds.argmax()]
         np.testing.assert_allclose(logits[row], expected, atol=1e-5)
     np.testing.assert_allclose(logits[[0, 2]], fitted.logits([texts[0], texts[2]])[0], atol=1e-6)
     assert len(encoded[1].more) > 3
 
 
 def rows(count: int) -> dict[str, list[str]]:
-    """Long texts whose label is told by their second half."""
+    """Long texts whose label depends on their second half."""
     texts = [f"{LONG} {word} number {row}" for row in range(count) for word in ("good kettle, fine", "bad pan")]
     return {"text": texts, "label": ["real", "fake"] * count}
 
 
 def test_the_rule_is_chosen_on_held_out_rows_and_saved(model: Classifier, tmp_path: Path) -> None:
     chosen = copy.copy(model)
-    found = chosen.set_windows(rows(25), overlap=8, max_windows=20)
-    assert set(found.scores) == {"first", "mean", "max"}
-    assert found.rows == 50
-    assert found.scores[found.windows.rule if found.windows else "first"] == max(found.scores.values())
-    assert found.scores["first"] == 0.5  # all begin alike
-    assert "held-out rows that are longer" in found.to_text()
+    result = chosen.set_windows(rows(25), overlap=8, max_windows=20)
+    assert set(result.scores) == {"first", "mean", "max"}
+    assert result.rows == 50
+    assert result.scores[result.windows.rule if result.windows else "first"] == max(result.scores.values())
+    assert result.scores["first"] == 0.5  # all texts begin identically
+    assert "held-out rows that are longer" in result.to_text()
     chosen.save(tmp_path / "m")
     loaded = Classifier.from_pretrained(tmp_path / "m")
-    assert loaded.manifest.windows == found.windows
+    assert loaded.manifest.windows == result.windows
     np.testing.assert_allclose(loaded.predict_proba([LONG]), chosen.predict_proba([LONG]), atol=1e-6)
     read = copy.copy(model)
     read._model = model._trained().with_windows(Windows(overlap=8, rule="mean", max_windows=50))
-    assert [next(one.stream([LONG])).truncated for one in (model, read)] == [True, False]
+    assert [next(entry.stream([LONG])).truncated for entry in (model, read)] == [True, False]
 
 
-def test_what_was_set_on_other_logits_is_removed_and_what_cannot_be_is_refused(model: Classifier, tmp_path: Path) -> None:
+def test_outdated_decisions_are_removed_and_invalid_settings_are_refused(model: Classifier, tmp_path: Path) -> None:
     decided, data = copy.copy(model), rows(25)
     decided.calibrate(data)
     with pytest.warns(UserWarning, match="set them again"):
-        found = decided.set_windows(data, overlap=8, max_windows=50)
-    assert found.windows is not None
+        result = decided.set_windows(data, overlap=8, max_windows=50)
+    assert result.windows is not None
     assert decided.manifest.decision == Decision()
     with pytest.raises(DataError, match="not read in windows"):
         decided.calibrate()
@@ -158,7 +158,7 @@ def test_what_was_set_on_other_logits_is_removed_and_what_cannot_be_is_refused(m
     for most in (-1, 1):
         with pytest.raises(ConfigError, match=f"max_windows is {most}"):
             copy.copy(model).set_windows(rows(25), max_windows=most)
-    with pytest.raises(DataError, match="a choice needs 20 of each"):
+    with pytest.raises(DataError, match="at least 20 of each class are needed"):
         copy.copy(model).set_windows((["short", "text"], ["real", "fake"]))
 
 
@@ -166,12 +166,12 @@ def test_an_export_reads_in_windows_too(model: Classifier, tmp_path: Path) -> No
     windowed = copy.copy(model)
     windowed._model = model._trained().with_windows(MEAN)
     texts = [LONG, "a kettle", f"{LONG} bad pan" * 2]
-    windowed.export(tmp_path / "onnx", (texts, ["real", "real", "fake"]))  # judged by what it will say
+    windowed.export(tmp_path / "onnx", (texts, ["real", "real", "fake"]))  # labels as predicted by the model
     for engine in ("onnxruntime", "openvino"):
         loaded = Classifier.from_pretrained(tmp_path / "onnx", runtime=engine)  # type: ignore[arg-type]
         assert loaded.manifest.windows == MEAN
         np.testing.assert_allclose(loaded.predict_proba(texts), windowed.predict_proba(texts), atol=1e-4)
-        assert [one.truncated for one in loaded.stream(texts)] == [one.truncated for one in windowed.stream(texts)]
+        assert [entry.truncated for entry in loaded.stream(texts)] == [entry.truncated for entry in windowed.stream(texts)]
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,10 @@ def test_malformed_windows_are_refused(model: Classifier, tmp_path: Path, window
         Classifier.from_pretrained(tmp_path / "m")
 
 
-def test_an_overlap_without_room_for_more_is_refused(model: Classifier, tmp_path: Path) -> None:
+def test_an_overlap_that_fills_the_window_is_refused(model: Classifier, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     manifest = json.loads((tmp_path / "m" / "reviewguard.json").read_text())
     changed = {**manifest, "max_length": 4, "windows": {"overlap": 2, "rule": "mean"}}
     (tmp_path / "m" / "reviewguard.json").write_text(json.dumps(changed))
-    with pytest.raises(BundleError, match="windows overlap by 2 tokens, and one holds only 2 of a text"):
+    with pytest.raises(BundleError, match="windows overlap by 2 tokens, but hold only 2 tokens of text"):
         Classifier.from_pretrained(tmp_path / "m")

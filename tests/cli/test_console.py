@@ -1,4 +1,4 @@
-"""What a command does does not depend on who reads what it prints."""
+"""The effect of a command does not depend on the reader of its output."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path
 
 
 def start(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of the shell, in which $RG is the command line."""
+    """Run a shell command in which $RG is the command-line application."""
     variables = {**os.environ, "RG": f"{sys.executable} -m reviewguard", **environment}
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=variables)
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """600 rows with characters that few encodings have, and 9,000 bytes of output that fill no pipe at once."""
+    """600 rows with characters that few encodings support; their 9,000 bytes of output do not fill a pipe."""
     path = tmp_path / "in.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -40,8 +40,8 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def test_training_is_saved_whoever_reads(recipe: Path, rows: Path, tmp_path: Path) -> None:
-    """Both streams go to a reader that leaves at once, on a console that cannot show the labels."""
+def test_training_is_saved_if_the_reader_leaves(recipe: Path, rows: Path, tmp_path: Path) -> None:
+    """The reader of both streams exits immediately, and the console cannot display the labels."""
     done = start(
         f"set -o pipefail; $RG train {rows} -p {recipe} --out {tmp_path}/model --set data.near_duplicates=0 2>&1 | true",
         PYTHONIOENCODING="ascii",
@@ -53,7 +53,7 @@ def test_training_is_saved_whoever_reads(recipe: Path, rows: Path, tmp_path: Pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
-def test_a_full_device_is_one_line(recipe: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_full_device_gives_a_one_line_error(recipe: Path, rows: Path, tmp_path: Path) -> None:
     done = start(f"$RG predict {rows} > /dev/full")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: [Errno 28] No space left on device"
@@ -61,16 +61,16 @@ def test_a_full_device_is_one_line(recipe: Path, rows: Path, tmp_path: Path) -> 
 
 
 def test_predictions_on_standard_output_are_utf8(rows: Path) -> None:
-    """In a pipe they are data, whatever the console can show."""
+    """Piped output is data, independent of the encoding of the console."""
     done = subprocess.run(
         [sys.executable, "-m", "reviewguard", "predict", rows],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "cp1252"},
     )
     assert done.returncode == 0, done.stderr
-    found = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8"))))
-    assert len(found) == 600
-    assert found[0]["text"] == "a kettle \u4e2d \U0001f600 number 0"
+    result = list(csv.DictReader(io.StringIO(done.stdout.decode("utf-8"))))
+    assert len(result) == 600
+    assert result[0]["text"] == "a kettle \u4e2d \U0001f600 number 0"
 
 
 def test_a_reader_that_leaves_is_no_error(rows: Path) -> None:
@@ -89,7 +89,7 @@ def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(printed) == {"label": "\u20ac"}
 
 
-def test_a_stream_falls_silent() -> None:
+def test_a_failed_stream_discards_output() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     stream = console.Lasting(os.fdopen(writing, "w"))

@@ -1,4 +1,4 @@
-"""The command line, end to end: training, export and the version in processes of their own."""
+"""The command line, end to end; training, export and the version run in separate processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sample: Path) -> Path:
-    """Holds `model`, trained by command, and `export`."""
+    """A folder with `model`, trained by a command, and its `export`."""
     folder = tmp_path_factory.mktemp("cli")
     recipe = folder / "tiny.toml"
     recipe.write_text(f'backend = "logreg"\n[encoder]\nrepo = "{tiny_encoder}"\nmax_length = 32\n')
@@ -69,10 +69,10 @@ def test_predict(folder: Path, sample: Path, tmp_path: Path) -> None:
 
 def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
     done = captured("decide", folder / "export", "--out", tmp_path / "own", "--max-fpr", "0.01", "--error-rate", "0.2", "--json")
-    assert "warning: 16 rows that are not fake cannot support a false-positive rate of 1 %: it takes at least 99" in done.stderr
-    found = json.loads(done.stdout)
-    assert found.keys() == {"operating_point", "abstention"}
-    assert found["operating_point"]["negatives"] == found["abstention"]["rows"][1] == 16
+    assert "warning: 16 rows that are not fake cannot support a false positive rate of 1 %: at least 99" in done.stderr
+    result = json.loads(done.stdout)
+    assert result.keys() == {"operating_point", "abstention"}
+    assert result["operating_point"]["negatives"] == result["abstention"]["rows"][1] == 16
     captured("predict", sample, "--model", tmp_path / "own", "--out", tmp_path / "out.csv")
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
         assert {"needs_review"} < {row["decision"] for row in csv.DictReader(file)} <= {"fake", "real", "needs_review"}
@@ -80,21 +80,21 @@ def test_decide(folder: Path, sample: Path, tmp_path: Path) -> None:
     assert "temperature" in text
     assert "from 320 rows" in text
     done = captured("decide", "--out", tmp_path / "box", "--data", sample, "--max-fpr", "0.1")
-    assert "The built-in model reads English reviews" in done.stderr
+    assert "The built-in model flags English reviews" in done.stderr
     assert (tmp_path / "box" / "onnx" / "model_quantized.onnx").exists()
     done = captured("decide", folder / "model", "--out", tmp_path / "none", check=False)
     assert done.returncode == 1
-    assert "give at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate" in done.stderr
+    assert "pass at least one of --windows, --calibrate, --max-fpr, --error-rate, --review-rate" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
 def test_adapt(folder: Path, sample: Path, tmp_path: Path) -> None:
     command = ["adapt", sample, "--model", folder / "export", "--out", tmp_path / "new"]
     done = captured(*command, check=False)
-    assert "carries no reference texts" in done.stderr
+    assert "contains no reference texts" in done.stderr
     assert not (tmp_path / "new").exists()
-    found = json.loads(captured(*command, "--references", sample, "--json").stdout)
-    assert (found["positives"], found["negatives"], found["references"]) == (160, 160, 160)
+    result = json.loads(captured(*command, "--references", sample, "--json").stdout)
+    assert (result["positives"], result["negatives"], result["references"]) == (160, 160, 160)
     assert (tmp_path / "new" / "adaptation.safetensors").exists()
 
 
@@ -104,11 +104,11 @@ def test_version() -> None:
     assert run("--version").stdout.strip() == version("reviewguard")
 
 
-def test_a_folder_in_the_way_is_found_before_training(folder: Path, sample: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused_before_training(folder: Path, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     done = captured("train", sample, "--preset", folder / "tiny.toml", "--out", tmp_path, check=False)
     assert done.returncode == 1
-    assert "left alone" in done.stderr
+    assert "was not changed" in done.stderr
     assert not done.stdout, "nothing was trained"
 
 
@@ -119,10 +119,10 @@ def test_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "DATA", "--preset", "minilm-logrg", "--out", "x"], "did you mean 'minilm-logreg'"),
-        (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "C"], "an override is KEY=VALUE"),
+        (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "C"], "an override must be KEY=VALUE"),
         (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "D=1"], "D is not an option"),
         (["train", "DATA", "--preset", "minilm-logreg", "--out", "x", "--set", "data.text=body"], "has no column 'body'"),
         (["train", "nowhere.csv", "--preset", "minilm-logreg", "--out", "x"], "cannot read nowhere.csv"),
@@ -130,11 +130,11 @@ def test_presets() -> None:
         (["export", "nowhere", "--out", "x"], "there is no folder"),
     ],
 )
-def test_an_error_is_one_line(arguments: list[str], said: str, sample: Path, tmp_path: Path) -> None:
+def test_errors_are_printed_on_one_line(arguments: list[str], message: str, sample: Path, tmp_path: Path) -> None:
     arguments = [str(sample) if a == "DATA" else str(tmp_path / "x") if a == "x" else a for a in arguments]
     done = captured(*arguments, check=False)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "x").exists()
 
@@ -153,7 +153,7 @@ def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path
     assert "fine-tuned" in done.stdout
     report = json.loads(run(*command, "--resume", "--set", "loop.epochs=2", "--json").stdout)
     assert [epoch["epoch"] for epoch in report["history"]["epochs"]] == [1, 2]
-    assert [one["rung"] for one in report["history"]["resumed"]] == ["full state"]
+    assert [item["rung"] for item in report["history"]["resumed"]] == ["full state"]
     assert json.loads((model / "adapter" / "adapter_config.json").read_text())["r"] == 8
     assert "cannot resume" in run(*command, "--resume", "--set", "lora.r=16", check=False).stderr
 
@@ -164,20 +164,20 @@ def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path
     assert "no adapters" in run("merge", merged, sample, "--out", tmp_path / "again", check=False).stderr
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    for name, said in (
-        ("nothere", "there is no folder 'nothere'; name one that `reviewguard train` or `export` wrote"),
-        ("minilm-svm", "'minilm-svm' is a preset, which is not trained; run: reviewguard train"),
+def test_missing_models_are_refused(tmp_path: Path) -> None:
+    for name, message in (
+        ("nothere", "there is no folder 'nothere'; pass one that `reviewguard train` or `export` wrote"),
+        ("minilm-svm", "'minilm-svm' is a preset, not a trained model; run: reviewguard train"),
     ):
         done = captured("predict", "--input", "a kettle", "--model", name, check=False)
         assert done.returncode == 1
-        assert said in done.stderr
+        assert message in done.stderr
     done = captured("train", tmp_path / "not.csv", "--preset", "minilm-svm", "--out", tmp_path / "out", check=False)
     assert "cannot read" in done.stderr
     assert "No such file" in done.stderr
 
 
-def test_texts_are_typed_or_piped(folder: Path, tmp_path: Path) -> None:
+def test_texts_come_from_options_or_standard_input(folder: Path, tmp_path: Path) -> None:
     done = captured("predict", "--input", "It boils fast.", "--input", "A fine pan.", "--model", folder / "export", "--out", "-")
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["It boils fast.", "A fine pan."]
     for content in ("text;note\nIt boils fast, yes;b\n", '{"text": "It boils fast, yes"}\n'):
@@ -189,10 +189,10 @@ def test_texts_are_typed_or_piped(folder: Path, tmp_path: Path) -> None:
         )
         assert json.loads(piped.stdout)["text"] == "It boils fast, yes", piped.stderr
     done = captured("predict", tmp_path / "x.csv", "--input", "a", check=False)
-    assert "give either DATA, which may be - for standard input, or --input TEXT" in done.stderr
+    assert "pass either DATA, which may be - for standard input, or --input TEXT" in done.stderr
 
 
-def test_options_say_how_a_file_is_written(folder: Path, tmp_path: Path) -> None:
+def test_layout_options_are_applied(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     rows = list(csv.DictReader((Path(__file__).parents[2] / "examples" / "sample_reviews.csv").open(encoding="utf-8")))
     path.write_text("".join(f"{row['text'].replace('|', ' ')}|{row['label']}\n" for row in rows), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The commands that run experiments."""
+"""Commands that run experiments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _settings(settings: dict[str, object]) -> list[str]:
     return [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def test_compare_stops_on_a_signal_and_goes_on(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_stops_on_a_signal_and_resumes(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = list(map(str, ("compare", sample, "--presets", "tfidf", "--out", out, "--seeds", "1", "--max-fpr", "0.1")))
     command = [sys.executable, "-m", "reviewguard", *arguments]
@@ -30,18 +30,21 @@ def test_compare_stops_on_a_signal_and_goes_on(sample: Path, tmp_path: Path, cap
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.01)
         process.terminate()
-        printed, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert (printed, said.count("error: ")) == ("", 1)
-    assert "error: stopped by a signal; finished runs are kept: the same call goes on" in said
-    assert "Traceback" not in said
-    assert [one.job.name for one in read_results(out)] == ["tfidf"]
+        printed, message = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, message
+    assert (printed, message.count("error: ")) == ("", 1)
+    assert "error: stopped by a signal; finished runs are kept, and the same call resumes" in message
+    assert "Traceback" not in message
+    assert [item.job.name for item in read_results(out)] == ["tfidf"]
     stamps = {path: path.stat().st_mtime_ns for path in (out / "scores").iterdir()}
     assert len(stamps) == 1
 
     assert call(*arguments) == 0
-    assert [(one.job.name, one.outcome, one.error) for one in read_results(out)] == [("tfidf", "done", ""), (CONTROL, "done", "")]
-    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was finished is not run again"
+    assert [(item.job.name, item.outcome, item.error) for item in read_results(out)] == [
+        ("tfidf", "done", ""),
+        (CONTROL, "done", ""),
+    ]
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "finished runs are not repeated"
     printed = capsys.readouterr().out
     assert printed.startswith("Most accurate: tfidf, ")
     assert printed.endswith(f"report: {out / 'report.html'}\n")
@@ -54,23 +57,23 @@ def test_ablate(sample: Path, tiny_settings: dict[str, object], tmp_path: Path, 
     settings = _settings(tiny_settings)
     assert call("ablate", sample, "-p", "minilm-logreg", *vary, "-o", tmp_path, "--seeds", "1, 2", *settings) == 0
     assert "minilm-logreg: accuracy " in capsys.readouterr().out
-    found = [(one.job.name, one.job.recipe.get("seed")) for one in read_results(tmp_path) if one.job.name != CONTROL]
+    result = [(item.job.name, item.job.recipe.get("seed")) for item in read_results(tmp_path) if item.job.name != CONTROL]
     names = ["minilm-logreg", "minilm-logreg+C=5", "minilm-logreg+data.normalization=none"]
-    assert found == [(name, seed) for name in names for seed in (1, 2)]
+    assert result == [(name, seed) for name in names for seed in (1, 2)]
     assert_whole(tmp_path)
 
 
 @pytest.mark.usefixtures("no_processes")
 def test_transfer(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, *rows = sample.read_text(encoding="utf-8").splitlines()
-    for name, own in (("one", rows[:160]), ("two", rows[160:])):
-        (tmp_path / f"{name}.csv").write_text("\n".join([header, *own]) + "\n", encoding="utf-8")
+    for name, lines in (("one", rows[:160]), ("two", rows[160:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     out = tmp_path / "out"
     assert call("transfer", tmp_path / "one.csv", tmp_path / "two.csv", "--presets", "tfidf", "--out", out) == 0
     printed = capsys.readouterr().out
     assert "tfidf, trained on one source, finds " in printed
-    found = [(one.job.name, one.job.trained_on, one.job.max_fpr) for one in read_results(out)]
-    assert found == [*(("tfidf", arm, 0.02) for arm in ("one", "two", "all")), (CONTROL, "all", 0.02)]
+    result = [(item.job.name, item.job.trained_on, item.job.max_fpr) for item in read_results(out)]
+    assert result == [*(("tfidf", arm, 0.02) for arm in ("one", "two", "all")), (CONTROL, "all", 0.02)]
     assert_whole(out)
 
 
@@ -80,17 +83,17 @@ def test_presets_and_settings_are_read_from_lists(
 ) -> None:
     presets = ["--presets", "minilm-logreg+C=5,tfidf", "-p", "minilm-logreg"]
     assert call("compare", sample, *presets, "--out", tmp_path, "--seeds", "7", *_settings(tiny_settings)) == 0
-    names = [one.job.name for one in read_results(tmp_path)]
+    names = [item.job.name for item in read_results(tmp_path)]
     assert names == ["minilm-logreg+C=5", "tfidf", "minilm-logreg", CONTROL]
     assert "report: " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_processes")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--seeds", "1,two"], "seeds are whole numbers with commas between, such as 42,43,44; got '1,two'"),
-        (["--seeds", "1.5"], "seeds are whole numbers"),
+        (["--seeds", "1,two"], "seeds must be comma-separated whole numbers, such as 42,43,44; got '1,two'"),
+        (["--seeds", "1.5"], "seeds must be comma-separated whole numbers"),
         (["--seeds", ""], "seed"),
         (["-p", "minilm-logreg", "--seeds=-1"], "seed"),
         (["--presets", "minilm-logrek"], "no preset is called 'minilm-logrek'"),
@@ -100,7 +103,7 @@ def test_presets_and_settings_are_read_from_lists(
     ],
 )
 def test_errors_are_one_line(
-    arguments: list[str], said: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert call("compare", sample, "--presets", "tfidf", "--out", out, *arguments) == 1
@@ -108,12 +111,12 @@ def test_errors_are_one_line(
     assert printed == ""
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert said in error
+    assert message in error
     assert not out.exists()
 
 
 @pytest.mark.parametrize("command", ["compare", "ablate", "transfer"])
-def test_a_file_in_the_way_is_an_error_of_one_line(
+def test_an_existing_file_gives_a_one_line_error(
     command: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "taken"

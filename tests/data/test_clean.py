@@ -20,7 +20,7 @@ REASONS = {
     "near": "near-duplicate texts",
 }
 
-# What becomes of each row: "" is kept.
+# The step that drops each row; "" means kept.
 ROWS = [
     ("", SENTENCE, "real"),
     ("without", None, "real"),
@@ -52,12 +52,12 @@ def _reviews(rows) -> Reviews:
     return Reviews(texts=list(texts), labels=list(labels), columns={"row": list(range(len(rows)))}, source="the rows")
 
 
-def test_every_step_drops_exactly_what_it_should():
+def test_each_step_drops_the_expected_rows():
     reviews = _reviews([row[1:] for row in ROWS])
-    kept, report = clean(reviews, CONFIG, _count)
+    remaining, report = clean(reviews, CONFIG, _count)
     expected = [number for number, (reason, *_) in enumerate(ROWS) if not reason]
-    assert kept.columns["row"] == expected
-    assert kept == reviews.take(expected)  # as read, not as normalised
+    assert remaining.columns["row"] == expected
+    assert remaining == reviews.take(expected)  # as read, not as normalised
     assert report.steps == [Step(name, sum(why == reason for why, *_ in ROWS)) for reason, name in REASONS.items()]
     assert (report.rows_in, report.rows_out) == (len(ROWS), len(expected))
     assert report.rows_in - sum(step.dropped for step in report.steps) == report.rows_out
@@ -78,13 +78,13 @@ def test_report_as_text():
     ]
 
 
-def test_a_text_that_stands_for_its_near_duplicates_is_not_dropped_for_its_length():
+def test_the_representative_of_near_duplicates_is_not_dropped_for_its_length():
     words = [f"w{number}" for number in range(31)]
-    kept, _ = clean(_reviews([(" ".join(words), "a"), (" ".join(words[:30]), "a")]), CONFIG, _count)
-    assert kept.columns["row"] == [1]
+    remaining, _ = clean(_reviews([(" ".join(words), "a"), (" ".join(words[:30]), "a")]), CONFIG, _count)
+    assert remaining.columns["row"] == [1]
 
 
-def test_cleaning_what_is_clean_drops_nothing():
+def test_cleaning_is_idempotent():
     once, _ = clean(_reviews([row[1:] for row in ROWS]), CONFIG, _count)
     again, report = clean(once, CONFIG, _count)
     assert again == once
@@ -92,52 +92,52 @@ def test_cleaning_what_is_clean_drops_nothing():
 
 
 @pytest.mark.parametrize(
-    ("normalization", "kept", "conflicts"),
+    ("normalization", "remaining", "conflicts"),
     [
         ("none", ["Fine, I guess so", "Fine,  I guess so", "FINE I guess so"], 0),
         ("typography", ["FINE I guess so"], 1),
         ("study", [], 1),
     ],
 )
-def test_texts_are_compared_as_normalised(normalization, kept, conflicts):
+def test_texts_are_compared_after_normalisation(normalization, remaining, conflicts):
     rows = [("Fine, I guess so", "a"), ("Fine,  I guess so", "b"), ("FINE I guess so", "a"), ("something else all together", "a")]
     config = DataConfig(normalization=normalization, near_duplicates=0, min_tokens=0)
-    found, report = clean(_reviews(rows), config, _count)
-    assert found.texts == [*kept, "something else all together"]
+    result, report = clean(_reviews(rows), config, _count)
+    assert result.texts == [*remaining, "something else all together"]
     assert len(report.conflicts) == conflicts
 
 
 def test_near_duplicates_may_be_kept():
     rows = [(SENTENCE, "real"), (" ".join([*LONG[:-1], "cold"]), "real")]
-    kept, report = clean(_reviews(rows), DataConfig(near_duplicates=0, min_tokens=0), _count)
-    assert len(kept) == 2
+    remaining, report = clean(_reviews(rows), DataConfig(near_duplicates=0, min_tokens=0), _count)
+    assert len(remaining) == 2
     assert "near-duplicate texts" not in [step.name for step in report.steps]
     assert len(clean(_reviews(rows), DataConfig(min_tokens=0), _count)[0]) == 1
     assert len(clean(_reviews(rows), DataConfig(near_duplicates=0.99, min_tokens=0), _count)[0]) == 2
 
 
-def test_conflicts_are_listed_up_to_ten_and_dropped_all():
+def test_all_conflicts_are_dropped_and_ten_are_listed():
     rows = [(f"product number {number:02d} is fine", label) for number in range(12) for label in ("b", "a", "b")]
-    kept, report = clean(_reviews([*rows, ("and this one is left", "a")]), CONFIG, _count)
-    assert kept.texts == ["and this one is left"]
+    remaining, report = clean(_reviews([*rows, ("and this one is left", "a")]), CONFIG, _count)
+    assert remaining.texts == ["and this one is left"]
     assert report.conflicts == [Conflict(f"product number {number:02d} is fine", ["a", "b"]) for number in range(10)]
     assert report.steps[1] == Step(REASONS["conflict"], 36)
 
 
-def test_texts_with_half_a_surrogate_pair_can_be_reported():
-    # JSON may carry one; the report becomes part of a manifest.
+def test_texts_with_lone_surrogates_can_be_reported():
+    # JSON can contain one, and the report becomes part of a manifest.
     rows = [("half a pair \ud800 here", "a"), ("half a pair \ud800 here", "b"), ("half a pair \ud800 there", "a")]
-    kept, report = clean(_reviews(rows), CONFIG, _count)
-    assert kept.columns["row"] == [2]
+    remaining, report = clean(_reviews(rows), CONFIG, _count)
+    assert remaining.columns["row"] == [2]
     assert msgspec.json.decode(msgspec.json.encode(report), type=CleaningReport) == report
 
 
 def test_limits_count_tokens_of_the_normalised_text(tiny_encoder):
     files = ((tiny_encoder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json"))
-    count = Tokenizer(*files, 16).count  # its own maximum length plays no part
+    count = Tokenizer(*files, 16).count  # its own maximum length has no effect
     rows = [(" ".join(["the"] * n), "a") for n in (9, 10, 40, 41)] + [("good \u200b" * 10, "a")]
-    kept, report = clean(_reviews(rows), DataConfig(min_tokens=10, max_tokens=40, near_duplicates=0), count)
-    assert kept.columns["row"] == [1, 2, 4]
+    remaining, report = clean(_reviews(rows), DataConfig(min_tokens=10, max_tokens=40, near_duplicates=0), count)
+    assert remaining.columns["row"] == [1, 2, 4]
     assert report.steps[-2:] == [Step("shorter than 10 tokens", 1), Step("longer than 40 tokens", 1)]
 
 
@@ -150,12 +150,12 @@ def test_limits_count_tokens_of_the_normalised_text(tiny_encoder):
     ],
     ids=["short", "empty", "conflict"],
 )
-def test_nothing_left_is_an_error_with_the_account(rows):
+def test_no_remaining_rows_raise_an_error_with_the_report(rows):
     with pytest.raises(DataError, match=r"(?s)no training row of the rows is left.*[12] dropped.*data\.min_tokens"):
         clean(_reviews(rows), CONFIG, _count)
 
 
-def test_no_rows_at_all_are_an_error():
+def test_empty_data_raises_an_error():
     with pytest.raises(DataError, match="0 rows read"):
         clean(Reviews(texts=[], labels=[], source="nothing"), CONFIG, _count)
 
@@ -163,6 +163,6 @@ def test_no_rows_at_all_are_an_error():
 def test_the_sample_is_clean(sample, tiny_encoder):
     files = ((tiny_encoder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json"))
     reviews = read(sample)
-    kept, report = clean(reviews, DataConfig(), Tokenizer(*files, 64).count)
-    assert kept == reviews
+    remaining, report = clean(reviews, DataConfig(), Tokenizer(*files, 64).count)
+    assert remaining == reviews
     assert report.rows_in == report.rows_out == 320

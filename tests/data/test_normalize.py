@@ -12,8 +12,8 @@ from reviewguard.config import Normalization
 from reviewguard.data.confusables import CONFUSABLES
 from reviewguard.data.normalize import NORMALIZERS, portable
 
-ANY_TEXT = st.text(st.characters(), max_size=60)  # lone surrogates too
-# Characters that the schemes touch, so that they meet each other more often than by chance.
+ANY_TEXT = st.text(st.characters(), max_size=60)  # includes lone surrogates
+# Characters that the normalisations change, so that they occur together more often than by chance.
 TOUCHED = st.text(
     "\u0430\u0391\u0301\u00b4\ufe0f\ufb01"
     "\u2018\u201c\u00ab\u2013\u2026\u200b\u00ad\ufeff.,!?;: \t\n\u00a0\u3000aB\u0130\u03a3'-_",
@@ -53,14 +53,14 @@ def test_examples(scheme, text, expected):
     assert NORMALIZERS[scheme](text) == expected
 
 
-def test_schemes_are_those_of_the_settings():
+def test_normalisations_match_the_settings():
     assert set(NORMALIZERS) == set(typing.get_args(Normalization))
 
 
 @pytest.mark.parametrize("scheme", NORMALIZERS)
 @settings(deadline=None)
 @given(text=ANY_TEXT | TOUCHED)
-def test_any_text_is_normalised_once_and_for_all(scheme, text):
+def test_normalisation_is_idempotent(scheme, text):
     once = NORMALIZERS[scheme](text)
     assert isinstance(once, str)
     assert NORMALIZERS[scheme](once) == once
@@ -68,14 +68,14 @@ def test_any_text_is_normalised_once_and_for_all(scheme, text):
 
 @settings(deadline=None)
 @given(text=ANY_TEXT | TOUCHED)
-def test_none_changes_only_what_cannot_be_encoded(text):
-    kept = NORMALIZERS["none"](text)
-    kept.encode()
+def test_none_changes_only_unencodable_characters(text):
+    encoded = NORMALIZERS["none"](text)
+    encoded.encode()
     if not any("\ud800" <= character <= "\udfff" for character in text):
-        assert kept == text
+        assert encoded == text
 
 
-def test_every_look_alike_becomes_its_letter():
+def test_every_look_alike_is_replaced_by_its_letter():
     for letter, looks in CONFUSABLES.items():
         assert NORMALIZERS["unicode-english"](looks) == letter * len(looks)
     assert len(portable("unicode-english")) <= 60
@@ -91,7 +91,7 @@ def test_white_space_is_collapsed(scheme, text):
 
 @pytest.fixture(scope="module")
 def portables() -> dict[str, tokenizers.normalizers.Normalizer]:
-    """Each scheme as the tokenizers library reads it from a tokenizer.json."""
+    """Each normalisation as the tokenizers library loads it from tokenizer.json."""
     plain = json.loads(tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).to_str())
     made = {}
     for scheme in NORMALIZERS:
@@ -100,15 +100,15 @@ def portables() -> dict[str, tokenizers.normalizers.Normalizer]:
     return made
 
 
-# The tables of the tokenizers library are those of Unicode 11: what has come since has no compatibility form there.
+# The tokenizers library uses Unicode 11, which lacks the compatibility forms of newer characters.
 NEWER = "".join(
     chr(code)
     for code in range(sys.maxunicode + 1)
     if unicodedata.category(chr(code)) not in ("Cs", "Cn")
     and tokenizers.normalizers.NFKC().normalize_str(chr(code)) != unicodedata.normalize("NFKC", chr(code))
 )
-# Rust has no lone surrogates; what was assigned after Python's own tables were made, they cannot know; and tokenizers
-# lower-cases a capital sigma without looking at its neighbours.
+# Excluded are lone surrogates, which Rust does not support, characters newer than Python's tables, and the capital sigma, which
+# tokenizers lower-cases without regard to its neighbours.
 COMMON = st.characters(exclude_categories=("Cs", "Cn"), exclude_characters="\u03a3" + NEWER)
 MARKS = st.text(
     "\u2018\u201c\u00ab\u2013\u2026\u200b\u00ad\ufeff.,!?;: \t\n\x1c\x85\u00a0\u3000aB\u0130'-_5\u00b2\u0301",
@@ -119,24 +119,24 @@ MARKS = st.text(
 @pytest.mark.parametrize("scheme", NORMALIZERS)
 @settings(deadline=None)
 @given(text=st.text(COMMON, max_size=60) | MARKS)
-def test_other_runtimes_normalise_alike(scheme, text, portables):
+def test_portable_steps_normalise_identically(scheme, text, portables):
     assert portables[scheme].normalize_str(text) == NORMALIZERS[scheme](text)
 
 
 @pytest.mark.parametrize("scheme", NORMALIZERS)
-def test_other_runtimes_normalise_every_character_alike(scheme, portables):
-    """Between letters, where a final sigma has no chance."""
+def test_portable_steps_normalise_every_character_identically(scheme, portables):
+    """Characters are placed between letters, so that there is no final sigma."""
     assert len(NEWER) < 100
     known = (chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn"))
     text = " ".join(f"a{character}b" for character in known if character not in NEWER)
     assert portables[scheme].normalize_str(text) == NORMALIZERS[scheme](text)
 
 
-def test_a_final_sigma_is_the_one_letter_that_differs(portables):
+def test_only_a_final_sigma_differs(portables):
     text = "\u039f\u03a3"
     assert NORMALIZERS["study"](text) == "\u03bf\u03c2"
     assert portables["study"].normalize_str(text) == "\u03bf\u03c3"
 
 
-def test_none_adds_nothing():
+def test_none_has_no_portable_steps():
     assert portable("none") == []

@@ -1,4 +1,4 @@
-"""Attacks and augmentation: what each does, and that it does it always the same way."""
+"""Attacks and augmentations: their effect, and that they are deterministic."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TEXT = "I really love the kettle, and its lid doesn't rattle. You are going to w
 NAMES = [*ATTACKS, *AUGMENTATIONS]
 
 
-def test_names_are_those_of_the_types() -> None:
+def test_names_match_the_types() -> None:
     assert set(ATTACKS) == set(typing.get_args(Attack))
     assert set(AUGMENTATIONS) == set(typing.get_args(Augmentation))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=50)
-@given(text=st.text(st.characters(), max_size=80) | st.text("ab AB,. the'2", max_size=60))  # lone surrogates too
+@given(text=st.text(st.characters(), max_size=80) | st.text("ab AB,. the'2", max_size=60))  # includes lone surrogates
 @example(text="\ud800 a kettle")
-def test_any_text_is_changed_in_the_same_way_twice(name: str, text: str) -> None:
+def test_changes_are_deterministic(name: str, text: str) -> None:
     assert perturbed(text, name, 1) == perturbed(text, name, 1)
     assert perturbed("", name) == ""
 
@@ -44,11 +44,11 @@ def test_any_text_is_changed_in_the_same_way_twice(name: str, text: str) -> None
         ("first 40 words", TEXT),
     ],
 )
-def test_what_is_not_drawn(name: Attack, expected: str) -> None:
+def test_deterministic_attacks(name: Attack, expected: str) -> None:
     assert perturbed(TEXT, name) == expected
 
 
-def test_homoglyphs_look_the_same_and_are_undone_by_the_normalisation() -> None:
+def test_homoglyphs_are_undone_by_normalisation() -> None:
     changed = perturbed(TEXT, "homoglyphs 100 %")
     assert not set("aceiopy") & set(changed)
     assert len(changed) == len(TEXT)
@@ -59,13 +59,13 @@ def test_homoglyphs_look_the_same_and_are_undone_by_the_normalisation() -> None:
 def test_invisible_characters_are_invisible(name: Attack) -> None:
     changed = perturbed(TEXT, name)
     assert len(changed) > len(TEXT)
-    assert "".join(one for one in changed if one in TEXT or unicodedata.category(one) not in ("Cf", "Mn")) == TEXT
+    assert "".join(item for item in changed if item in TEXT or unicodedata.category(item) not in ("Cf", "Mn")) == TEXT
     assert NORMALIZERS["unicode-english"](changed) == TEXT
 
 
-def test_shares_are_about_what_they_say() -> None:
+def test_shares_of_changed_characters_are_as_specified() -> None:
     long = f"{TEXT} " * 300
-    letters = sum(one.isalpha() for one in long)
+    letters = sum(item.isalpha() for item in long)
     swapped = sum(a != b for a, b in zip(perturbed(long, "case swaps"), long, strict=True))
     assert 0.03 < swapped / letters < 0.07
     articles = len(re.findall(r"\b(?:a|the) ", long))
@@ -103,7 +103,7 @@ def test_a_share_of_the_texts_is_augmented() -> None:
     texts = [f"The kettle number {row}, it boils the water." for row in range(500)]
     changed = [augmented(text, 0.3, ("casual",), 0) for text in texts]
     assert 0.2 < sum(a != b for a, b in zip(texts, changed, strict=True)) / len(texts) < 0.4
-    assert all(one == text or one.islower() for one, text in zip(changed, texts, strict=True))
+    assert all(item == text or item.islower() for item, text in zip(changed, texts, strict=True))
     assert [augmented(text, 0.0, ("case",), 0) for text in texts] == texts
     for text in ("...", " . ! "):
         assert augmented(text, 1.0, ("punctuation",), 0) == text

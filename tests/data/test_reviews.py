@@ -57,7 +57,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_every_source_reads_alike(tmp_path, source):
+def test_all_sources_give_the_same_rows(tmp_path, source):
     reviews = read(source(tmp_path))
     assert (reviews.texts, reviews.labels) == (TEXTS, LABELS)
     assert {name: [str(value) for value in values] for name, values in reviews.columns.items()} == {"stars": STARS}
@@ -66,7 +66,7 @@ def test_every_source_reads_alike(tmp_path, source):
 
 
 @pytest.mark.parametrize("kind", [list, np.array, pd.Series, tuple, iter])
-def test_pairs_read_alike(kind):
+def test_all_kinds_of_pairs_give_the_same_rows(kind):
     reviews = read((kind(TEXTS), kind(LABELS)))
     assert (reviews.texts, reviews.labels, reviews.columns) == (TEXTS, LABELS, {})
 
@@ -151,7 +151,7 @@ def test_detection_prefers_the_first_usual_name_and_the_first_column():
     assert pick_column(["Text", "text"], "", TEXT_COLUMNS, "text", "x") == "Text"
 
 
-def test_wanted_columns():
+def test_requested_columns_are_used():
     data = {"text": ["t"], "label": ["l"], "title": ["T"], "mark": [3]}
     reviews = read(data, text="title", label="mark")
     assert (reviews.texts, reviews.labels) == (["T"], ["3"])
@@ -159,12 +159,12 @@ def test_wanted_columns():
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "said"),
+    ("data", "options", "message"),
     [
         (
             {"txt": ["a"], "label": ["b"]},
             {},
-            "no column of the mapping looks like the text: it has 'txt', 'label'; name one: --text COLUMN on the command line",
+            "no column of the mapping looks like the text: it has 'txt', 'label'; name the column: --text COLUMN",
         ),
         ({"text": ["a"], "kind": ["b"]}, {}, "looks like the label: it has 'text', 'kind'; .*data__label='COLUMN'"),
         ({}, {}, "no columns"),
@@ -177,7 +177,7 @@ def test_wanted_columns():
         (["a"], {}, "cannot read a: No such file or directory"),
         (None, {}, "cannot read NoneType; pass a path"),
         (SimpleNamespace(column_names=None), {}, "cannot read SimpleNamespace"),
-        ((["a", 5], ["b", "c"]), {}, "texts, row 1 .*a text is a string, got int 5"),
+        ((["a", 5], ["b", "c"]), {}, "texts, row 1 .*a text must be a string, got int 5"),
         (({"a": 1}.values(), ["b"]), {}, "row 0 .*got int 1"),
         ({"text": [b"a"], "label": ["b"]}, {}, "column 'text', row 0 .*got bytes b'a'"),
         ({"text": [["a"]], "label": ["b"]}, {}, "row 0 .*got list"),
@@ -187,17 +187,17 @@ def test_wanted_columns():
     ],
     ids=lambda value: None if isinstance(value, pd.DataFrame) else repr(value)[:40],
 )
-def test_data_that_cannot_be_used(data, options, said):
-    with pytest.raises(DataError, match=f"(?s){said}"):
+def test_unusable_data_is_refused(data, options, message):
+    with pytest.raises(DataError, match=f"(?s){message}"):
         read(data, **options)
 
 
 @pytest.mark.parametrize("kind", [datasets.DatasetDict, datasets.IterableDatasetDict])
 def test_dataset_dicts_name_their_splits(kind):
-    own = datasets.Dataset.from_dict(COLUMNS)
+    split = datasets.Dataset.from_dict(COLUMNS)
     if kind is datasets.IterableDatasetDict:
-        own = own.to_iterable_dataset()
-    data = kind({"train": own, "test": own})
+        split = split.to_iterable_dataset()
+    data = kind({"train": split, "test": split})
     with pytest.raises(DataError, match="pass one of its splits: 'train', 'test'"):
         read(data)
 
@@ -206,7 +206,7 @@ NUMBERED = "text,label\n" + "a,b\n" * 3
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("x.csv", b"", "has no rows"),
         ("x.csv", b"\n\n", "has no rows"),
@@ -214,8 +214,8 @@ NUMBERED = "text,label\n" + "a,b\n" * 3
         ("x.csv", b"\xef\xbb\xbf", "has no rows"),
         ("x.jsonl", b"", "has no rows"),
         ("x.jsonl", b" \n", "has no rows"),
-        ("x.csv", (NUMBERED + "a,b,c\n").encode(), "line 5: 3 fields where the header has 2.*must be quoted"),
-        ("x.csv", (NUMBERED + "a\n").encode(), "line 5: 1 fields where the header has 2"),
+        ("x.csv", (NUMBERED + "a,b,c\n").encode(), "line 5: 3 fields, but the header has 2.*must be quoted"),
+        ("x.csv", (NUMBERED + "a\n").encode(), "line 5: 1 fields, but the header has 2"),
         ("x.tsv", b"text\tlabel\na,b\n", "line 2: 1 fields"),
         ("x.csv", b"text,label,text\na,b,c\n", "same name: 'text'"),
         ("x.csv", (NUMBERED + '"a,b\n').encode(), "line 5: unexpected end"),
@@ -236,21 +236,21 @@ NUMBERED = "text,label\n" + "a,b\n" * 3
     ],
     ids=lambda value: repr(value)[:36],
 )
-def test_files_that_cannot_be_used(tmp_path, name, content, said):
+def test_unusable_files_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"(?s){said}") as caught:
+    with pytest.raises(DataError, match=f"(?s){message}") as caught:
         read(tmp_path / name)
     assert name in str(caught.value) or "column" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gone.csv", "gone.jsonl", "gone.parquet", "folder.csv"])
-def test_files_that_are_not_there(tmp_path, name):
+def test_missing_files_are_refused(tmp_path, name):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match=f"cannot read .*{name}"):
         read(tmp_path / name)
 
 
-def test_parquet_with_two_columns_of_a_name(tmp_path):
+def test_parquet_with_repeated_column_names(tmp_path):
     pyarrow.parquet.write_table(pa.table([["a"], ["b"], ["c"]], names=["text", "text", "label"]), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="text"):
         read(tmp_path / "x.parquet")
@@ -285,7 +285,7 @@ def test_a_field_of_a_megabyte(tmp_path, name):
     assert read(tmp_path / name).texts == [text]
 
 
-def test_reading_raises_the_csv_limit_only(tmp_path):
+def test_reading_only_raises_the_csv_limit(tmp_path):
     previous = csv.field_size_limit(2**40)
     try:
         read(_delimited(tmp_path / "x.csv", ","))
@@ -322,27 +322,27 @@ def test_take_keeps_rows_aligned():
     )
 
 
-def test_complete_rows_are_handed_out():
+def test_complete_rows_are_returned():
     reviews = Reviews(texts=["a", "b "], labels=["x", "y"])
     assert reviews.require_complete() == reviews.require_complete(["y", "x", "z"]) == (["a", "b "], ["x", "y"])
 
 
 @pytest.mark.parametrize(
-    ("texts", "labels", "said"),
+    ("texts", "labels", "message"),
     [
         ([], [], "s has no rows"),
-        (["a", None, None], ["x", "x", "x"], r"s has 2 row\(s\) without a text, first at row 1 .*remove or fill"),
-        (["a", " \n"], ["x", "x"], r"s has 1 row\(s\) without a text, first at row 1 .*remove or fill"),
-        (["a", "b"], ["x", None], r"s has 1 row\(s\) without a label, first at row 1 .*remove or fill"),
+        (["a", None, None], ["x", "x", "x"], r"s has 2 row\(s\) without a text, first at row 1 .*remove or complete"),
+        (["a", " \n"], ["x", "x"], r"s has 1 row\(s\) without a text, first at row 1 .*remove or complete"),
+        (["a", "b"], ["x", None], r"s has 1 row\(s\) without a label, first at row 1 .*remove or complete"),
         (["a", "b", "c"], ["x", "q", "r"], "labels that the model was not trained on: 'q', 'r'; it knows 'x', 'y'"),
     ],
 )
-def test_incomplete_rows_are_refused(texts, labels, said):
-    with pytest.raises(DataError, match=said):
+def test_incomplete_rows_are_refused(texts, labels, message):
+    with pytest.raises(DataError, match=message):
         Reviews(texts=texts, labels=labels, source="s").require_complete(["x", "y"])
 
 
-def test_reading_needs_no_heavy_package(tmp_path):
+def test_reading_imports_no_heavy_package(tmp_path):
     path = _delimited(tmp_path / "x.csv", ",")
     code = (
         "import sys; from reviewguard.data.reviews import read; read(sys.argv[1]);"
@@ -352,7 +352,7 @@ def test_reading_needs_no_heavy_package(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_class_labels_of_a_dataset_are_their_names():
+def test_class_labels_of_a_dataset_are_read_as_names():
     import datasets
 
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["real", "fake"])})
@@ -360,7 +360,7 @@ def test_class_labels_of_a_dataset_are_their_names():
     assert read(data).labels == ["fake", "real", None]
 
 
-def test_more_formats_read_alike(tmp_path):
+def test_further_formats_give_the_same_rows(tmp_path):
     frame = pd.DataFrame({"text": ["good, cheap", "caf\u00e9 \U0001f600", None], "label": [1, 0, 1], "id": [3, 4, 5]})
     rows = [{"text": text, "label": label, "id": id_} for text, label, id_ in zip(*frame.to_dict("list").values(), strict=True)]
     rows[2]["text"] = None
@@ -372,9 +372,9 @@ def test_more_formats_read_alike(tmp_path):
     sources = [tmp_path / "x.xlsx", tmp_path / "x.json", polars_frame, arrow, arrow.to_batches()[0], rows]
     sources += [dataset, *(dataset.with_format(name) for name in ("torch", "numpy", "arrow", "pandas"))]
     for source in sources:
-        found = read(source)
-        assert found.texts == [row["text"] for row in rows], source
-        assert (found.labels, found.label_type, found.columns) == (["1", "0", "1"], "int", {"id": [3, 4, 5]}), source
+        result = read(source)
+        assert result.texts == [row["text"] for row in rows], source
+        assert (result.labels, result.label_type, result.columns) == (["1", "0", "1"], "int", {"id": [3, 4, 5]}), source
 
 
 def test_several_files_are_read_as_one(tmp_path, monkeypatch):
@@ -382,8 +382,8 @@ def test_several_files_are_read_as_one(tmp_path, monkeypatch):
     for number in (2, 1):
         (tmp_path / f"part-{number}.csv").write_text(f"text,label,id\ntext {number},fake,{number}\n")
     for data in (tmp_path / "part-*.csv", "~/part-*.csv", [tmp_path / "part-1.csv", "~/part-2.csv"]):
-        found = read(data)
-        assert (found.texts, found.columns) == (["text 1", "text 2"], {"id": ["1", "2"]})
+        result = read(data)
+        assert (result.texts, result.columns) == (["text 1", "text 2"], {"id": ["1", "2"]})
     with pytest.raises(DataError, match=r"no file matches .*/part-\?\?\.csv"):
         read(tmp_path / "part-??.csv")
     (tmp_path / "[odd].csv").write_text("text,label\na,fake\n")
@@ -391,18 +391,18 @@ def test_several_files_are_read_as_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("x.json", b'{"text": ["a"]}', r"holds no array of objects, one a row, such as \[\{\"text\": \.\.\."),
-        ("x.json", b'{"text": "a"}\n{"text": "b"}\n', "is not JSON: .*if each line is an object, name it .jsonl"),
+        ("x.json", b'{"text": ["a"]}', r"must hold an array of objects, one per row, such as \[\{\"text\": \.\.\."),
+        ("x.json", b'{"text": "a"}\n{"text": "b"}\n', "is not JSON: .*if each line is an object, rename the file to .jsonl"),
         ("x.json", b"[" * 99999, "nested too deeply|is not JSON"),
         ("x.xlsx", b"no workbook", "cannot read .*x.xlsx as an Excel workbook"),
         ("x.parquet", b"no parquet", "cannot read .*x.parquet"),
     ],
 )
-def test_malformed_files_of_these_formats(tmp_path, name, content, said):
+def test_malformed_files_of_further_formats(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read(tmp_path / name)
 
 
@@ -411,23 +411,23 @@ def test_a_streamed_dataset_is_refused():
         read(datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]}).to_iterable_dataset())
 
 
-def test_a_missing_label_of_a_dataset_is_minus_one():
+def test_minus_one_is_a_missing_label_of_a_dataset():
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["fake", "real"])})
-    found = read(datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features))
-    assert found.labels == ["real", None]
+    result = read(datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features))
+    assert result.labels == ["real", None]
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
-        ("id;review;label", "the file seems to separate its fields by ';': set that with --delimiter or data.delimiter"),
-        (" text ,label", "' text ' has white space around it: remove that from the header"),
-        ("It boils fast and stays warm,fake", "the first row seems to be no header: say so with --no-header"),
+        ("id;review;label", "the fields seem to be separated by ';': set --delimiter or data.delimiter"),
+        (" text ,label", "' text ' has leading or trailing white space: remove it from the header"),
+        ("It boils fast and stays warm,fake", "the first row does not look like a header: set --no-header"),
     ],
 )
-def test_a_column_that_is_not_found_says_why(tmp_path, header, said):
+def test_a_missing_column_is_explained(tmp_path, header, message):
     (tmp_path / "x.csv").write_text(f"{header}\n" + ",".join("a" for _ in header.split(",")) + "\n")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read(tmp_path / "x.csv")
 
 

@@ -1,4 +1,4 @@
-"""Rows of files, one at a time; what they hold is tested where they are read into a table, in test_reviews.py."""
+"""Reading files row by row; their contents are tested in test_reviews.py."""
 
 import csv
 import gzip
@@ -34,8 +34,8 @@ def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path):
     assert list(iter_rows(tmp_path / "x.tsv")) == [{"text": "a"}, {"text": ""}, {"text": "b"}]
 
 
-def test_files_that_are_no_rows(tmp_path):
-    with pytest.raises(DataError, match=r"ends in '\.docx'; rows can be read from \.csv, .*\.xlsx, and text compressed as \.gz"):
+def test_unsupported_and_missing_files_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"ends in '\.docx'; supported are \.csv, .*\.xlsx, and text files compressed as \.gz"):
         list(iter_rows(tmp_path / "x.docx"))
     with pytest.raises(DataError, match=r"cannot read .*x\.csv: No such file"):
         list(iter_rows(tmp_path / "x.csv"))
@@ -50,13 +50,13 @@ def texts(path, **layout):
 
 @pytest.mark.parametrize("before", ["", "0{0}It boils.{0}real\n"])
 def test_rows_are_not_merged_by_bare_quotes(tmp_path, before):
-    """Two quotes that two texts begin and end with, as in a list of sizes in inches."""
+    """One text begins with a quote and a later one ends with one, as in sizes in inches."""
     tsv, comma = tmp_path / "x.tsv", tmp_path / "x.csv"
     tsv.write_text(("id{0}text{0}label\n" + before + BARE).format("\t", ","))
     merged = ['"Great product, it lasts', 'I bought two, it was 5"']
     assert texts(tsv)[-2:] == merged
     comma.write_text(("id{0}text{0}label\n" + before + BARE).format(",", ";"))
-    with pytest.raises(DataError, match=rf"x.csv, line {3 if before else 2}: a text that begins with a quote there") as caught:
+    with pytest.raises(DataError, match=rf"x.csv, line {3 if before else 2}: the quoted text that begins here") as caught:
         texts(comma)
     assert "--quoting none, data.quoting=none" in str(caught.value)
     assert texts(comma, quoting="none")[-2:] == [text.replace(",", ";") for text in merged]
@@ -82,11 +82,11 @@ def test_texts_with_line_breaks_stay_whole(tmp_path, rows):
 def test_a_quote_that_never_ends(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('text,label\n"lost,real\n' + "fine,fake\n" * 300)
-    with pytest.raises(DataError, match="line 2: a text that begins with a quote there has more than 100 lines"):
+    with pytest.raises(DataError, match="line 2: the quoted text that begins here has more than 100 lines"):
         texts(path)
     assert len(texts(path, quoting="none")) == 301
     path.write_text('text,label\n"a b" c,real\n')
-    with pytest.raises(DataError, match=r"line 2: .*if quotes are plain characters there, set quoting to none"):
+    with pytest.raises(DataError, match=r"line 2: .*if quotes are plain characters in this file, set quoting to none"):
         texts(path)
     path.write_text('text,label\n"' + "a line\n" * 150 + '",real\n')
     assert len(texts(path, quoting="quoted")[0].splitlines()) == 150
@@ -94,8 +94,8 @@ def test_a_quote_that_never_ends(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.sampled_from('ab ,;"\t\n'), min_size=1), min_size=1, max_size=5), st.sampled_from([".tsv", ".csv"]))
-def test_what_is_written_with_quotes_is_read_back(tmp_path_factory, values, ending):
-    """TSV that a program wrote with quotes is told by what only such a program writes, or is ambiguous and read as it stands."""
+def test_quoted_files_round_trip(tmp_path_factory, values, ending):
+    """A quoted TSV file is recognised by patterns that only a quoting writer produces; other files are read without quotes."""
     path = tmp_path_factory.mktemp("rows") / f"x{ending}"
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
@@ -119,7 +119,7 @@ def test_other_delimiters_and_no_header(tmp_path):
     assert list(iter_rows(File(path, delimiter=";", header=False)))[1] == {"0": "Good, and wet", "1": "fake"}
     rows = read(path, text="0", label="1", settings=DataConfig(delimiter=";", header=False))
     assert (rows.texts, rows.labels) == (["Fine, and dry", "Good, and wet"], ["real", "fake"])
-    with pytest.raises(DataError, match="the delimiter is ';;'; it is one character"):
+    with pytest.raises(DataError, match="the delimiter is ';;'; it must be a single character"):
         texts(path, delimiter=";;")
 
 

@@ -1,4 +1,4 @@
-"""Subclasses are read from a column beside the labels."""
+"""Subclasses are read from a separate column."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_rows_without_a_value_are_a_subclass_of_their_label() -> None:
     assert subclass_indices(reviews, "generator", known).tolist() == [1, 2, 0, 2, 1]
 
 
-def test_what_cannot_be_used_is_said() -> None:
+def test_errors_name_the_column_and_the_subclass() -> None:
     reviews = read(ROWS)
-    with pytest.raises(DataError, match="no column 'source' of subclasses; it has generator"):
+    with pytest.raises(DataError, match="no subclass column 'source'; it has generator"):
         subclasses_of(reviews, "source")
-    with pytest.raises(DataError, match="has 'fake' rows whose 'generator' is 'glm', and the training rows have none"):
+    with pytest.raises(DataError, match="has 'fake' rows whose 'generator' is 'glm', but the training rows have none"):
         subclass_indices(reviews, "generator", [("fake", "gpt2"), ("real", "")])
     with pytest.raises(DataError, match="no other column"):
         subclasses_of(read((["a", "b"], ["x", "y"])), "generator")

@@ -35,7 +35,7 @@ def texts(sample) -> list[str]:
     return sample.read_text(encoding="utf-8").splitlines()[1:]
 
 
-def test_ids_are_those_of_the_tokenizers_library(files, raw, texts):
+def test_ids_match_the_tokenizers_library(files, raw, texts):
     encoded = Tokenizer(*files, 512).encode(texts)
     assert [item.ids for item in encoded] == [encoding.ids for encoding in raw.encode_batch(texts)]
     assert not any(item.truncated for item in encoded)
@@ -56,12 +56,12 @@ def test_truncation_is_flagged(tokenizer, raw, words, truncated):
 
 @pytest.mark.parametrize(("length", "truncated"), [(MAX_CHARS, False), (MAX_CHARS + 1, True)])
 def test_characters_are_limited_too(tokenizer, length, truncated):
-    # Almost all of it is white space, so that only the number of characters can be the reason.
+    # The text is almost all white space, so that only the number of characters can cause truncation.
     [item] = tokenizer.encode(["the".ljust(length)])
     assert item == replace(tokenizer.encode(["the"])[0], truncated=truncated)
 
 
-def test_text_beyond_the_limit_has_no_influence(files):
+def test_text_beyond_the_limit_is_ignored(files):
     tokenizer = Tokenizer(*files, 512)
     [item, other] = tokenizer.encode(["the" + " " * MAX_CHARS + "good", "the"])
     assert (item.ids, item.truncated, other.truncated) == (other.ids, True, False)
@@ -86,7 +86,7 @@ def test_special_tokens_inside_a_text_are_characters(tokenizer, raw, special):
         ("\ud800\ud800", "\ufffd\ufffd"),
     ],
 )
-def test_half_surrogate_pairs_are_replaced(tokenizer, text, same):
+def test_lone_surrogates_are_replaced(tokenizer, text, same):
     assert tokenizer.encode([text]) == tokenizer.encode([same])
     assert tokenizer.count([text]) == tokenizer.count([same])
 
@@ -97,7 +97,7 @@ def test_empty_text(tokenizer, raw):
     assert tokenizer.encode([]) == []
 
 
-def test_empty_text_without_special_tokens_still_has_something_to_read(files):
+def test_empty_text_without_special_tokens_gets_a_token(files):
     plain = json.loads(files[0]) | {"post_processor": None}
     tokenizer = Tokenizer(json.dumps(plain).encode(), files[1], LENGTH)
     encoded = tokenizer.encode(["", "the"])
@@ -122,7 +122,7 @@ def test_fertility(tokenizer, text, fertility):
     assert tokenizer.encode([text])[0].fertility == fertility
 
 
-def test_words_of_another_language_fall_to_pieces(tokenizer):
+def test_fertility_of_another_language_is_high(tokenizer):
     english, german = tokenizer.encode(
         ["This is a good product and I like it very much.", "Hervorragendes Fruehstueck, unvergleichliche Gastfreundschaft."]
     )
@@ -164,7 +164,7 @@ def test_padding_without_a_pad_token_uses_some_id(files, pad):
     assert tokenizer.pad(tokenizer.encode(["", "the"]))["input_ids"][0, -1] == 0
 
 
-def test_padding_and_truncation_of_the_file_are_overruled(files, raw):
+def test_padding_and_truncation_of_the_file_are_overridden(files, raw):
     other = tokenizers.Tokenizer.from_str(raw.to_str())
     other.enable_padding(length=64)
     other.enable_truncation(4)
@@ -204,7 +204,7 @@ HARD = [
 
 @pytest.fixture(scope="module", params=["wordpiece", "bytes"])
 def any_tokenizer(request, tokenizer, sample) -> Tokenizer:
-    """That of BERT, and one like ModernBERT's: white space counts, and runs of it are added tokens."""
+    """A tokenizer like BERT's, and one like ModernBERT's, where white space matters and runs of it are added tokens."""
     if request.param == "wordpiece":
         return tokenizer
     made = tokenizers.ByteLevelBPETokenizer()
@@ -218,7 +218,7 @@ def any_tokenizer(request, tokenizer, sample) -> Tokenizer:
 
 
 @pytest.mark.parametrize("normalization", NORMALIZERS)
-def test_a_normalisation_in_the_tokenizer_changes_nothing_for_ours(any_tokenizer, normalization, texts):
+def test_a_normalisation_in_the_tokenizer_does_not_change_our_ids(any_tokenizer, normalization, texts):
     normal = [NORMALIZERS[normalization](text) for text in [*texts, *HARD]]
     again = portable(any_tokenizer, normalization)
     assert again.encode(normal) == any_tokenizer.encode(normal)
@@ -227,14 +227,14 @@ def test_a_normalisation_in_the_tokenizer_changes_nothing_for_ours(any_tokenizer
 
 @pytest.mark.parametrize("normalization", NORMALIZERS)
 def test_other_libraries_normalise_by_the_tokenizer(any_tokenizer, normalization, texts):
-    hard = [text for text in [*texts, *HARD] if "[SEP]" not in text]  # read as the special token elsewhere
+    hard = [text for text in [*texts, *HARD] if "[SEP]" not in text]  # other libraries read it as the special token
     expected = any_tokenizer.encode([NORMALIZERS[normalization](text) for text in hard])
     alone = tokenizers.Tokenizer.from_buffer(any_tokenizer.files(normalization)["tokenizer.json"])
-    # Ours gives the model something to read where there are no tokens.
+    # Our tokenizer adds a token to texts without tokens.
     assert [encoding.ids or [0] for encoding in alone.encode_batch(hard)] == [item.ids for item in expected]
 
 
-def test_ids_of_added_tokens_stay(any_tokenizer):
+def test_ids_of_added_tokens_do_not_change(any_tokenizer):
     before, after = (
         {token["id"]: token["content"] for token in json.loads(any_tokenizer.files(name)["tokenizer.json"])["added_tokens"]}
         for name in ("none", "typography")
@@ -243,14 +243,14 @@ def test_ids_of_added_tokens_stay(any_tokenizer):
     assert all(after[number] in (content, f"\0{number}") for number, content in before.items())
 
 
-def test_an_added_token_of_the_vocabulary_needs_no_other_name():
+def test_an_added_token_in_the_vocabulary_is_not_renamed():
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "  ": 1, "b": 2}, "a"))
     made.add_tokens(["  ", "zz"])
     content = Tokenizer(made.to_str().encode(), b"{}", LENGTH).files("typography")["tokenizer.json"]
     assert tokenizers.Tokenizer.from_buffer(content).get_vocab() == {"a": 0, "  ": 1, "b": 2, "zz": 3}
 
 
-def test_without_a_normalisation_the_files_are_those_of_the_tokenizer(files, tokenizer):
+def test_without_a_normalisation_the_files_are_unchanged(files, tokenizer):
     assert tokenizer.files("none") == tokenizer.files()
     assert json.loads(tokenizer.files()["tokenizer_config.json"])["tokenizer_class"] == "BertTokenizer"
 
@@ -267,12 +267,12 @@ def test_malformed_tokenizer_config(files, bad):
         Tokenizer(files[0], bad, LENGTH)
 
 
-def test_what_is_familiar(tokenizer):
+def test_limits_of_familiar_texts(tokenizer):
     usual, short, odd = ["the kettle boils fast"], ["kettle"], ["\u8fd9\u662f\u4e00\u5bb6\u9152\u5e97"]
-    (one,), (few,) = tokenizer.encode(usual), tokenizer.encode(short)
-    # A few oddities among a thousand texts move no limit; ten do.
-    assert Familiar.of(tokenizer, usual * 1000 + short * 2 + odd * 2) == (one.fertility, len(one.ids))
+    (entry,), (few,) = tokenizer.encode(usual), tokenizer.encode(short)
+    # A few outliers among a thousand texts do not change the limits; ten do.
+    assert Familiar.of(tokenizer, usual * 1000 + short * 2 + odd * 2) == (entry.fertility, len(entry.ids))
     assert Familiar.of(tokenizer, usual * 1000 + short * 10).min_tokens == len(few.ids)
-    assert Familiar.of(tokenizer, usual * 1000 + odd * 10).max_fertility != one.fertility
+    assert Familiar.of(tokenizer, usual * 1000 + odd * 10).max_fertility != entry.fertility
     assert Familiar.of(tokenizer, [""] * 3).max_fertility is None
     assert Familiar.of(tokenizer, usual * 10).min_tokens < Familiar.of(tokenizer, [usual[0] * 9]).min_tokens == ENOUGH

@@ -17,7 +17,7 @@ TEXTS = ["good kettle, boils fast", "bad kettle, it leaks", "good strap", "bad s
 
 @pytest.fixture(scope="module")
 def rows(sample):
-    """Texts of the sample with two labels, and with three."""
+    """Texts of the sample with labels of two and of three classes."""
     reviews = read(sample)
     two = np.array([label == "real" for label in reviews.labels], dtype=np.int64)
     three = np.where(np.array(reviews.columns["category"]) == "kitchen", 2, two)
@@ -25,17 +25,17 @@ def rows(sample):
 
 
 @pytest.fixture(scope="module")
-def fitted(rows):
+def baselines(rows):
     texts, y = rows
     return {classes: Baseline.fit(texts[:240], y[classes][:240], classes, seed=0) for classes in (2, 3)}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_scores_are_those_of_the_plain_pipeline(rows, fitted, classes):
+def test_scores_equal_those_of_a_scikit_learn_pipeline(rows, baselines, classes):
     texts, y = rows
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(2, 5), lowercase=False, sublinear_tf=True, max_features=100_000)
     plain = make_pipeline(vectorizer, LinearSVC(random_state=0)).fit(texts[:240], y[classes][:240])
-    scores = fitted[classes].scores(texts[240:])
+    scores = baselines[classes].scores(texts[240:])
     assert scores.dtype == np.float64
     assert scores.shape == (80, classes)
     expected = plain.decision_function(texts[240:])
@@ -45,35 +45,35 @@ def test_scores_are_those_of_the_plain_pipeline(rows, fitted, classes):
         np.testing.assert_array_equal(scores[:, 0], -scores[:, 1])
 
 
-def test_it_learns(rows, fitted):
+def test_the_baseline_learns(rows, baselines):
     texts, y = rows
-    assert (fitted[2].scores(texts[240:]).argmax(axis=1) == y[2][240:]).mean() > 0.8
+    assert (baselines[2].scores(texts[240:]).argmax(axis=1) == y[2][240:]).mean() > 0.8
 
 
-def test_case_and_punctuation_count():
+def test_the_baseline_is_case_sensitive():
     y = np.array([0, 1] * 3)
     baseline = Baseline.fit(["GOOD kettle", "good kettle"] * 3, y, 2, seed=0)
     assert baseline.scores(["GOOD strap", "good strap"]).argmax(axis=1).tolist() == [0, 1]
 
 
-def test_any_text_has_a_score(fitted):
-    scores = fitted[2].scores(["", "x", "\u4e2d\u6587", "\ud800"])
+def test_any_text_has_a_score(baselines):
+    scores = baselines[2].scores(["", "x", "\u4e2d\u6587", "\ud800"])
     assert scores.shape == (4, 2)
     assert np.isfinite(scores).all()
     np.testing.assert_array_equal(scores[0], scores[1])
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_files_round_trip(rows, fitted, classes):
-    files = fitted[classes].to_files()
+def test_files_round_trip(rows, baselines, classes):
+    files = baselines[classes].to_files()
     assert set(files) == set(FILES)
     again = Baseline.from_files({**files, "other": b""})
-    np.testing.assert_array_equal(again.scores(rows[0]), fitted[classes].scores(rows[0]))
+    np.testing.assert_array_equal(again.scores(rows[0]), baselines[classes].scores(rows[0]))
     assert again.to_files() == files
 
 
-def test_texts_with_half_a_surrogate_pair_can_be_saved():
-    # JSON may carry one; everything before this point takes it.
+def test_texts_with_a_lone_surrogate_can_be_saved():
+    # JSON input may contain one, and all earlier steps accept it.
     texts = list(map(NORMALIZERS["none"], [*TEXTS[:-1], "bad \ud800 bad"]))
     baseline = Baseline.fit(texts, np.array([0, 1] * 3), 2, seed=0)
     again = Baseline.from_files(baseline.to_files())
@@ -108,7 +108,7 @@ def test_malformed_files(files, name, content):
         Baseline.from_files({key: value for key, value in changed.items() if value is not None})
 
 
-def test_terms_that_repeat(files):
+def test_repeated_terms_are_refused(files):
     terms = json.loads(files[TERMS_FILE])
     with pytest.raises(BundleError, match="malformed"):
         Baseline.from_files({**files, TERMS_FILE: json.dumps([terms[0], *terms[:-1]]).encode()})
@@ -117,21 +117,21 @@ def test_terms_that_repeat(files):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("idf", lambda own: own[:-1]),
-        ("idf", lambda own: own[:, None]),
-        ("weight", lambda own: own[:, :-1]),
-        ("weight", lambda own: own[0]),
-        ("bias", lambda own: own[:1]),
-        ("bias", lambda own: np.append(own, own[:1])),
+        ("idf", lambda values: values[:-1]),
+        ("idf", lambda values: values[:, None]),
+        ("weight", lambda values: values[:, :-1]),
+        ("weight", lambda values: values[0]),
+        ("bias", lambda values: values[:1]),
+        ("bias", lambda values: np.append(values, values[:1])),
         ("bias", None),
         ("weight", None),
         ("idf", None),
     ],
 )
-def test_tensors_that_do_not_fit(files, name, change):
+def test_inconsistent_tensors_are_refused(files, name, change):
     tensors = safetensors.numpy.load(files[WEIGHTS_FILE])
-    own = tensors.pop(name)
+    values = tensors.pop(name)
     if change:
-        tensors[name] = np.ascontiguousarray(change(own))
+        tensors[name] = np.ascontiguousarray(change(values))
     with pytest.raises(BundleError, match="malformed"):
         Baseline.from_files({**files, WEIGHTS_FILE: safetensors.numpy.save(tensors)})

@@ -9,7 +9,7 @@ NAMES = ("fake", "real", "unsure")
 
 
 def _data(classes: int, rows: int = 240, seed: int = 0, accuracy: float = 0.75):
-    """Labels, and scores of a classifier that is right that often, as probabilities."""
+    """Labels, and probabilities of a classifier with this accuracy."""
     rng = np.random.default_rng(seed)
     y = np.concatenate([np.arange(classes), rng.integers(classes, size=rows - classes)])
     scores = rng.dirichlet(np.ones(classes), rows)
@@ -27,14 +27,14 @@ def _values(scores) -> dict[str, float | None]:
 @pytest.mark.parametrize("target", [0, 1])
 def test_binary_metrics_equal_scikit_learns(target):
     y, scores = _data(2)
-    truth, called = y == target, scores.argmax(axis=1) == target
+    truth, predicted = y == target, scores.argmax(axis=1) == target
     expected = {
-        "f1": sk.f1_score(truth, called),
-        "accuracy": sk.accuracy_score(truth, called),
-        "precision": sk.precision_score(truth, called),
-        "recall": sk.recall_score(truth, called),
-        "specificity": sk.recall_score(~truth, ~called),
-        "false_positive_rate": 1 - sk.recall_score(~truth, ~called),
+        "f1": sk.f1_score(truth, predicted),
+        "accuracy": sk.accuracy_score(truth, predicted),
+        "precision": sk.precision_score(truth, predicted),
+        "recall": sk.recall_score(truth, predicted),
+        "specificity": sk.recall_score(~truth, ~predicted),
+        "false_positive_rate": 1 - sk.recall_score(~truth, ~predicted),
         "roc_auc": sk.roc_auc_score(truth, scores[:, target]),
         "pr_auc": sk.average_precision_score(truth, scores[:, target]),
     }
@@ -55,25 +55,25 @@ def test_binary_scores_need_not_be_probabilities():
 
 def test_macro_metrics_equal_scikit_learns():
     y, scores = _data(3)
-    called, truth = scores.argmax(axis=1), np.eye(3, dtype=int)[y]
+    predicted, truth = scores.argmax(axis=1), np.eye(3, dtype=int)[y]
     expected = {
-        "f1": sk.f1_score(y, called, average="macro"),
-        "accuracy": sk.accuracy_score(y, called),
-        "precision": sk.precision_score(y, called, average="macro"),
-        "recall": sk.recall_score(y, called, average="macro"),
+        "f1": sk.f1_score(y, predicted, average="macro"),
+        "accuracy": sk.accuracy_score(y, predicted),
+        "precision": sk.precision_score(y, predicted, average="macro"),
+        "recall": sk.recall_score(y, predicted, average="macro"),
         "roc_auc": sk.roc_auc_score(y, scores, multi_class="ovr", average="macro"),
         "pr_auc": sk.average_precision_score(truth, scores, average="macro"),
     }
     assert _values(measure(y, scores, NAMES, None)) == pytest.approx(expected, rel=0, abs=1e-12)
 
 
-def test_class_that_is_never_called_counts_as_zero():
+def test_a_class_that_is_never_predicted_counts_as_zero():
     y, scores = _data(3)
     scores[:, 2] = -1
-    called = scores.argmax(axis=1)
+    predicted = scores.argmax(axis=1)
     measured = measure(y, scores, NAMES, None)
     for name, function in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
-        expected = function(y, called, average="macro", zero_division=0.0)
+        expected = function(y, predicted, average="macro", zero_division=0.0)
         assert measured.metrics[name].value == pytest.approx(expected, rel=0, abs=1e-12)
     assert (measured.per_class["unsure"].precision, measured.per_class["unsure"].f1) == (0, 0)
 
@@ -81,15 +81,20 @@ def test_class_that_is_never_called_counts_as_zero():
 @pytest.mark.parametrize(("classes", "positive"), [(2, "fake"), (3, None)])
 def test_confusion_and_classes_equal_scikit_learns(classes, positive):
     y, scores = _data(classes)
-    called = scores.argmax(axis=1)
+    predicted = scores.argmax(axis=1)
     measured = measure(y, scores, NAMES[:classes], positive)
-    assert measured.confusion == sk.confusion_matrix(y, called).tolist()
-    report = sk.classification_report(y, called, target_names=NAMES[:classes], output_dict=True)
+    assert measured.confusion == sk.confusion_matrix(y, predicted).tolist()
+    report = sk.classification_report(y, predicted, target_names=NAMES[:classes], output_dict=True)
     assert list(measured.per_class) == list(NAMES[:classes])
-    for name, own in measured.per_class.items():
+    for name, class_scores in measured.per_class.items():
         expected = report[name]
-        found = {"precision": own.precision, "recall": own.recall, "f1-score": own.f1, "support": own.rows}
-        assert found == pytest.approx(expected, rel=0, abs=1e-12)
+        actual = {
+            "precision": class_scores.precision,
+            "recall": class_scores.recall,
+            "f1-score": class_scores.f1,
+            "support": class_scores.rows,
+        }
+        assert actual == pytest.approx(expected, rel=0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("classes", "positive"), [(2, "fake"), (2, "real"), (2, None), (3, None)])
@@ -97,13 +102,13 @@ def test_confusion_and_classes_equal_scikit_learns(classes, positive):
 def test_intervals_contain_the_value(classes, positive, accuracy, rows):
     measured = measure(*_data(classes, rows, accuracy=accuracy), NAMES[:classes], positive)
     for name, estimate in measured.metrics.items():
-        # A perfect area may come out as 1 - 2e-16.
+        # Rounding can make a perfect area 1 - 2e-16.
         assert -1e-12 <= estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12 <= 1 + 2e-12, name
         assert estimate.low < estimate.high or estimate.value == pytest.approx(round(estimate.value)), name
 
 
 @pytest.mark.parametrize("positive", ["fake", None])
-def test_perfect_predictions_leave_no_doubt(positive):
+def test_perfect_predictions_have_intervals_of_width_zero(positive):
     y = np.arange(60) % 2
     measured = measure(y, np.eye(2)[y], NAMES[:2], positive)
     for name, estimate in measured.metrics.items():
@@ -120,8 +125,8 @@ def test_intervals_are_reproducible():
 
 
 @pytest.mark.parametrize(("classes", "positive"), [(2, "real"), (3, None)])
-def test_intervals_are_those_of_resampled_rows(classes, positive):
-    # The plain bootstrap, by hand: draw rows, measure again, take percentiles.
+def test_intervals_equal_those_of_a_plain_bootstrap(classes, positive):
+    # The plain bootstrap: draw rows, compute the metric, take percentiles.
     y, scores = _data(classes)
     measured = measure(y, scores, NAMES[:classes], positive)
     rng = np.random.default_rng(5)
@@ -129,10 +134,10 @@ def test_intervals_are_those_of_resampled_rows(classes, positive):
     draws = {"f1": [], "roc_auc": [], "pr_auc": []}
     for _ in range(150):
         rows = rng.integers(len(y), size=len(y))
-        own, drawn = y[rows], scores[rows]
-        called = drawn.argmax(axis=1)
-        truth, column = (np.eye(classes, dtype=int)[own], drawn) if positive is None else (own, drawn[:, 1])
-        draws["f1"].append(sk.f1_score(own, called, **kind))
+        labels, drawn = y[rows], scores[rows]
+        predicted = drawn.argmax(axis=1)
+        truth, column = (np.eye(classes, dtype=int)[labels], drawn) if positive is None else (labels, drawn[:, 1])
+        draws["f1"].append(sk.f1_score(labels, predicted, **kind))
         draws["roc_auc"].append(sk.roc_auc_score(truth, column))
         draws["pr_auc"].append(sk.average_precision_score(truth, column))
     for name, values in draws.items():
@@ -141,19 +146,19 @@ def test_intervals_are_those_of_resampled_rows(classes, positive):
         assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.3 * (high - low)), name
 
 
-def test_intervals_cover_the_true_accuracy_about_as_often_as_they_say():
-    # A third class that never occurs leaves the AUCs undefined, which spares their resampling.
+def test_intervals_have_about_nominal_coverage():
+    # A third class without rows makes the AUCs undefined, so they are not resampled.
     rng, accuracy, rows, covered = np.random.default_rng(0), 0.8, 150, 0
     for seed in range(200):
         y = rng.integers(2, size=rows)
-        called = np.where(rng.random(rows) < accuracy, y, 1 - y)
-        estimate = measure(y, np.eye(3)[called], NAMES, None, seed=seed).metrics["accuracy"]
+        predicted = np.where(rng.random(rows) < accuracy, y, 1 - y)
+        estimate = measure(y, np.eye(3)[predicted], NAMES, None, seed=seed).metrics["accuracy"]
         covered += estimate.low <= accuracy <= estimate.high
     assert 0.90 <= covered / 200 <= 0.99
 
 
 @pytest.mark.parametrize(("classes", "positive"), [(2, "fake"), (2, "real"), (3, None)])
-def test_areas_are_undefined_where_a_class_is_absent(classes, positive):
+def test_areas_are_undefined_without_rows_of_a_class(classes, positive):
     scores = np.random.default_rng(0).dirichlet(np.ones(classes), 30)
     measured = measure(np.zeros(30, dtype=np.int64), scores, NAMES[:classes], positive)
     for name in ("roc_auc", "pr_auc"):
@@ -179,14 +184,14 @@ def test_weighted_areas_equal_scikit_learns():
     scores = rng.integers(12, size=80) / 4  # many ties
     weights = rng.multinomial(80, np.full(80, 1 / 80), size=20)
     weights[0] = truth  # a draw without one class
-    found = metrics._areas(truth, scores, weights)
-    assert np.isnan(found[0, 0])
+    areas = metrics._areas(truth, scores, weights)
+    assert np.isnan(areas[0, 0])
     for draw in range(1, 20):
-        for area, function in zip(found[:, draw], (sk.roc_auc_score, sk.average_precision_score), strict=True):
+        for area, function in zip(areas[:, draw], (sk.roc_auc_score, sk.average_precision_score), strict=True):
             assert area == pytest.approx(function(truth, scores, sample_weight=weights[draw]), rel=0, abs=1e-12)
 
 
-def test_accuracy_alone_is_that_of_all_metrics() -> None:
+def test_accuracy_equals_that_of_measure() -> None:
     rng = np.random.default_rng(3)
     y, scores = rng.integers(0, 3, 90), rng.normal(size=(90, 3))
     assert accuracy(y, scores) == measure(y, scores, ["a", "b", "c"], None).metrics["accuracy"]

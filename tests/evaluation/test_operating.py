@@ -1,4 +1,4 @@
-"""Setting decisions on held-out rows: what they promise, by simulation and against other libraries."""
+"""Decisions set on held-out rows: guarantees by simulation, and comparisons with other libraries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reviewguard.evaluation import operating
 def rows(
     rng: np.random.Generator, n: int, classes: int = 2, sharpness: float = 1.0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits of a model that is too sure of itself by a factor, and labels drawn from what it should say."""
+    """Logits of a model that is overconfident by a factor, and labels drawn from the correct probabilities."""
     true = rng.normal(scale=2, size=(n, classes))
     y = (rng.random((n, 1)) > scipy.special.softmax(true, axis=1).cumsum(axis=1)[:, :-1]).sum(axis=1)
     return (true * sharpness).astype(np.float32), y
@@ -31,7 +31,7 @@ LENGTH_ONE = np.ones(20_000, dtype=np.int64)
 
 
 class Logits(ClassifierMixin, BaseEstimator):
-    """A fitted model whose features are its logits."""
+    """A scikit-learn classifier whose features are its logits."""
 
     def __init__(self, classes: int = 2) -> None:
         self.classes = classes
@@ -49,7 +49,7 @@ class Logits(ClassifierMixin, BaseEstimator):
 
 class TestCalibration:
     @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
-    def test_the_temperature_is_found(self, sharpness: float) -> None:
+    def test_the_temperature_is_recovered(self, sharpness: float) -> None:
         logits, y = rows(np.random.default_rng(0), 8000, 3, sharpness)
         found = operating.calibrate(logits, y)
         assert found.temperature == pytest.approx(sharpness, rel=0.08)
@@ -61,21 +61,21 @@ class TestCalibration:
         assert sum(one.rows for one in found.bins) == found.rows == 8000
         assert "expected calibration error" in found.to_text()
 
-    def test_it_equals_scikit_learns(self) -> None:
+    def test_calibration_equals_scikit_learns(self) -> None:
         logits, y = rows(np.random.default_rng(1), 500, 3, 2.5)
         model = FrozenEstimator(Logits(3).fit(logits, y))
         reference = CalibratedClassifierCV(model, method="temperature", ensemble=False).fit(logits, y)
         found = Decision(temperature=operating.calibrate(logits, y).temperature)
         np.testing.assert_allclose(found.probabilities(logits), reference.predict_proba(logits), atol=2e-4)
 
-    def test_every_class_is_needed(self) -> None:
+    def test_every_class_needs_rows(self) -> None:
         with pytest.raises(DataError, match="lack 1 of the 3 classes"):
             operating.calibrate(np.zeros((4, 3), np.float32), np.array([0, 1, 1, 0]))
 
 
 class TestOperatingPoint:
     @pytest.mark.parametrize(("negatives", "max_fpr"), [(99, 0.05), (400, 0.01), (1000, 0.02)])
-    def test_the_rate_is_held_by_expectation_and_within_its_interval(self, negatives: int, max_fpr: float) -> None:
+    def test_the_rate_holds_in_expectation_and_within_its_interval(self, negatives: int, max_fpr: float) -> None:
         rng = np.random.default_rng(0)
         rates, covered = [], []
         for _ in range(2000):
@@ -90,11 +90,11 @@ class TestOperatingPoint:
             rates.append(rate)
             covered.append(point.false_positive_rate.low <= rate <= point.false_positive_rate.high)
         noise = 3 * np.std(rates) / np.sqrt(len(rates))
-        # No more, and not much less: that would give recall away.
+        # Not higher, and not much lower, which would cost recall.
         assert max_fpr - 1.01 / (negatives + 1) - noise <= np.mean(rates) <= max_fpr + noise
         assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
 
-    def test_the_threshold_holds_on_its_own_rows(self) -> None:
+    def test_the_threshold_holds_on_the_rows_it_was_set_on(self) -> None:
         logits, y = rows(np.random.default_rng(2), 3000)
         for positive in (0, 1):
             point = operating.operating_point(logits, y, positive, 0.05)
@@ -103,9 +103,9 @@ class TestOperatingPoint:
             assert (called & (y == positive)).sum() == point.hits
             assert point.recall.value == point.hits / point.positives
 
-    def test_too_few_rows_are_said_to_be(self) -> None:
+    def test_too_few_rows_warn(self) -> None:
         logits, y = rows(np.random.default_rng(3), 120)
-        with pytest.warns(UserWarning, match=r"cannot support a false-positive rate of 1 %: it takes at least 99"):
+        with pytest.warns(UserWarning, match=r"cannot support a false positive rate of 1 %: at least 99"):
             point = operating.operating_point(logits, y, 1, 0.01, name="fake")
         assert point.false_positives == 0
         logits, y = rows(np.random.default_rng(3), 500)
@@ -116,22 +116,22 @@ class TestOperatingPoint:
             warnings.simplefilter("error")
             operating.operating_point(logits, y, 1, 0.01)
 
-    def test_what_cannot_be(self) -> None:
+    def test_invalid_arguments_are_refused(self) -> None:
         logits, y = rows(np.random.default_rng(4), 50)
         for rate in (0.0, 1.0, -1):
             with pytest.raises(ConfigError, match="max_fpr"):
                 operating.operating_point(logits, y, 1, rate)
-        with pytest.raises(DataError, match="all 50 are one of the two"):
+        with pytest.raises(DataError, match="all 50 are of one class"):
             operating.operating_point(logits, np.ones(50, np.int64), 1, 0.1)
 
 
 class TestBands:
-    """Thresholds by length, held in each group."""
+    """Thresholds by length, with the rate held in each group."""
 
     BOUNDS = (8, 20, 40)
 
     def make(self, seed: int, n: int = 6000) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], list[str]]:
-        """Short negatives, and those of shops, score higher: one threshold would accuse them."""
+        """Short negatives and those of shops score higher, so a single threshold would flag too many of them."""
         rng = np.random.default_rng(seed)
         y, words = rng.integers(0, 2, n), rng.integers(1, 90, n)
         groups = rng.choice(["products", "hotels", "shops", "cars"], n, p=[0.5, 0.3, 0.18, 0.02])
@@ -139,7 +139,7 @@ class TestBands:
         logits[:, 1] = rng.normal(size=n) + 4 * y + 2 * (words < 20) + 1 * (groups == "shops")
         return logits, y, words, groups.tolist()
 
-    def test_the_rate_is_held_in_each_band_and_in_each_large_group(self) -> None:
+    def test_the_rate_holds_in_each_band_and_each_large_group(self) -> None:
         logits, y, words, groups = self.make(0)
         point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=self.BOUNDS, groups=groups)
         called = Decision(operating_point=point).scores(logits, 1, words).argmax(axis=1) == 1
@@ -159,9 +159,9 @@ class TestBands:
             assert rate.negatives == own.sum()
         assert point.threshold == max(band.threshold for band in point.bands)
         assert point.negatives == ((y == 0) & (words >= 8)).sum()
-        assert "shops: false-positive rate" in point.to_text()
+        assert "shops: false positive rate" in point.to_text()
 
-    def test_it_holds_on_new_rows_where_one_threshold_does_not(self) -> None:
+    def test_the_rate_holds_on_new_rows_unlike_with_one_threshold(self) -> None:
         logits, y, words, groups = self.make(1, 20_000)
         new, truth, lengths, _ = self.make(2, 20_000)
         by_length = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=self.BOUNDS, groups=groups)
@@ -173,14 +173,14 @@ class TestBands:
         ]
         assert rates[0] < 0.025 < 0.05 < rates[1]
 
-    def test_small_groups_are_taken_together(self) -> None:
+    def test_small_groups_are_pooled(self) -> None:
         logits, y, words, _ = self.make(3, 3000)
         groups = ["large"] * 1500 + [f"small {row % 20}" for row in range(1500)]
         point = operating.operating_point(logits, y, 1, 0.02, words=words, groups=groups)
         assert set(point.groups) == {"large", operating.OTHERS}
         assert not point.bands
 
-    def test_what_cannot_be(self) -> None:
+    def test_invalid_arguments_are_refused(self) -> None:
         logits, y, words, _ = self.make(4, 500)
         for bounds in ((8, 8), (20, 8), (-1, 8)):
             with pytest.raises(ConfigError, match="by_length"):
@@ -191,7 +191,7 @@ class TestBands:
 
 class TestOneSided:
     @pytest.mark.parametrize("rate", [0.1, 0.25])
-    def test_so_many_negatives_go_to_review_and_none_is_certified(self, rate: float) -> None:
+    def test_the_review_rate_holds_and_no_text_is_assigned_to_the_negative_class(self, rate: float) -> None:
         logits, y, words, _ = TestBands().make(5)
         point = operating.operating_point(logits, y, 1, 0.02, words=words, by_length=(8, 20))
         abstention = operating.abstain_by_review_rate(logits, y, 1, rate, Decision(operating_point=point), words)
@@ -204,7 +204,7 @@ class TestOneSided:
         assert ((decided == "fake") == (long & (label == 1))).all()
         assert odds[decided == "not_flagged"].max() < odds[(decided == "needs_review") & long].min()
 
-    def test_by_an_error_rate_at_most_so_many_positives_are_not_flagged(self) -> None:
+    def test_the_error_rate_limits_the_positives_that_are_not_flagged(self) -> None:
         rng, missed = np.random.default_rng(9), []
         for _ in range(200):
             logits, y = rows(rng, 900)
@@ -214,7 +214,7 @@ class TestOneSided:
             missed.append(np.mean(decided[y[500:] == 1] == "not_flagged"))
         assert np.mean(missed) <= 0.1 + 3 * np.std(missed) / np.sqrt(len(missed))
 
-    def test_everything_can_be_reviewed(self) -> None:
+    def test_a_review_rate_near_one_reviews_everything(self) -> None:
         logits, y, words, _ = TestBands().make(6, 500)
         abstention = operating.abstain_by_review_rate(logits, y, 1, 0.999, Decision(), words)
         assert (
@@ -228,7 +228,7 @@ class TestOneSided:
 class TestAbstention:
     @pytest.mark.parametrize("classes", [2, 4])
     @pytest.mark.parametrize("error_rate", [0.02, 0.1])
-    def test_errors_of_each_class_are_held_on_new_rows(self, classes: int, error_rate: float) -> None:
+    def test_the_error_rate_of_each_class_holds_on_new_rows(self, classes: int, error_rate: float) -> None:
         rng = np.random.default_rng(0)
         wrong: list[list[float]] = []
         for _ in range(300):
@@ -240,7 +240,7 @@ class TestAbstention:
         assert (mean <= error_rate + 3 * spread).all()
 
     @pytest.mark.parametrize("classes", [2, 3])
-    def test_the_same_classes_are_left_as_by_crepes(self, classes: int) -> None:
+    def test_prediction_sets_equal_those_of_crepes(self, classes: int) -> None:
         logits, y = rows(np.random.default_rng(5), 800, classes)
         new, _ = rows(np.random.default_rng(6), 300, classes)
         abstention = operating.abstain_by_error_rate(logits, y, 0.1)
@@ -254,14 +254,14 @@ class TestAbstention:
             axis=1,
         )
         expected = np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), -1)
-        assert (ours.certain(new) == expected).mean() > 0.99  # rows on the edge itself may differ by rounding
+        assert (ours.certain(new) == expected).mean() > 0.99  # rows exactly at the limit may differ by rounding
 
-    def test_with_few_rows_nothing_is_ruled_out(self) -> None:
+    def test_too_few_rows_rule_out_no_class(self) -> None:
         logits, y = rows(np.random.default_rng(7), 12)
         abstention = operating.abstain_by_error_rate(logits, y, 0.01)
         assert (Decision(abstention=abstention).certain(logits) == -1).all()
 
-    def test_what_cannot_be(self) -> None:
+    def test_invalid_arguments_are_refused(self) -> None:
         logits, y = rows(np.random.default_rng(8), 50)
         with pytest.raises(ConfigError, match="error_rate"):
             operating.abstain_by_error_rate(logits, y, 1.5)

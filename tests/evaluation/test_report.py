@@ -11,12 +11,12 @@ from reviewguard.evaluation.report import Report, make_report
 from reviewguard.models.device import peak_memory_mib
 from reviewguard.training.report import TrainingReport
 
-BETTER = "A bag of words does better than this model here, by F1."
+BETTER = "The TF-IDF baseline has a higher F1 than this model on these rows."
 CLASSES = {2: ["fake", "re|al"], 3: ["fake", "re|al", "unsure"]}
 
 
 def _report(classes: int = 2, model: float = 0.8, baseline: float | None = 0.6, truncated: int = 3) -> Report:
-    """A report on 120 rows, of which model and baseline have these shares right."""
+    """A report on 120 rows with these accuracies of model and baseline."""
     names = CLASSES[classes]
     y = np.arange(120) % classes
 
@@ -37,7 +37,7 @@ def _report(classes: int = 2, model: float = 0.8, baseline: float | None = 0.6, 
 
 
 def _cells(text: str) -> list[list[str]]:
-    """Rows of the Markdown tables, without their headings and rules."""
+    """Rows of the Markdown tables, without separators."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")] for line in lines]
     return [[cell.replace("\0", "|") for cell in row] for row in rows if set(row) != {"---"}]
@@ -54,14 +54,14 @@ def _estimate(plain: dict[str, float | None]) -> str:
 
 @pytest.mark.parametrize("baseline", [0.6, None])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_all_forms_hold_the_same_figures(classes, baseline):
+def test_all_formats_contain_the_same_figures(classes, baseline):
     report = _report(classes, baseline=baseline)
     plain = json.loads(report.to_json())
     sources = [plain[key] for key in ("model", "baseline") if plain[key]]
     assert len(sources) == (1 if baseline is None else 2)
     expected = [["metric, with 95 % interval", "model", "TF-IDF baseline"][: 1 + len(sources)]]
     expected += [[name, *(_estimate(own["metrics"][name]) for own in sources)] for name in plain["model"]["metrics"]]
-    expected.append(["class", "precision", "recall", "f1", "rows", *(f"called {name}" for name in CLASSES[classes])])
+    expected.append(["class", "precision", "recall", "f1", "rows", *(f"predicted {name}" for name in CLASSES[classes])])
     for name, row in zip(CLASSES[classes], plain["model"]["confusion"], strict=True):
         own = plain["model"]["per_class"][name]
         expected.append([name, *(_number(own[key]) for key in ("precision", "recall", "f1")), str(own["rows"]), *map(str, row)])
@@ -80,7 +80,7 @@ def test_tables_are_aligned():
     assert len({line.index("[") for line in metrics[1:]}) == 1
 
 
-@pytest.mark.parametrize(("classes", "about"), [(2, "metrics are of the class 'fake'"), (3, "metrics are macro averages")])
+@pytest.mark.parametrize(("classes", "about"), [(2, "metrics of the class 'fake'"), (3, "macro-averaged metrics")])
 @pytest.mark.parametrize(("truncated", "note"), [(0, ""), (3, "; 3 texts were longer than the model reads")])
 def test_heading(classes, about, truncated, note):
     report = _report(classes, truncated=truncated)
@@ -102,18 +102,19 @@ def test_scores_are_measured():
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(
-    ("model", "baseline", "said"), [(0.8, 0.6, False), (0.6, 0.8, True), (0.7, 0.7, False), (0.7, 0.75, True), (0.0, None, False)]
+    ("model", "baseline", "is_named"),
+    [(0.8, 0.6, False), (0.6, 0.8, True), (0.7, 0.7, False), (0.7, 0.75, True), (0.0, None, False)],
 )
-def test_a_better_bag_of_words_is_said_to_be_better(classes, model, baseline, said):
+def test_the_report_names_a_better_baseline(classes, model, baseline, is_named):
     report = _report(classes, model, baseline)
     if baseline is not None:
-        assert (report.baseline.metrics["f1"].value > report.model.metrics["f1"].value) is said
+        assert (report.baseline.metrics["f1"].value > report.model.metrics["f1"].value) is is_named
     for text in (report.to_text(), report.to_markdown()):
-        assert text.count(BETTER) == said
-        assert not said or text.endswith(BETTER)
+        assert text.count(BETTER) == is_named
+        assert not is_named or text.endswith(BETTER)
 
 
-def test_undefined_areas_are_shown_as_such():
+def test_undefined_areas_are_reported_as_undefined():
     report = make_report("one", ["a"] * 9, np.eye(2)[[0] * 8 + [1]], None, classes=["a", "b"], positive="b", truncated=0)
     assert _cells(report.to_markdown())[7:9] == [["roc_auc", "undefined"], ["pr_auc", "undefined"]]
     assert json.loads(report.to_json())["model"]["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
@@ -146,7 +147,7 @@ def test_training_report(memory, shown):
         assert result.to_markdown() in markdown
     assert str(report) == text
     assert msgspec.json.decode(report.to_json(), type=TrainingReport) == report
-    assert msgspec.convert(msgspec.to_builtins(report), TrainingReport) == report  # as a manifest holds it
+    assert msgspec.convert(msgspec.to_builtins(report), TrainingReport) == report  # as stored in a manifest
 
 
 @pytest.mark.parametrize("text", ["```\n# not a heading", "a|b"])
@@ -158,7 +159,7 @@ def test_any_conflicting_text_can_be_reported(text):
 
 def test_peak_memory():
     resource = pytest.importorskip("resource")
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on a Mac, kilobytes elsewhere
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes elsewhere
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     found = peak_memory_mib()
     assert before <= found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,4 +1,4 @@
-"""The stress test of a small model whose answers are known: a word decides."""
+"""Stress tests of a small model whose predictions depend on a single word."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(sample: Path) -> dict[str, list[str]]:
     return {name: [row[name] for row in read] for name in ("text", "label")}
 
 
-def test_rates_are_those_of_the_changed_texts(model: Classifier, sample: Path) -> None:
+def test_rates_are_computed_on_the_perturbed_texts(model: Classifier, sample: Path) -> None:
     data = rows(sample)
     report = model.stress(data, attacks=ATTACKED, seed=3)
     assert [one.attack for one in report.results] == ["clean", *ATTACKED]
@@ -55,10 +55,10 @@ def test_rates_are_those_of_the_changed_texts(model: Classifier, sample: Path) -
     assert str(report) == report.to_text()
 
 
-def test_what_cannot_be(model: Classifier, sample: Path, tiny_settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"no attack is called 'lower'; .*lower case"):
+def test_invalid_arguments_are_refused(model: Classifier, sample: Path, tiny_settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown attack 'lower'; .*lower case"):
         model.stress(sample, attacks=["lower"])
-    with pytest.raises(DataError, match="all 2 are one of the two"):
+    with pytest.raises(DataError, match="all 2 are of one class"):
         model.stress((["a", "b"], ["real", "real"]))
     three = Classifier("minilm-logreg", **tiny_settings).fit(["good", "bad", "fine"], ["a", "b", "c"])
     with pytest.raises(ConfigError, match="3 classes"):
@@ -79,19 +79,19 @@ def test_the_command_line_writes_a_page(
     assert_whole(tmp_path / "page")
 
 
-def test_a_folder_that_cannot_be_is_found_before_the_work(sample: Path, tmp_path: Path) -> None:
+def test_an_unusable_folder_is_detected_first(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = captured("stress", tmp_path / "no model", sample, "--out", tmp_path / "file", check=False)
     assert (done.returncode, "file is a file" in done.stderr) == (1, True)
 
 
 def _result(attack: str, scores: list[float], clean: list[Stress]) -> Stress:
-    """Two positives, then five negatives; the score decides from 0 on."""
+    """Two positives followed by five negatives; scores from 0 are positive."""
     odds = np.array([[-one, one] for one in scores])
     return _measured(attack, 0, odds, 1, np.arange(7) < 2, clean)
 
 
-def test_the_threshold_of_a_clean_rate() -> None:
+def test_recall_at_the_clean_rate() -> None:
     clean = _result("clean", [3, 1, 2, -1, -2, -3, -4], [])
     assert (clean.recall.value, clean.false_positive_rate.value, clean.recall_at_clean_rate.value, clean.lost) == (1, 0.2, 1, 0)
     attacked = _result("a", [0.5, 2.5, 4, 2, -2, -3, -4], [clean])
@@ -99,16 +99,16 @@ def test_the_threshold_of_a_clean_rate() -> None:
     assert (attacked.recall_at_clean_rate.value, attacked.lost) == (0.5, 50), "above 2, so that one negative of five is wrong"
 
 
-def test_a_model_that_calls_everything_positive_has_all_recall() -> None:
+def test_a_model_that_flags_everything_has_full_recall() -> None:
     clean = _result("clean", [1, 2, 3, 4, 5, 6, 7], [])
     assert (clean.false_positive_rate.value, clean.recall_at_clean_rate.value) == (1, 1)
 
 
-def test_a_report_of_cuts_alone_names_no_worst_attack(model: Classifier, sample: Path) -> None:
+def test_truncation_alone_has_no_worst_attack(model: Classifier, sample: Path) -> None:
     report = model.stress(rows(sample), attacks=["first 10 words"])
     assert report.worst is None
     assert len(stress_page(report, "it").short) == 1
 
 
-def test_there_is_an_attack_for_each_name() -> None:
+def test_every_attack_name_has_a_function() -> None:
     assert len(ATTACKS) == 17

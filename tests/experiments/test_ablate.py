@@ -1,4 +1,4 @@
-"""One setting changed at a time."""
+"""Ablation: one setting changed at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def done(
     return ablate(sample, PRESET, asked, out=tmp_path_factory.mktemp("ablate"), seeds=(1, 2), settings=tiny_settings)
 
 
-def test_a_value_that_the_preset_has_anyway_is_not_run_twice(done: Experiment) -> None:
+def test_the_value_of_the_preset_is_not_run_twice(done: Experiment) -> None:
     found = [(one.job.name, one.job.recipe.get("seed")) for one in done.results]
     assert found == [*((name, seed) for name in (PRESET, *CHANGED) for seed in (1, 2)), (CONTROL, None)]
     assert {one.outcome for one in done.results} == {"done"}
@@ -45,7 +45,7 @@ def test_one_setting_is_changed_at_a_time(done: Experiment) -> None:
     assert recipes[CHANGED[2]] == {**base, "data": {**base["data"], "normalization": "none"}}
 
 
-def test_results_are_those_of_the_logits(done: Experiment, sample: Path) -> None:
+def test_results_match_the_logits(done: Experiment, sample: Path) -> None:
     scored = divide_source(read(sample), DataConfig(), "sample_reviews").scored
     for one in done.results[:-1]:
         assert_measured(one, {"scored": scored}, done.folder)
@@ -56,7 +56,7 @@ def test_the_report(done: Experiment) -> None:
     for name in (PRESET, *CHANGED):
         assert name in html.text
     assert done.page.short[0].startswith(f"{PRESET}: accuracy ")
-    assert done.page.short[0].endswith("3 changes tried.")
+    assert done.page.short[0].endswith("3 changes tested.")
     of_c, of_normalization, scores, differences, *_ = tables((done.folder / "report.md").read_text())
     assert [row[0] for row in of_c] == ["C", "0.001", "1 (preset)", "100"]
     assert [row[0] for row in of_normalization] == ["data.normalization", "typography (preset)", "none"]
@@ -70,11 +70,13 @@ def test_the_report(done: Experiment) -> None:
         assert less == pytest.approx(accuracy[name] - accuracy[PRESET], abs=0.006)
     assert {row[0] for row in scores[1:]} == {PRESET, *CHANGED}
     assert {row[0] for row in differences[1:]} == set(CHANGED)
-    told = [name for name in CHANGED if any(f"{name.removeprefix(PRESET + '+')}: " in sentence for sentence in done.page.short)]
-    assert told == [name for name in CHANGED if [row[3] for row in differences[1:] if row[0] == name] == ["*"]]
+    reported = [
+        name for name in CHANGED if any(f"{name.removeprefix(PRESET + '+')}: " in sentence for sentence in done.page.short)
+    ]
+    assert reported == [name for name in CHANGED if [row[3] for row in differences[1:] if row[0] == name] == ["*"]]
 
 
-def test_the_usual_settings_are_those_that_the_recipe_has(sample: Path, tmp_path: Path) -> None:
+def test_default_ablations_are_limited_to_settings_of_the_recipe(sample: Path, tmp_path: Path) -> None:
     found = ablate(sample, "tfidf", out=tmp_path, seeds=(1,))
     assert [one.job.name for one in found.results] == [
         "tfidf",
@@ -90,20 +92,20 @@ def test_the_usual_settings_are_those_that_the_recipe_has(sample: Path, tmp_path
     ("preset", "asked", "said"),
     [
         (PRESET, ["D=1,2"], "D is not an option"),
-        (PRESET, ["C=much"], "the recipe has a value that is not allowed"),
+        (PRESET, ["C=much"], "the recipe has an invalid value"),
         ("minilm-logrek", [], "no preset is called"),
         (PRESET, ["C"], "C"),
         (PRESET, ["C="], "C"),
-        ("tfidf", ["C=1,10"], "tfidf has no setting but those of the data"),
+        ("tfidf", ["C=1,10"], "tfidf accepts only settings of the data"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(preset: str, asked: list[str], said: str, sample: Path, tmp_path: Path) -> None:
+def test_invalid_ablations_are_rejected(preset: str, asked: list[str], said: str, sample: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         ablate(sample, preset, asked, out=tmp_path / "out", seeds=(1,), settings={"encoder.repo": str(tmp_path)})
     assert not (tmp_path / "out").exists()
 
 
-def test_a_preset_that_failed_leaves_the_changes_to_be_read(
+def test_the_report_survives_a_failed_preset(
     sample: Path, tiny_encoder: Path, tiny_settings: dict[str, object], tmp_path: Path
 ) -> None:
     settings = {**tiny_settings, "encoder.repo": str(tmp_path / "absent")}
@@ -112,4 +114,4 @@ def test_a_preset_that_failed_leaves_the_changes_to_be_read(
     found = ablate(sample, PRESET, asked, out=tmp_path / "out", seeds=(1,), settings=settings)
     assert [one.outcome for one in found.results] == ["failed", "done", "done"]
     assert found.page.short[0] == f"{PRESET} itself failed, so there is nothing to compare with."
-    assert "1 runs failed; they are named below." in assert_whole(tmp_path / "out").text
+    assert "Failed runs: 1; see below." in assert_whole(tmp_path / "out").text

@@ -36,7 +36,7 @@ def test_settings_come_after_plus_signs() -> None:
     assert recipes[own]["lora"]["r"] == 4
     assert tuple(recipes[own]["lora"]["target_modules"]) == ("query", "value")
     assert recipes["minilm-qlora"]["lora"]["r"] == 16
-    with pytest.raises(ConfigError, match="sets the seeds itself"):
+    with pytest.raises(ConfigError, match="sets the seed of each run"):
         candidates(["minilm-qlora+seed=7"], {})
 
 
@@ -54,37 +54,37 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         (["minilm-logrek"], {}, r"no preset is called 'minilm-logrek'; did you mean 'minilm-logreg'\?"),
         (["minilm-logreg+D=3"], {}, "D is not an option"),
         (["minilm-logreg"], {"loop.epochs": 3}, "loop is not an option"),
-        (["minilm-logreg+C"], {}, "an override is KEY=VALUE"),
-        (["minilm-logreg+C=much"], {}, "the recipe has a value that is not allowed"),
+        (["minilm-logreg+C"], {}, "an override must be KEY=VALUE"),
+        (["minilm-logreg+C=much"], {}, "the recipe has an invalid value"),
         (["tfidf"], {"data.labl": "review"}, r"data\.labl is not an option; did you mean 'label'\?"),
         (["tfidf+data.tekst=review"], {}, r"data\.tekst is not an option"),
         ([], {}, "there is nothing to run; name presets .* or minilm, study"),
     ],
 )
-def test_what_is_not_known_is_refused(names: list[str], settings: dict[str, object], said: str) -> None:
+def test_unknown_names_are_rejected(names: list[str], settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         candidates(names, settings)
 
 
-def test_a_setting_that_the_baseline_lacks_is_refused() -> None:
-    """Under a name of its own it would stand in the report as if it had been varied."""
+def test_a_setting_that_the_baseline_lacks_is_rejected() -> None:
+    """Otherwise the report would list it as a variation."""
     with pytest.raises(ConfigError, match="C"):
         candidates(["tfidf+C=3"], {})
 
 
-def test_the_baseline_has_settings_of_the_data_only() -> None:
+def test_the_baseline_has_only_settings_of_the_data() -> None:
     of_all = {"C": 3, "encoder__repo": "x", "data__text": "review", "data.normalization": "study"}
     recipe = candidates(["tfidf"], of_all)["tfidf"]
     assert recipe.keys() == {"backend", "data"}
     assert (recipe["data"]["text"], recipe["data"]["normalization"]) == ("review", "study")
-    with pytest.raises(ConfigError, match="tfidf has no setting but those of the data"):
+    with pytest.raises(ConfigError, match="tfidf accepts only settings of the data"):
         candidates(["tfidf+C=3"], {})
 
 
 def test_settings_of_the_data() -> None:
     found = data_config({"data.text": "review", "data__test": "0.5", "C": 3})
     assert (found.text, found.test, found.label) == ("review", 0.5, "")
-    with pytest.raises(ConfigError, match="data has a value that is not allowed"):
+    with pytest.raises(ConfigError, match="data has an invalid value"):
         data_config({"data.test": 2})
 
 

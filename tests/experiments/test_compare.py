@@ -1,4 +1,4 @@
-"""Approaches on one identical split, from rows to a report."""
+"""Comparison on one identical split, from rows to a report."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def done(
     return compare(sample, NAMES[:1], out=out, seeds=(1, 2), max_fpr=0.1, settings=tiny_settings, command="made <by> a test")
 
 
-def test_the_baseline_and_the_control_always_take_part(done: Experiment) -> None:
+def test_the_baseline_and_the_control_are_always_included(done: Experiment) -> None:
     assert [(one.job.name, one.job.recipe.get("seed"), one.outcome) for one in done.results] == [
         ("minilm-logreg", 1, "done"),
         ("minilm-logreg", 2, "done"),
         ("tfidf", None, "done"),
         (CONTROL, None, "done"),
     ]
-    kept = read_results(done.folder)
-    assert sorted(one.job.name for one in kept) == ["minilm-logreg", "minilm-logreg", CONTROL, "tfidf"]
-    assert all(one.outcome == "done" for one in kept)
+    saved = read_results(done.folder)
+    assert sorted(one.job.name for one in saved) == ["minilm-logreg", "minilm-logreg", CONTROL, "tfidf"]
+    assert all(one.outcome == "done" for one in saved)
 
 
-def test_results_are_those_of_the_logits(done: Experiment, source: Source) -> None:
-    *results, lot = done.results
+def test_results_match_the_logits(done: Experiment, source: Source) -> None:
+    *results, negative_control = done.results
     for one in results:
         assert_measured(one, {"scored": source.scored}, done.folder)
         assert one.job.max_fpr == 0.1
         assert one.job.trained_on == "sample_reviews"
-    assert_measured(lot, {CONTROL: control(source, DataConfig(), 0.1).scored[CONTROL]}, done.folder)
+    assert_measured(negative_control, {CONTROL: control(source, DataConfig(), 0.1).scored[CONTROL]}, done.folder)
 
 
 def test_evidence(done: Experiment, source: Source) -> None:
@@ -75,9 +75,11 @@ def test_the_report(done: Experiment, source: Source) -> None:
     accuracy = {name: 100 * np.mean(_values(done, name, "accuracy")) for name in NAMES}
     best = max(accuracy, key=accuracy.__getitem__)
     assert f"Most accurate: {best}, {accuracy[best]:.2f} % of {len(source.scored)} rows." in done.page.short[0]
-    assert f"Trained on {len(source.train)} rows, chosen by {len(source.validation)}, scored on {len(source.scored)}" in text
+    assert (
+        f"Trained on {len(source.train)} rows, validated on {len(source.validation)} and scored on {len(source.scored)}" in text
+    )
     assert any(sentence.startswith("Negative control: ") for sentence in done.page.short)
-    titles = ["Scores", "Differences", "Quality against cost", "Curves", "Classes", "Leakage audit", "Warnings"]
+    titles = ["Scores", "Differences", "Accuracy and cost", "Curves", "Classes", "Leakage audit", "Warnings"]
     assert [section.title for section in done.page.sections] == titles
     assert "made <by> a test" in html.text
 
@@ -91,7 +93,7 @@ def test_the_report(done: Experiment, source: Source) -> None:
         assert {metric: float(cells[metric].split()[0]) for metric in of} == pytest.approx(of, abs=0.006)
         there = 100 * np.mean([one.at_point["scored"].metrics["recall"].value for one in own])
         assert float(cells["recall at 10 %"].split()[0]) == pytest.approx(there, abs=0.006)
-        assert bool(cells["accuracy between seeds"]) == (len(own) > 1)
+        assert bool(cells["accuracy SD over seeds"]) == (len(own) > 1)
     assert {row[0] for row in scores[1:]} == {row[0] for row in costs[1:]} == set(NAMES)
 
     order = differences[0][1:]
@@ -108,11 +110,11 @@ def _values(done: Experiment, name: str, metric: str) -> list[float]:
     return [one.scores["scored"].metrics[metric].value for one in done.results if one.job.name == name]
 
 
-def test_the_text_leads_to_the_report(done: Experiment) -> None:
+def test_the_text_names_the_report(done: Experiment) -> None:
     assert str(done).splitlines() == [*done.page.short, f"report: {done.folder / 'report.html'}"]
 
 
-def test_the_same_call_runs_nothing_again(done: Experiment, sample: Path, tiny_settings: dict[str, object]) -> None:
+def test_repeating_the_call_runs_nothing(done: Experiment, sample: Path, tiny_settings: dict[str, object]) -> None:
     files = [done.folder / RESULTS, *sorted((done.folder / "scores").iterdir())]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
     again = compare(sample, NAMES, out=done.folder, seeds=(1, 2), max_fpr=0.1, settings=tiny_settings)
@@ -121,7 +123,7 @@ def test_the_same_call_runs_nothing_again(done: Experiment, sample: Path, tiny_s
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
 
 
-def test_what_cannot_be_run_is_refused_before_anything_is(sample: Path, tmp_path: Path) -> None:
+def test_invalid_calls_are_rejected_before_any_run(sample: Path, tmp_path: Path) -> None:
     refused = [
         (["minilm-logrek"], {}, ConfigError, "no preset is called"),
         (["tfidf"], {"settings": {"data.test": 0}}, DataError, r"data\.test is 0"),
@@ -143,7 +145,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is(sample: Path, tmp_path
         ({"max_fpr": 0}, "max_fpr"),
     ],
 )
-def test_settings_are_checked_before_anything_is_run(
+def test_settings_are_checked_before_any_run(
     arguments: dict[str, object], said: str, sample: Path, tiny_settings: dict[str, object], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -152,7 +154,7 @@ def test_settings_are_checked_before_anything_is_run(
 
 
 def test_classes_and_columns_of_any_name(sample: Path, tmp_path: Path) -> None:
-    """Three classes, one of them markup, and slices that would tear a table."""
+    """Three classes, one of them markup, and slice names that could break a table."""
     reviews = read(sample)
     kinds = ["<script>", "a|b", "<b>x</b>"]
     data = {
@@ -169,15 +171,15 @@ def test_classes_and_columns_of_any_name(sample: Path, tmp_path: Path) -> None:
     assert done.results[0].positive is None
     assert "recall at 1 %" not in html.text
     assert [section.title for section in done.page.sections] == [
-        "Scores", "Differences", "Quality against cost", "Classes", "Slices", "Leakage audit"
+        "Scores", "Differences", "Accuracy and cost", "Classes", "Slices", "Leakage audit"
     ]  # fmt: skip
 
 
-def test_what_failed_is_in_the_report(sample: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
+def test_failed_runs_are_in_the_report(sample: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
     settings = {**tiny_settings, "encoder__repo": str(tmp_path / "absent")}
     done = compare(sample, ["minilm-logreg"], out=tmp_path / "out", seeds=(1,), settings=settings)
     assert [one.outcome for one in done.results] == ["failed", "done", "done"]
     html = assert_whole(tmp_path / "out")
-    assert "1 runs failed; they are named below." in html.text
+    assert "Failed runs: 1; see below." in html.text
     assert "minilm-logreg, seed 1: EncoderError: " in html.text
     assert str(tmp_path / "absent") in html.text

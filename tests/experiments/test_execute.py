@@ -41,8 +41,8 @@ def test_a_run(name: str, source: Source, tiny_settings: dict[str, object], tmp_
     assert (result.classes, result.positive) == (["fake", "real"], "fake")
     assert_measured(result, task.scored, tmp_path)
     assert result.scores["one"] != result.scores["other"]
-    assert [note for note in result.notes if "only known to be" in note], "warnings of the run come back with it"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [scores_file(tmp_path, "key")], "no checkpoint is left"
+    assert [note for note in result.notes if "only known to be" in note], "warnings of the run are part of the result"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [scores_file(tmp_path, "key")], "checkpoints are removed"
     cost = result.cost
     assert min(cost.seconds, cost.model_mib, cost.reviews_per_second, cost.peak_memory_mib) > 0
     if name == "tfidf":
@@ -53,8 +53,8 @@ def test_a_run(name: str, source: Source, tiny_settings: dict[str, object], tmp_
     assert (result.history is not None) == (name == "minilm-finetune")
 
 
-def test_nothing_scored_reaches_training(source: Source, tmp_path: Path) -> None:
-    """Other scored rows, the same model; and thresholds are those of the validation rows."""
+def test_scored_rows_do_not_affect_training(source: Source, tmp_path: Path) -> None:
+    """Other scored rows give the same model and the same threshold."""
     task = _task(source, "tfidf")
     turned = replace(source.scored, labels=[{"fake": "real", "real": "fake"}[label] for label in source.scored.labels])
     results = [execute(one, key, tmp_path) for key, one in (("a", task), ("b", replace(task, scored={"one": turned})))]
@@ -77,7 +77,7 @@ def test_three_classes(source: Source, tmp_path: Path) -> None:
     assert result.scores["one"].metrics["accuracy"].value == pytest.approx(accuracy_score(y, logits.argmax(axis=1)))
 
 
-def test_training_rows_without_text_or_label_are_left_out(
+def test_training_rows_without_text_or_label_are_dropped(
     source: Source, tiny_settings: dict[str, object], tmp_path: Path
 ) -> None:
     texts, labels = list(source.train.texts), list(source.train.labels)

@@ -1,4 +1,4 @@
-"""Left out of training by columns, and scored."""
+"""Leave-out evaluation by columns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = ("generator", "domain")
 
 @pytest.fixture(scope="module")
 def data(sample: Path) -> dict[str, list[str]]:
-    """Two generators in two domains; human rows carry the generator of the file that they came with."""
+    """Two generators in two domains; human rows have the generator of their file."""
     reviews = read(sample)
     rows = range(len(reviews))
     return {
@@ -54,7 +54,7 @@ def test_there_is_a_run_for_each_combination(done: Experiment) -> None:
     assert all(0 <= value <= 100 for value in found.values())
 
 
-def test_nothing_left_out_is_trained_on_and_just_that_is_scored(data: dict[str, Any]) -> None:
+def test_left_out_rows_are_scored_and_never_trained_on(data: dict[str, Any]) -> None:
     source, positive = _whole([data], COLUMNS, DataConfig())
     for cell in _cells(source, COLUMNS, positive):
         generator, domain = cell.values.values()
@@ -86,7 +86,7 @@ def test_what_a_cell_leaves_out(cell: tuple[str, str], row: tuple[str, str], pos
     assert not of.scores(own, positive) or of.leaves_out(own, positive)
 
 
-def test_one_column_scores_against_negatives_that_were_held_out(data: dict[str, Any]) -> None:
+def test_one_column_scores_against_held_out_negatives(data: dict[str, Any]) -> None:
     source, positive = _whole([data], ["generator"], DataConfig())
     parts = _parts(source, Cell({"generator": "g0"}), positive)
     scored = parts["scored"][SCORED]
@@ -94,7 +94,7 @@ def test_one_column_scores_against_negatives_that_were_held_out(data: dict[str, 
     assert set(negatives) <= set(source.scored.texts)
 
 
-def test_what_cannot_be(data: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_calls_are_rejected(data: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'generater' to leave out by; .*generator"):
         transfer([data], ["tfidf"], out=tmp_path, leave_out=["generater"])
     with pytest.raises(ConfigError, match="give one of the two"):

@@ -1,4 +1,4 @@
-"""A report as HTML that needs nothing else, and as Markdown; and its pictures."""
+"""Reports as self-contained HTML and as Markdown, and their charts."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_markdown(page: Page) -> None:
 
 
 @pytest.mark.parametrize("cell", ["two\nlines", "return\r\nline", "back\\", "back\\|pipe", ""])
-def test_no_cell_tears_a_table(cell: str, tmp_path: Path) -> None:
-    """Values of columns stand in tables of slices, and may hold anything."""
+def test_no_cell_breaks_a_table(cell: str, tmp_path: Path) -> None:
+    """Column values appear in tables of slices and can be any text."""
     Page("t", [], [Section("s", [Table(["a", "b"], [[cell, "1"], ["c", cell]])])]).save(tmp_path)
     assert_whole(tmp_path)
     ((_, *rows),) = tables((tmp_path / "report.md").read_text(encoding="utf-8"))
@@ -91,14 +91,14 @@ def _pictures(labels: list[str]) -> list[bytes]:
 
 @pytest.mark.parametrize("label", ["$", "$$", "$x$ \\frac", "_under_score", "a & b <c>", "%", "computer generated (GPT-3.5)"])
 def test_names_of_any_kind_can_be_drawn(label: str) -> None:
-    """Classes, sources and recipes are named by users; a dollar sign begins no formula."""
+    """Users name classes, sources and recipes; a dollar sign starts no formula."""
     for picture in _pictures([label, "real"]):
         ET.fromstring(picture)
 
 
 @pytest.mark.parametrize("rows", [3, 4000])
 def test_numbers_of_logarithmic_axes_can_be_read(rows: int, tmp_path: Path) -> None:
-    """Formulas are not drawn, and the axes would be numbered with the source of one."""
+    """Formulas are not rendered, so axis labels must not contain any."""
     curves = charts.ranking_curves(np.arange(rows) % 2 == 0, {"a": np.arange(float(rows))}, "fake")
     pareto = charts.pareto({"a": (700.0, 0.5), "b": (700.0 + rows, 0.6)}, ["a"], "accuracy")
     Page("t", [], [Section("s", [Figure("curves", "", curves), Figure("pareto", "", pareto)])]).save(tmp_path)
@@ -110,7 +110,7 @@ def test_numbers_of_logarithmic_axes_can_be_read(rows: int, tmp_path: Path) -> N
         assert not {"$", "\\"} & set(words)
 
 
-def test_names_at_one_height_do_not_overlap() -> None:
+def test_labels_at_one_height_do_not_overlap() -> None:
     names = ["minilm-qlora+adapter=lora", "minilm-qlora", "minilm-finetune", "tfidf"]
     points = dict(zip(names, [(1000.0, 0.968), (1048.0, 0.965), (1753.0, 0.972), (1325.0, 0.956)], strict=True))
     texts = ET.fromstring(charts.pareto(points, names[:1], "accuracy")).iter("{http://www.w3.org/2000/svg}text")
@@ -119,13 +119,13 @@ def test_names_at_one_height_do_not_overlap() -> None:
 
 
 def test_names_of_any_script_can_be_read() -> None:
-    """The font of matplotlib has no such letters, the browser does; as outlines they are boxes."""
+    """matplotlib's font lacks these letters and would draw boxes; as text, the browser's fonts show them."""
     for label in ("真", "اصلی"):
         for picture in _pictures([label, f"{label} 2"]):
             assert label in "".join(ET.fromstring(picture).itertext())
 
 
-def test_pictures_are_the_same_each_time_and_load_nothing() -> None:
+def test_charts_are_reproducible_and_load_nothing() -> None:
     values, seeds = {"a": Estimate(0.5, 0.4, 0.6), "b": Estimate(None, None, None)}, {"a": [0.4, 0.6], "b": []}
     one, other = (charts.dots(values, seeds, "accuracy") for _ in range(2))
     assert one == other
@@ -133,7 +133,7 @@ def test_pictures_are_the_same_each_time_and_load_nothing() -> None:
     assert b"@import" not in one
 
 
-def test_what_is_not_known_stays_empty() -> None:
+def test_undefined_values_stay_empty() -> None:
     """A setting whose runs have no interval, and a cell of transfer that failed."""
     nothing = Estimate(None, None, None)
     ET.fromstring(charts.steps(["1", "2"], [Estimate(0.5, None, None), nothing], [[0.5], []], "epochs", "accuracy"))

@@ -1,4 +1,4 @@
-"""The rows of an experiment: who trains, who chooses, who is scored."""
+"""The rows of an experiment: training, validation and scored rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = ("train", "validation", "scored")
 
 
 def _reviews(n: int = 200, **columns: list[object]) -> Reviews:
-    """Unrelated texts, of which every other one is fake."""
+    """Unrelated texts; every other one is fake."""
     words = np.random.default_rng(0).choice([f"word{number}" for number in range(4000)], (n, 15))
     labels = ["fake" if number % 2 else "real" for number in range(n)]
     return Reviews(texts=[" ".join(row) for row in words], labels=labels, columns=columns, source="the rows")
@@ -35,7 +35,7 @@ def test_a_column_of_splits_is_respected() -> None:
     assert found == {"train": reviews.texts[:120], "validation": reviews.texts[120:150], "scored": reviews.texts[150:]}
 
 
-def test_training_rows_that_nobody_can_use_are_left_out_and_scored_ones_never() -> None:
+def test_unusable_training_rows_are_dropped_and_scored_ones_never() -> None:
     reviews = _reviews(split=["train"] * 120 + ["validation"] * 30 + ["test"] * 50)
     for row in (3, 160):
         reviews.texts[row], reviews.labels[row + 1] = " " if row < 120 else None, None
@@ -45,7 +45,7 @@ def test_training_rows_that_nobody_can_use_are_left_out_and_scored_ones_never() 
 
 
 @pytest.mark.parametrize("held_out", ["validation", "test"])
-def test_what_is_held_out_alone_is_scored_and_never_chooses(held_out: str) -> None:
+def test_a_single_held_out_split_is_scored_and_never_validated_on(held_out: str) -> None:
     split = [held_out if number % 5 < 2 else "train" for number in range(200)]
     reviews = _reviews(split=split)
     found = _texts(divide_source(reviews, DataConfig(), "it"))
@@ -55,7 +55,7 @@ def test_what_is_held_out_alone_is_scored_and_never_chooses(held_out: str) -> No
     assert len(found["validation"]) == pytest.approx(12, abs=2)
     assert len(found["train"]) == len(set(found["train"]) - set(found["validation"]))
     no_share = divide_source(reviews, DataConfig(validation=0), "it")
-    assert len(no_share.validation) == len(found["validation"]), "a run needs some to choose by"
+    assert len(no_share.validation) == len(found["validation"]), "a run needs validation rows"
 
 
 def test_without_a_column_nothing_overlaps() -> None:
@@ -65,13 +65,13 @@ def test_without_a_column_nothing_overlaps() -> None:
     found = _texts(divide_source(repeated, DataConfig(near_duplicates=0), "it"))
     folded = {name: {fold(text) for text in texts} for name, texts in found.items()}
     assert sum(map(len, folded.values())) == 200 == len(set.union(*folded.values()))
-    assert sum(map(len, found.values())) == 240, "equal texts are dropped, and only those"
+    assert sum(map(len, found.values())) == 240, "only equal texts are dropped"
     assert {name: len(texts) / 240 for name, texts in found.items()} == pytest.approx(
         {"train": 0.7, "validation": 0.1, "scored": 0.2}, abs=0.05
     )
 
 
-def test_the_sample_is_divided_always_in_the_same_way(sample: Path) -> None:
+def test_the_split_of_the_sample_is_deterministic(sample: Path) -> None:
     one, other = (divide_source(read(sample), DataConfig(), name_of(sample)) for _ in range(2))
     assert one == other
     assert one.name == "sample_reviews"
@@ -97,12 +97,12 @@ def test_groups_stay_together() -> None:
         (["train"] * 200, DataConfig(split="", group="product"), r"the rows has no column 'product' to group by"),
     ],
 )
-def test_errors_name_what_is_wrong(split: list[object], config: DataConfig, said: str) -> None:
+def test_errors_name_the_problem(split: list[object], config: DataConfig, said: str) -> None:
     with pytest.raises(DataError, match=said):
         divide_source(_reviews(split=split), config, "it")
 
 
-def test_too_few_rows_are_refused() -> None:
+def test_too_few_rows_are_rejected() -> None:
     with pytest.raises(DataError, match="the rows is too small to hold out"):
         divide_source(_reviews(4), DataConfig(), "it")
 
@@ -132,13 +132,13 @@ def test_unseen_drops_what_training_repeats() -> None:
         labels=["real", "fake", "real", "fake", "real", "fake"],
         columns={"id": [1, 2, 3, 4, 5, 6]},
     )
-    kept = unseen(scored, trained)
-    assert kept.columns["id"] == [3, 4, 5, 6]
-    assert kept.texts == ["The kettle boiled.", "a hose", "kettle the boils", None]
+    remaining = unseen(scored, trained)
+    assert remaining.columns["id"] == [3, 4, 5, 6]
+    assert remaining.texts == ["The kettle boiled.", "a hose", "kettle the boils", None]
     assert unseen(scored, trained.take([])) == scored
 
 
-def test_a_digest_tells_rows_apart() -> None:
+def test_digests_distinguish_rows() -> None:
     rows = Reviews(texts=["ab", "c", "lone \ud800"], labels=["x", "y", "x"])
     other = [
         {"a": rows, "b": rows},

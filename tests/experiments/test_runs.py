@@ -1,4 +1,4 @@
-"""Runs in processes of their own: kept once they are finished, tried again where they failed, never in each other's way."""
+"""Runs in separate processes: finished runs are kept, failed runs are retried, and no run affects another."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from reviewguard.experiments.runs import run_all
 
 
 class Drill(NamedTuple):
-    """A call in which the first worker was killed from outside and another run had no encoder; and a call for the others."""
+    """A call whose first worker was killed and in which another run had no encoder, and a second call."""
 
     folder: Path
-    tasks: list[Task]  # two that are well, of which the worker of one was killed, and one that lacked its encoder
+    tasks: list[Task]  # two valid ones, one of whose workers was killed, and one without an encoder
     killed: Result
     well: Result
     absent: Result
     before: bytes
     stamps: dict[str, int]
-    again: list[Result]  # of the last task, now that the encoder is there, and the one that is well
+    again: list[Result]  # of the last task, whose encoder exists by then, and of the finished one
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def _stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (folder / "scores").iterdir()}
 
 
-def test_a_run_that_was_killed_and_one_that_failed_do_not_stop_the_others(drill: Drill) -> None:
+def test_killed_and_failed_runs_do_not_stop_the_others(drill: Drill) -> None:
     killed, well, absent = drill.killed, drill.well, drill.absent
     assert [one.outcome for one in (killed, well, absent)] == ["failed", "done", "failed"]
     assert killed.error.startswith("BrokenProcessPool: ")
@@ -103,20 +103,20 @@ def test_a_run_that_was_killed_and_one_that_failed_do_not_stop_the_others(drill:
     assert str(drill.folder.parent / "encoder") in absent.error
     for one in (killed, well, absent):
         assert one.job == next(task.job for task in drill.tasks if task.key == one.key)
-    assert list(drill.stamps) == [scores_file(drill.folder, well.key).name], "only what is finished has scores"
+    assert list(drill.stamps) == [scores_file(drill.folder, well.key).name], "only finished runs have scores"
 
 
-def test_what_failed_is_tried_again_and_what_is_finished_is_not(drill: Drill) -> None:
+def test_failed_runs_are_retried_and_finished_ones_are_not(drill: Drill) -> None:
     assert [one.outcome for one in drill.again] == ["done", "done"]
     assert (drill.again[0].key, drill.again[1]) == (drill.absent.key, drill.well)
     after = _stamps(drill.folder)
     assert after.keys() > drill.stamps.keys()
     assert {name: after[name] for name in drill.stamps} == drill.stamps
     lines = {one.key: one for one in read_results(drill.folder)}
-    assert lines == {one.key: one for one in (drill.killed, *drill.again)}, "one line a run, the newest"
+    assert lines == {one.key: one for one in (drill.killed, *drill.again)}, "one line per run, the newest"
 
 
-def test_nothing_is_run_where_all_is_finished(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_is_started_if_all_runs_are_finished(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
 
@@ -131,10 +131,10 @@ def test_nothing_is_run_where_all_is_finished(drill: Drill, monkeypatch: pytest.
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("pause", [0.0, 0.3], ids=["while runs are handed out", "while they are waited for"])
-def test_a_signal_while_a_worker_is_being_started_ends_that_run_too(
+def test_a_signal_while_a_worker_starts_ends_that_run_too(
     pause: float, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that is not there yet when the signal comes must not go on to the end of its run, which may take hours."""
+    """A worker that is still starting when the signal arrives must not finish its run, which may take hours."""
     task = Task(
         job=make_jobs({"a": recipe_of("tfidf", {})}, [1], 0.05, "sample")[0],
         train=source.train,
@@ -146,16 +146,16 @@ def test_a_signal_while_a_worker_is_being_started_ends_that_run_too(
     def signalled(*arguments: Any) -> Result:
         time.sleep(pause)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)  # the main thread hears of it
+        time.sleep(0.2)  # the main thread handles it
         return start(*arguments)
 
     monkeypatch.setattr(runs, "_apart", signalled)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(TrainingInterrupted, match="finished runs are kept: the same call goes on") as stopped:
+    with pytest.raises(TrainingInterrupted, match="finished runs are kept, and the same call resumes") as stopped:
         run_all([task], tmp_path)
     assert stopped.value.signum == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
-    assert not (tmp_path / "scores").exists(), "the run went on to its end"
+    assert not (tmp_path / "scores").exists(), "the run was finished"
     assert read_results(tmp_path) == []
 
 
@@ -176,7 +176,7 @@ def _job(name: str):
 def test_malformed_results_are_refused(damage: bytes | str, drill: Drill, tmp_path: Path) -> None:
     content = drill.before[:-40] if damage == "half" else drill.before + damage
     (tmp_path / RESULTS).write_bytes(content)
-    with pytest.raises(DataError, match=r"results\.jsonl is malformed: .*; move it away to begin anew"):
+    with pytest.raises(DataError, match=r"results\.jsonl is malformed: .*; move it away to start over"):
         run_all(drill.tasks, tmp_path)
     assert (tmp_path / RESULTS).read_bytes() == content
 
@@ -204,7 +204,7 @@ def test_damaged_logits_are_refused(drill: Drill, tmp_path: Path) -> None:
     assert (logits_of(result, tmp_path)["scored"] == logits).all()
 
 
-def test_a_key_tells_runs_apart(source: Source) -> None:
+def test_keys_distinguish_runs(source: Source) -> None:
     def task(**changes: object) -> Task:
         (job,) = make_jobs({"a": recipe_of("minilm-logreg", {})}, [1], 0.1, "x")
         made = Task(job=job, train=source.train, validation=source.validation, scored={"one": source.scored})

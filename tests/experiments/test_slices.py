@@ -11,7 +11,7 @@ def _rows(n: int = 200, **columns: list[object]) -> Reviews:
     return Reviews(texts=["word " * (number + 1) for number in range(n)], labels=["x"] * n, columns=columns)
 
 
-def test_quartiles_of_the_length_hold_every_row_once() -> None:
+def test_length_quartiles_contain_every_row_once() -> None:
     found = slices(_rows())["length in words"]
     assert list(found) == ["1 to 50", "51 to 100", "101 to 150", "151 to 200"]
     assert (np.sum(list(found.values()), axis=0) == 1).all()
@@ -19,13 +19,13 @@ def test_quartiles_of_the_length_hold_every_row_once() -> None:
     assert found["51 to 100"][50:100].all()
 
 
-def test_lengths_that_many_rows_share_are_not_torn() -> None:
+def test_rows_of_equal_length_stay_in_one_slice() -> None:
     texts = ["one two"] * 100 + ["one two three"] * 60 + [None] * 40
     (found,) = slices(Reviews(texts=texts, labels=["x"] * 200)).values()
     assert {name: int(mask.sum()) for name, mask in found.items()} == {"0 to 2": 140, "3 to 3": 60}
 
 
-def test_columns_of_few_values_are_slices() -> None:
+def test_columns_with_few_values_become_slices() -> None:
     rows = np.arange(200)
     found = slices(
         _rows(
@@ -45,8 +45,8 @@ def test_columns_of_few_values_are_slices() -> None:
     assert {name: int(mask.sum()) for name, mask in found["gaps"].items()} == {"v0": 40, "v1": 40}
 
 
-def test_small_slices_are_left_out() -> None:
-    assert slices(_rows(100)) == {}, "a quartile of 25 rows says nothing"
+def test_small_slices_are_omitted() -> None:
+    assert slices(_rows(100)) == {}, "a quartile of 25 rows is too small"
     columns = {"kind": [f"k{row % 3 if row % 3 < 2 or row < 60 else 0}" for row in range(120)]}
     found = slices(_rows(120, **columns))
     assert set(found["kind"]) == {"k0", "k1"}

@@ -1,4 +1,4 @@
-"""Trained on one source, scored on the others."""
+"""Transfer: trained on one source, scored on the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ARMS = {
 
 @pytest.fixture(scope="module")
 def data(sample: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Three sources that share 40 texts, but for case."""
+    """Three sources that share 40 texts, ignoring case."""
     reviews = read(sample)
     texts, labels = [text or "" for text in reviews.texts], [label or "" for label in reviews.labels]
     shared = [text.upper() + "!" for text in texts[:40]]
@@ -54,7 +54,7 @@ def done(no_processes: None, data: dict[str, Any], tmp_path_factory: pytest.Temp
 
 
 def _scored(sources: dict[str, Source], arm: str) -> dict[str, Reviews]:
-    """Rows of each source whose text is in no row that an arm was trained or chosen by; written without the package's own."""
+    """Rows of each source whose text is not in the training or validation rows of an arm; independent of the package."""
     known = [text for name in ARMS[arm] for part in (sources[name].train, sources[name].validation) for text in part.texts]
     trained = {fold(text or "") for text in known}
     return {
@@ -73,13 +73,13 @@ def test_every_arm_is_trained_and_scored_on_every_source(done: Experiment, sourc
         assert one.rows == sum(len(sources[name].train) for name in ARMS[one.job.trained_on])
 
 
-def test_what_is_scored_never_repeats_a_training_text(done: Experiment, sources: dict[str, Source]) -> None:
+def test_scored_texts_are_never_training_texts(done: Experiment, sources: dict[str, Source]) -> None:
     left_out = 0
     for one in done.results[:-1]:
         scored = _scored(sources, one.job.trained_on)
-        assert_measured(one, scored, done.folder)  # the number of rows, too
+        assert_measured(one, scored, done.folder)  # checks the number of rows too
         left_out += sum(len(source.scored) - len(scored[name]) for name, source in sources.items())
-    assert left_out > 10, "some shared texts are scored in one source and trained on in another"
+    assert left_out > 10, "some texts are in the scored rows of one source and the training rows of another"
 
 
 def test_the_report(done: Experiment) -> None:
@@ -95,15 +95,15 @@ def test_the_report(done: Experiment) -> None:
             for name, cell in zip("abc", cells, strict=True):
                 assert float(cell.split()[0]) == pytest.approx(100 * scores[name].metrics[metric].value, abs=0.006)
     elsewhere = [of[arm].at_point[name].metrics["recall"].value for arm in "abc" for name in "abc" if arm != name]
-    told = f"finds {100 * min(elsewhere):.0f} to {100 * max(elsewhere):.0f} % of the positives of another"
-    assert told in done.page.short[0]
+    finding = f"recall on another source is {100 * min(elsewhere):.0f} to {100 * max(elsewhere):.0f} %"
+    assert finding in done.page.short[0]
     assert f"in {sum(value < 0.5 for value in elsewhere)} of 6 cases" in done.page.short[0]
     left_out = {name: of[f"all but {name}"].at_point[name].metrics["recall"].value for name in "abc"}
-    assert ", ".join(f"{100 * value:.0f} % of {name}" for name, value in left_out.items()) in done.page.short[1]
+    assert ", ".join(f"{100 * value:.0f} % on {name}" for name, value in left_out.items()) in done.page.short[1]
     assert {f"Leakage audit: {name}" for name in "abc"} <= {section.title for section in done.page.sections}
 
 
-def test_a_column_divides_a_file(sample: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
+def test_a_column_splits_a_file_into_sources(sample: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
     reviews = read(sample)
     language = ["en" if row % 2 else "de" for row in range(len(reviews))]
     data = {"text": reviews.texts, "label": reviews.labels, "language": language}
@@ -112,14 +112,14 @@ def test_a_column_divides_a_file(sample: Path, tiny_settings: dict[str, object],
         (name, arm) for arm in ("de", "en", "all") for name in ("minilm-logreg", "tfidf")
     ]
     whole = read(data)
-    own = {kind: whole.take(row for row, value in enumerate(language) if value == kind) for kind in ("de", "en")}
-    divided = {kind: divide_source(part, DataConfig(), kind) for kind, part in own.items()}
+    by_kind = {kind: whole.take(row for row, value in enumerate(language) if value == kind) for kind in ("de", "en")}
+    divided = {kind: divide_source(part, DataConfig(), kind) for kind, part in by_kind.items()}
     for one in found.results[:-1]:
         assert_measured(one, {kind: source.scored for kind, source in divided.items()}, tmp_path)
         assert np.sum(one.scores["de"].confusion) == len(divided["de"].scored)
     html = assert_whole(tmp_path)
     assert "minilm-logreg" in html.text
-    assert "Recall of tfidf by what it was trained on and scored on." in [image["alt"] for image in html.images]
+    assert "Recall of tfidf by training source and scored source." in [image["alt"] for image in html.images]
 
 
 def _rows(labels: str, n: int = 60) -> tuple[list[str], list[str]]:
@@ -129,16 +129,16 @@ def _rows(labels: str, n: int = 60) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize(
     ("given", "arguments", "error", "said"),
     [
-        ({"a": _rows("xy")}, {}, DataError, "there is one only, 'a'; give another, or a column with by="),
-        ({}, {}, DataError, "transfer is between sources"),
+        ({"a": _rows("xy")}, {}, DataError, "got 'a'; add another, or name a column with by="),
+        ({}, {}, DataError, "transfer needs at least two sources; got none"),
         ({"a": _rows("xy"), "b": _rows("xz")}, {}, DataError, "the same two labels in every source; got a: x, y; b: x, z"),
         ({"a": _rows("xyz"), "b": _rows("xyz")}, {}, DataError, "the same two labels in every source; got a: x, y, z"),
-        ({"a": _rows("xy"), "b": _rows("xy")}, {"by": "language"}, DataError, "a has no column 'language' to divide it by"),
+        ({"a": _rows("xy"), "b": _rows("xy")}, {"by": "language"}, DataError, "a has no column 'language' to split it by"),
         ({"a": _rows("xy"), "b": _rows("xy")}, {"presets": ["minilm", "x"]}, ConfigError, "no preset is called 'x'"),
         ({"all": _rows("xy"), "b": _rows("xy")}, {"presets": ["tfidf"]}, DataError, "'all'"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_invalid_sources_are_rejected(
     given: Any, arguments: dict[str, Any], error: type[Exception], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=said):
@@ -146,15 +146,15 @@ def test_what_cannot_be_compared_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_sources_of_one_name_are_refused(sample: Path, tmp_path: Path) -> None:
+def test_two_sources_of_one_name_are_rejected(sample: Path, tmp_path: Path) -> None:
     other = tmp_path / "sample_reviews.csv"
     other.write_bytes(sample.read_bytes())
     with pytest.raises(DataError, match="two sources are called 'sample_reviews'; pass a mapping from names to data"):
         transfer([sample, other], ["tfidf"], out=tmp_path / "out")
 
 
-def test_unusable_training_rows_are_left_out(data: dict[str, Any], tmp_path: Path) -> None:
-    """As they are everywhere in training; a column of splits keeps them until a recipe cleans them away."""
+def test_unusable_training_rows_are_dropped(data: dict[str, Any], tmp_path: Path) -> None:
+    """As in all training; with a split column, they stay until a recipe cleans them."""
 
     def assigned(texts: list[str], labels: list[str]) -> dict[str, list[str | None]]:
         split = [("train", "train", "validation", "test")[row // 2 % 4] for row in range(len(texts))]

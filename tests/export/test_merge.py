@@ -1,4 +1,4 @@
-"""Adapters become plain weights, and the report says what that changed."""
+"""Adapters are merged into the weights, and a report measures the change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOP = {"loop__epochs": 2, "loop__learning_rate": 1e-2}
 
 @pytest.fixture(scope="module")
 def adapted(tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    """A QLoRA model on the tiny encoder."""
+    """A QLoRA model with the tiny encoder."""
     reviews = read(sample)
     return Classifier("minilm-qlora", **tiny_settings, **LOOP).fit(reviews.texts[:160], reviews.labels[:160])
 
@@ -26,7 +26,7 @@ def texts(sample: Path) -> list[str]:
     return [text for text in read(sample).texts[160:] if text]
 
 
-def test_both_bases_are_reported_and_the_trained_one_is_nearer(adapted: Classifier, texts: list[str]) -> None:
+def test_both_bases_are_reported_and_the_trained_one_is_closer(adapted: Classifier, texts: list[str]) -> None:
     before = adapted.predict_proba(texts)
     for base in ("trained", "original"):
         merged = adapted.merge(texts, base)
@@ -40,7 +40,7 @@ def test_both_bases_are_reported_and_the_trained_one_is_nearer(adapted: Classifi
     np.testing.assert_array_equal(adapted.predict_proba(texts), before, "merging leaves the model as it was")
 
 
-def test_a_merged_model_is_a_plain_one(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
+def test_a_merged_model_has_no_adapters(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
     merged = adapted.merge(texts)
     merged.save(tmp_path / "merged")
     names = {path.relative_to(tmp_path / "merged").as_posix() for path in (tmp_path / "merged").rglob("*") if path.is_file()}
@@ -56,7 +56,7 @@ def test_a_merged_model_is_a_plain_one(adapted: Classifier, texts: list[str], tm
         loaded.merge(texts)
 
 
-def test_training_can_go_on_from_merged_weights(
+def test_training_can_continue_from_merged_weights(
     adapted: Classifier, texts: list[str], tiny_settings: dict[str, object], sample: Path, tmp_path: Path
 ) -> None:
     adapted.merge(texts).save(tmp_path / "merged")
@@ -66,7 +66,7 @@ def test_training_can_go_on_from_merged_weights(
     assert further.predict(texts).shape == (len(texts),)
 
 
-def test_a_merged_classifier_trains_anew_by_its_settings(adapted: Classifier, texts: list[str], sample: Path) -> None:
+def test_a_merged_classifier_can_be_trained_again(adapted: Classifier, texts: list[str], sample: Path) -> None:
     merged, reviews = adapted.merge(texts), read(sample)
     assert merged.get_params(deep=False) == adapted.get_params(deep=False)
     before = adapted.predict_proba(texts)
@@ -74,7 +74,7 @@ def test_a_merged_classifier_trains_anew_by_its_settings(adapted: Classifier, te
     np.testing.assert_array_equal(adapted.predict_proba(texts), before)
 
 
-def test_a_saved_model_merges_too(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
+def test_a_saved_model_can_be_merged(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
     adapted.save(tmp_path / "model")
     reports = [of.merge(texts).manifest.merged for of in (adapted, Classifier.from_pretrained(tmp_path / "model"))]
     assert reports[0] is not None
@@ -82,7 +82,9 @@ def test_a_saved_model_merges_too(adapted: Classifier, texts: list[str], tmp_pat
     assert reports[0]["original"]["logit"] == pytest.approx(reports[1]["original"]["logit"], abs=1e-4)
 
 
-def test_what_cannot_be_merged(adapted: Classifier, texts: list[str], tiny_settings: dict[str, object], sample: Path) -> None:
+def test_invalid_merges_are_refused(
+    adapted: Classifier, texts: list[str], tiny_settings: dict[str, object], sample: Path
+) -> None:
     with pytest.raises(ExportError, match="pass some, such as your validation texts"):
         adapted.merge([])
     reviews = read(sample)
@@ -91,8 +93,8 @@ def test_what_cannot_be_merged(adapted: Classifier, texts: list[str], tiny_setti
         plain.merge(texts)
 
 
-def test_a_merged_model_does_not_take_the_place_of_its_adapters(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
+def test_a_merged_model_does_not_overwrite_its_adapters(adapted: Classifier, texts: list[str], tmp_path: Path) -> None:
     adapted.save(tmp_path / "model")
-    with pytest.raises(BundleError, match=r"model holds a model with adapter/adapter_config.json, .*it would be lost"):
+    with pytest.raises(BundleError, match=r"model holds a model with adapter/adapter_config.json, which would be lost"):
         adapted.merge(texts).save(tmp_path / "model")
     Classifier.from_pretrained(tmp_path / "model").merge(texts)

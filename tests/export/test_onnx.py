@@ -1,4 +1,4 @@
-"""The exported graph is the model, on any shape, and tells nothing of where it was made."""
+"""The exported graph equals the model for any shape, and contains no paths of the machine."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_the_graph_equals_torch(model: TextModel, graph: Path, shape: tuple[int,
     np.testing.assert_allclose(scorer.logits(longer, alone=alone), model.logits(batch), atol=1e-4)
 
 
-def test_attention_is_not_guarded_against_what_cannot_be(graph: Path) -> None:
+def test_the_guard_for_fully_masked_rows_is_removed(graph: Path) -> None:
     operators = {node.op_type for node in onnx.load(graph).graph.node}
     assert "Softmax" in operators
     assert "IsNaN" not in operators
 
 
-def test_the_graph_does_not_tell_where_it_was_made(graph: Path) -> None:
+def test_the_graph_contains_no_local_paths(graph: Path) -> None:
     content = graph.read_bytes()
     assert b"torch.onnx.stack_trace" not in content
     assert str(Path(torch.__file__).parent).encode() not in content

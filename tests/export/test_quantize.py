@@ -1,4 +1,4 @@
-"""Int8: near the float32 graph, a quarter of its size, and blind to the rest of the batch."""
+"""Int8: close to the float32 graph, a quarter of its size, and independent of the batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reviewguard.models.text_model import TextModel
 
 
 def _graph(path: Path, values: np.ndarray, before: str = "Identity", products: int = 1) -> Path:
-    """A graph of products with one constant matrix, behind one operation."""
+    """A graph of products with one constant matrix, after one operator."""
     nodes = [helper.make_node(before, ["x"], ["h"])]
     nodes += [helper.make_node("MatMul", ["h", "w"], [f"y{i}"]) for i in range(products)]
     nodes += [helper.make_node("Sum", [f"y{i}" for i in range(products)], ["y"])]
@@ -41,14 +41,14 @@ def _run(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 def _by_hand(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Eight bits a row of x, and a column of w whose pairs of rows come to 127 at most, in exact integers."""
+    """The expected product in exact integers: 8 bits per row of x, and columns of w whose pairs of rows sum to at most 127."""
     even = np.pad(w, ((0, len(w) % 2), (0, 0)))
     same_sign = [np.maximum(signed[::2], 0) + np.maximum(signed[1::2], 0) for signed in (even, -even)]
     rows, columns = np.abs(x).max(axis=1, keepdims=True) / 127, np.max(same_sign, axis=(0, 1)) / 127
     return (np.round(x / rows).astype(np.int64) @ np.round(w / columns).astype(np.int64)) * rows * columns
 
 
-def test_a_product_is_that_of_the_integers(tmp_path: Path) -> None:
+def test_products_equal_integer_products(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((9, 64), (64, 48)))
     quantize(_graph(tmp_path / "fp32.onnx", w), tmp_path / "int8.onnx")
@@ -57,7 +57,7 @@ def test_a_product_is_that_of_the_integers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("height", [64, 65])
 def test_sums_do_not_saturate_on_any_cpu(height: int, tmp_path: Path) -> None:
-    """CPUs without VNNI instructions add the products of two neighbouring weights, with up to 255 each, in sixteen bits."""
+    """CPUs without VNNI instructions add the products of two neighbouring weights with up to 255 in 16 bits."""
     rng = np.random.default_rng(0)
     columns = [rng.normal(size=(height, 40)), np.full((height, 4), 2), np.full((height, 4), -2)]
     x, w = np.full((2, height), 3, dtype=np.float32), np.concatenate(columns, axis=1).astype(np.float32)
@@ -69,11 +69,11 @@ def test_sums_do_not_saturate_on_any_cpu(height: int, tmp_path: Path) -> None:
     pairs = np.pad(integers, ((0, height % 2), (0, 0))).reshape(-1, 2, integers.shape[1])
     for same_sign in (pairs.clip(min=0), -pairs.clip(max=0)):
         assert 255 * same_sign.sum(axis=1).max() <= np.iinfo(np.int16).max
-    # And no coarser than that: a column of noise keeps most of its range.
+    # The steps are not coarser than necessary: a column of noise keeps most of its range.
     assert np.abs(integers[:, :40]).max(axis=0).mean() > 80
 
 
-def test_after_gelu_the_whole_range_is_used(tmp_path: Path) -> None:
+def test_the_full_range_is_used_after_gelu(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((200, 64), (64, 48)))
     exact = _run(_graph(tmp_path / "fp32.onnx", w, "Gelu"), x)
@@ -83,7 +83,7 @@ def test_after_gelu_the_whole_range_is_used(tmp_path: Path) -> None:
     assert error < 0.85 * plain
 
 
-def test_lines_of_zeros_stay_zero(tmp_path: Path) -> None:
+def test_rows_and_columns_of_zeros_stay_zero(tmp_path: Path) -> None:
     w = np.zeros((4, 3), dtype=np.float32)
     w[::2, 0] = 1
     quantize(_graph(tmp_path / "fp32.onnx", w), tmp_path / "int8.onnx")
@@ -91,7 +91,7 @@ def test_lines_of_zeros_stay_zero(tmp_path: Path) -> None:
     np.testing.assert_allclose(out, [[0, 0, 0], [2, 0, 0]], atol=1e-5)
 
 
-def test_a_matrix_that_several_layers_share_is_stored_once(tmp_path: Path) -> None:
+def test_shared_matrices_are_stored_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((9, 64), (64, 48)))
     quantize(_graph(tmp_path / "fp32.onnx", w, products=3), tmp_path / "int8.onnx")
@@ -100,7 +100,7 @@ def test_a_matrix_that_several_layers_share_is_stored_once(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("architecture", MAKERS)
-def test_any_architecture_in_any_company(architecture: str, tmp_path: Path) -> None:
+def test_every_architecture_is_independent_of_the_batch(architecture: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = load_encoder(MAKERS[architecture][0](tmp_path)).encoder
     model = TextModel(encoder, LinearHead(torch.randn(2, encoder.width), torch.zeros(2))).eval()
@@ -115,7 +115,7 @@ def test_any_architecture_in_any_company(architecture: str, tmp_path: Path) -> N
     mask = (np.arange(20) < lengths[:, None]).astype(np.int64)
     batch = {"input_ids": rng.integers(4, 24, size=mask.shape) * mask, "attention_mask": mask}
     together, exact = scorer.logits(batch), model.logits(batch)
-    # Random weights exaggerate every rounding; real ones are judged at each export.
+    # Random weights exaggerate rounding errors; every export checks the real ones.
     assert np.abs(together - exact).mean() < 0.1 * np.abs(exact).max()
     for row, length in enumerate(lengths):
         alone = scorer.logits({name: values[row : row + 1, :length] for name, values in batch.items()})

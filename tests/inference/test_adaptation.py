@@ -1,4 +1,4 @@
-"""A few examples teach an export a new kind of text, while reference texts hold its false positives where they were."""
+"""An export adapts to a new kind of text from a few examples, without more false positives on reference texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reviewguard.inference.references import from_file
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample_reviews.csv"
 HUMAN = [text for text, label in zip(*read(SAMPLE).require_complete(), strict=True) if label == "real"]
-#: A generator of its own kind, whose texts an untouched model takes for human ones.
+#: Texts of a new generator, which the original model classifies as human.
 NEW = [f"In sum, dear customer: {text}" for text in HUMAN[:45]]
 
 
@@ -38,7 +38,7 @@ def recall(classifier: Classifier, texts: list[str]) -> float:
     return float(np.mean(classifier.predict(texts) == "fake"))
 
 
-def test_ten_examples_raise_recall_and_flag_no_more_references(export: Path, sample: Path) -> None:
+def test_ten_examples_raise_recall_without_more_false_positives(export: Path, sample: Path) -> None:
     model = load(export)
     model.set_operating_point(sample, max_fpr=0.05)
     before, flagged = recall(model, NEW[10:]), recall(model, HUMAN)
@@ -47,12 +47,12 @@ def test_ten_examples_raise_recall_and_flag_no_more_references(export: Path, sam
     assert report.recall_before < 0.5 < report.recall_after
     assert (report.positives, report.negatives, report.references) == (10, 0, len(HUMAN))
     assert report.flagged_after <= report.flagged_before
-    assert recall(model, HUMAN) <= flagged + 0.02  # references are kept in eight bits
-    assert "recall on examples that were left out" in report.to_text()
+    assert recall(model, HUMAN) <= flagged + 0.02  # references are stored in eight bits
+    assert "recall on held-out examples" in report.to_text()
     assert model.runtime.endswith(", adapted")
 
 
-def test_an_adapted_model_is_saved_and_adapted_again_from_the_start(export: Path, tmp_path: Path) -> None:
+def test_an_adapted_model_can_be_saved_and_adapted_again(export: Path, tmp_path: Path) -> None:
     model = load(export)
     model.adapt(NEW[:10], ["fake"] * 10)
     model.save(tmp_path / "saved")
@@ -62,50 +62,50 @@ def test_an_adapted_model_is_saved_and_adapted_again_from_the_start(export: Path
     fresh = load(export)
     fresh.adapt(NEW[:20], ["fake"] * 20)
     np.testing.assert_array_equal(again.predict_proba(NEW), fresh.predict_proba(NEW))
-    with pytest.raises(DataError, match="keeps no validation rows"):
+    with pytest.raises(DataError, match="contains no validation rows"):
         again.calibrate()
 
 
-def test_negative_examples_and_own_references_count(export: Path) -> None:
+def test_negative_examples_and_custom_references_are_used(export: Path) -> None:
     model = load(export)
     report = model.adapt([*NEW[:10], *HUMAN[:5]], ["fake"] * 10 + ["real"] * 5, references=iter(HUMAN[5:]))
     assert (report.positives, report.negatives, report.references) == (10, 5, len(HUMAN) - 5)
 
 
-def test_openvino_adapts_alike(export: Path) -> None:
+def test_openvino_and_onnxruntime_adapt_alike(export: Path) -> None:
     models = [Classifier.from_pretrained(export, runtime=runtime, precision="fp32") for runtime in ("onnxruntime", "openvino")]
     for model in models:
         model.adapt(NEW[:10], ["fake"] * 10)
     np.testing.assert_allclose(models[0].predict_proba(NEW), models[1].predict_proba(NEW), atol=1e-3)
 
 
-def test_references_are_kept_in_eight_bits(export: Path) -> None:
+def test_references_are_stored_in_eight_bits(export: Path) -> None:
     content = (export / REFERENCES).read_bytes()
-    found = from_file(content)
+    references = from_file(content)
     assert safetensors.numpy.load(content)["embeddings"].dtype == np.int8
-    assert len(found.odds) == len(found.words) == len(found.embeddings) == 160
+    assert len(references.odds) == len(references.words) == len(references.embeddings) == 160
     with pytest.raises(BundleError, match=r"references\.safetensors is malformed"):
         from_file(content[:100])
     with pytest.raises(BundleError, match=r"malformed: shapes \(3, 1\)"):
         adapted.from_file(safetensors.numpy.save({"weight": np.zeros((3, 1), np.float32), "bias": np.array(0.0, np.float32)}))
 
 
-def test_what_cannot_be_adapted_is_named(classifier: Classifier, export: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"computed by torch.*export\(\) it"):
+def test_errors_explain_why_adaptation_is_impossible(classifier: Classifier, export: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runs in torch.*export\(\) it"):
         classifier.adapt(NEW[:10], ["fake"] * 10)
     model = load(export)
-    with pytest.raises(DataError, match="two examples of 'fake', and 1 are given"):
+    with pytest.raises(DataError, match="two examples of 'fake', got 1"):
         model.adapt(NEW[:3], ["fake", "real", "real"])
     with pytest.raises(DataError, match="labels that the model was not trained on: 'bot'"):
         model.adapt(NEW[:2], ["fake", "bot"])
-    with pytest.raises(DataError, match="at least 100 reference texts, and there are 3"):
+    with pytest.raises(DataError, match="at least 100 reference texts, got 3"):
         model.adapt(NEW[:2], ["fake", "fake"], references=["One.", "Two.", "Three."])
     classifier.export(tmp_path / "plain")
-    with pytest.raises(DataError, match=r"carries no reference texts.*pass references="):
+    with pytest.raises(DataError, match=r"contains no reference texts.*pass references="):
         load(tmp_path / "plain").adapt(NEW[:2], ["fake", "fake"])
 
 
-def test_adapting_loads_neither_torch_nor_scikit_learn(export: Path) -> None:
+def test_adaptation_imports_neither_torch_nor_scikit_learn(export: Path) -> None:
     code = (
         "import sys; from reviewguard import Classifier\n"
         f"model = Classifier.from_pretrained({str(export)!r}, runtime='onnxruntime')\n"

@@ -27,7 +27,7 @@ def test_batches_cover_every_row_once_within_the_budget(lengths, budget):
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[row] for row in group) <= budget
     for group, following in pairwise(groups):
-        # Rows are sorted by length, and no batch is smaller than it has to be.
+        # Rows are sorted by length, and each batch is as large as the budget allows.
         assert max(lengths[row] for row in group) <= min(lengths[row] for row in following)
         assert (len(group) + 1) * lengths[following[0]] > budget
 
@@ -41,8 +41,8 @@ def test_compute_returns_rows_in_the_order_of_the_input(tokenizer, sample, budge
 
     def run(batch):
         sizes.append(batch["input_ids"].size)
-        own = batch["input_ids"] * batch["attention_mask"]
-        return np.stack([own.sum(axis=1), batch["attention_mask"].sum(axis=1)], axis=1).astype(np.float32)
+        masked = batch["input_ids"] * batch["attention_mask"]
+        return np.stack([masked.sum(axis=1), batch["attention_mask"].sum(axis=1)], axis=1).astype(np.float32)
 
     out = compute(run, tokenizer, encoded, budget, workers=workers)
     assert out.dtype == np.float32
@@ -50,8 +50,8 @@ def test_compute_returns_rows_in_the_order_of_the_input(tokenizer, sample, budge
     assert all(size <= max(budget, 32) for size in sizes)
 
 
-def test_workers_compute_side_by_side(tokenizer):
-    """Each waits for the other: one after the other, they would wait for ever."""
+def test_workers_compute_in_parallel(tokenizer):
+    """Each batch waits for the other, so sequential computation would deadlock."""
     meeting = threading.Barrier(2, timeout=30)
 
     def run(batch):
@@ -62,7 +62,7 @@ def test_workers_compute_side_by_side(tokenizer):
 
 
 @pytest.mark.parametrize(("texts", "alone"), [(["a"], [True]), (["a", "b"], [True]), (["a " * 30] * 9, [False] * 5)])
-def test_a_single_batch_has_all_cores(tokenizer, texts, alone):
+def test_a_single_batch_uses_all_cores(tokenizer, texts, alone):
     seen = []
 
     class Scorer:

@@ -1,4 +1,4 @@
-"""Streaming prediction: every row once, in order, whatever the format and however often it is interrupted."""
+"""Streaming prediction: every row once and in order, in any format and after any number of interruptions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADDED = added_columns(["fake", "real"])
 
 @pytest.fixture(scope="module")
 def classifier(tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """An export: what streaming runs on in production."""
+    """An export, as used for streaming in production."""
     fitted = Classifier("minilm-logreg", **tiny_settings)
     reviews = read(sample)
     fitted.fit(reviews.texts, reviews.labels)
@@ -39,7 +39,7 @@ def other(tiny_settings: dict[str, object]) -> Classifier:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """2,500 rows: three chunks, with quotes, line breaks, an empty text and another column of everything."""
+    """2,500 rows (three chunks) with quotes, line breaks, an empty text and an additional column."""
     path = tmp_path / "in.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -55,7 +55,7 @@ def load(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_row_in_order_with_its_other_columns(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+def test_every_row_is_written_in_order_with_its_other_columns(classifier: Classifier, source: Path, tmp_path: Path) -> None:
     summary = predict_file(classifier, source, tmp_path / "out.csv")
     assert (summary.rows, summary.resumed, summary.errors) == (2500, 0, 1)
     before, after = load(source), load(tmp_path / "out.csv")
@@ -66,11 +66,11 @@ def test_every_row_in_order_with_its_other_columns(classifier: Classifier, sourc
     assert [row["predicted_label"] for row in after] == classifier.classes_[probabilities.argmax(axis=1)].tolist()
     assert [float(row["predicted_score"]) for row in after] == pytest.approx(probabilities.max(axis=1).tolist(), abs=2e-6)
     assert {row["truncated"] for row in after} == {"False"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"], "nothing is left lying about"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"], "no temporary files remain"
 
 
 @pytest.mark.parametrize("kind", [".jsonl", ".tsv", ".ndjson"])
-def test_other_formats_hold_the_same(classifier: Classifier, source: Path, tmp_path: Path, kind: str) -> None:
+def test_other_formats_contain_the_same_rows(classifier: Classifier, source: Path, tmp_path: Path, kind: str) -> None:
     predict_file(classifier, source, tmp_path / "out.csv")
     predict_file(classifier, source, tmp_path / f"mid{kind}")
     (tmp_path / "again").mkdir()
@@ -128,7 +128,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, chunks: int) -> None:
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3])
-def test_an_interrupted_run_goes_on_where_it_was(
+def test_an_interrupted_run_resumes(
     classifier: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: int
 ) -> None:
     predict_file(classifier, source, tmp_path / "whole.csv")
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
             predict_file(classifier, source, out)
     assert not out.exists()
     with open(tmp_path / "out.csv.partial", "a") as file:
-        file.write('torn,"row')  # what a kill in the middle of a write leaves
+        file.write('torn,"row')  # left by an interruption during a write
     summary = predict_file(classifier, source, out)
     assert summary.rows == 2500
     assert summary.resumed == min(chunks * 1024, 2500)
@@ -148,30 +148,30 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert not (tmp_path / "out.csv.progress").exists()
 
 
-def test_other_input_or_another_model_is_not_mixed_in(
+def test_a_run_does_not_resume_with_other_input_or_another_model(
     classifier: Classifier, other: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         with pytest.raises(Interrupted):
             predict_file(classifier, source, tmp_path / "out.csv")
-    with pytest.raises(DataError, match="begun with another model or column"):
+    with pytest.raises(DataError, match="started with another model or text column"):
         predict_file(other, source, tmp_path / "out.csv")
-    with pytest.raises(DataError, match="begun with another model or column"):
+    with pytest.raises(DataError, match="started with another model or text column"):
         predict_file(classifier, source, tmp_path / "out.csv", text="note")
     original = source.read_text()
     source.write_text(original.replace("Kettle number 3,", "Kettle number 4,", 1))
-    with pytest.raises(DataError, match=r"first 1024 rows of .* are not the ones"):
+    with pytest.raises(DataError, match=r"first 1024 rows of .* differ from those"):
         predict_file(classifier, source, tmp_path / "out.csv")
     source.write_text("\n".join(original.splitlines()[:4]) + "\n")
-    with pytest.raises(DataError, match="are not the ones"):
+    with pytest.raises(DataError, match="differ from those"):
         predict_file(classifier, source, tmp_path / "out.csv")
     source.write_text(original)
     assert predict_file(classifier, source, tmp_path / "out.csv").resumed == 1024
 
 
 @pytest.mark.parametrize("damage", ["record", "partial"])
-def test_what_a_run_left_may_be_damaged(
+def test_damaged_progress_files_are_reported(
     classifier: Classifier, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -184,17 +184,17 @@ def test_what_a_run_left_may_be_damaged(
         predict_file(classifier, source, tmp_path / "out.csv")
 
 
-def test_a_bad_row_late_in_the_file_loses_nothing(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+def test_a_malformed_row_late_in_the_file_loses_no_progress(classifier: Classifier, source: Path, tmp_path: Path) -> None:
     good = source.read_text()
     source.write_text(good + "one,field,too,many\n")
-    with pytest.raises(DataError, match="4 fields where the header has 3"):
+    with pytest.raises(DataError, match="4 fields, but the header has 3"):
         predict_file(classifier, source, tmp_path / "out.csv")
     source.write_text(good)
     assert predict_file(classifier, source, tmp_path / "out.csv").resumed == 2048
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "has no rows"),
         ("text\n", "has no rows"),
@@ -202,25 +202,25 @@ def test_a_bad_row_late_in_the_file_loses_nothing(classifier: Classifier, source
         ("text,error\na,b\n", "predictions would overwrite: error"),
     ],
 )
-def test_files_that_cannot_be_used(classifier: Classifier, tmp_path: Path, content: str, said: str) -> None:
+def test_unusable_input_is_refused(classifier: Classifier, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "in.csv").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-@pytest.mark.parametrize(("out", "said"), [("out.parquet", "predictions are written as .csv"), ("in.csv", "is the input itself")])
-def test_outputs_that_cannot_be_used(classifier: Classifier, source: Path, tmp_path: Path, out: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("out", "message"), [("out.parquet", "predictions can be written as .csv"), ("in.csv", "is the input file")]
+)
+def test_unusable_outputs_are_refused(classifier: Classifier, source: Path, tmp_path: Path, out: str, message: str) -> None:
     before = source.read_bytes()
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         predict_file(classifier, source, tmp_path / out)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
     assert source.read_bytes() == before
 
 
-def test_the_column_that_was_trained_on_is_the_one_predicted(
-    tiny_settings: dict[str, object], sample: Path, tmp_path: Path
-) -> None:
+def test_the_text_column_of_training_is_predicted(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     reviews = read(sample)
     data = {"text": ["SKU 1"] * 320, "words": reviews.texts, "label": reviews.labels}
     named = Classifier("minilm-logreg", **tiny_settings, data__text="words")
@@ -237,9 +237,9 @@ def test_in_a_file_of_one_column_an_empty_line_is_an_empty_text(classifier: Clas
     assert predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl").rows == 3
 
 
-def test_a_field_that_the_csv_has_no_column_for(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_field_without_a_csv_column_is_refused(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "more": [1]}\n')
-    with pytest.raises(DataError, match=r"'more', the first row has not; write .jsonl"):
+    with pytest.raises(DataError, match=r"'more', which the first row lacks; write .jsonl"):
         predict_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.csv")
 
 
@@ -248,7 +248,7 @@ def test_two_processes_do_not_write_one_file(classifier: Classifier, source: Pat
         predict_file(classifier, source, tmp_path / "out.csv")
 
 
-def test_rows_are_handed_on_as_they_would_be_written(classifier: Classifier, source: Path, tmp_path: Path) -> None:
+def test_predict_to_passes_on_the_rows_of_predict_file(classifier: Classifier, source: Path, tmp_path: Path) -> None:
     predict_file(classifier, source, tmp_path / "out.csv")
     blocks: list[str] = []
     predict_to(blocks.append, classifier, source)
@@ -263,12 +263,12 @@ def test_the_input_is_never_the_output(classifier: Classifier, source: Path, tmp
     (tmp_path / "hard.csv").hardlink_to(source)
     (tmp_path / "out.csv.partial").hardlink_to(source)
     for out in (source, tmp_path / "hard.csv", tmp_path / "out.csv"):
-        with pytest.raises(DataError, match="is the input itself, which would be lost"):
+        with pytest.raises(DataError, match="is the input file, which would be overwritten"):
             predict_file(classifier, source, out)
     assert source.read_bytes() == content
 
 
-def test_any_format_that_is_read_can_be_predicted(classifier: Classifier, tmp_path: Path) -> None:
+def test_every_input_format_can_be_predicted(classifier: Classifier, tmp_path: Path) -> None:
     day = datetime(2026, 1, 2, tzinfo=UTC)
     table = pa.table({"text": ["It boils fast.", None, "The lid rattles."], "day": [day] * 3})
     parquet.write_table(table, tmp_path / "in.parquet")

@@ -1,4 +1,4 @@
-"""The encoder against reference outputs, and the checkpoints that must be refused."""
+"""Encoder outputs against references, and checkpoints that must be rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reviewguard.models.encoder import Encoder, load_encoder, read_config
 from reviewguard.models.text_model import run
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
-needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the reference outputs of Stella are not beside the project")
+needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the reference outputs of Stella are not available")
 
 
 def stella_cases() -> list[str]:
@@ -29,7 +29,7 @@ def stella_cases() -> list[str]:
 
 @pytest.fixture(scope="module")
 def stella(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
-    """The published (packed, `new.`-prefixed) tiny Stella, with a tokenizer added so that it loads whole."""
+    """The published tiny Stella (packed, with the prefix `new.`) with an added tokenizer."""
     folder = tmp_path_factory.mktemp("stella")
     for source in (FIXTURES / "stella_tiny").iterdir():
         shutil.copyfile(source, folder / source.name)
@@ -40,7 +40,7 @@ def stella(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path
 
 @needs_fixtures
 @pytest.mark.parametrize("case", stella_cases())
-def test_stella_equals_its_reference_code(stella: Path, case: str) -> None:
+def test_stella_matches_its_reference_code(stella: Path, case: str) -> None:
     with np.load(FIXTURES / "stella_tiny" / "expected.npz") as expected:
         wanted = {name.rsplit(".", 1)[1]: expected[name] for name in expected.files if name.rsplit(".", 1)[0] == case}
     batch = {name: wanted[name] for name in ("input_ids", "attention_mask")}
@@ -52,7 +52,7 @@ def test_stella_equals_its_reference_code(stella: Path, case: str) -> None:
     real = batch["attention_mask"].astype(bool)
     np.testing.assert_allclose(hidden[real], wanted["last_hidden_state"][real], atol=1e-5)
     if types:
-        return  # reviews are one segment: the pooled path takes no token types
+        return  # reviews have one segment, so the pooled path has no token types
     np.testing.assert_allclose(run(encoder, batch), wanted["mean_pooled"], atol=1e-5)
     encoder.normalize = True
     np.testing.assert_allclose(run(encoder, batch), wanted["mean_pooled_norm"], atol=1e-5)
@@ -60,7 +60,7 @@ def test_stella_equals_its_reference_code(stella: Path, case: str) -> None:
 
 @needs_fixtures
 def test_stella_without_its_rope_scaling_would_be_wrong(stella: Path, tmp_path: Path) -> None:
-    """The parity test can fail: the rotary scaling is what it watches."""
+    """Shows that the parity test detects a missing rotary scaling."""
     shutil.copytree(stella, tmp_path, dirs_exist_ok=True)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "rope_scaling": None}))
@@ -80,7 +80,7 @@ def test_the_real_stellas_rotary_settings(tmp_path: Path) -> None:
 
 
 @needs_fixtures
-def test_an_unknown_rope_scaling_is_refused(stella: Path, tmp_path: Path) -> None:
+def test_unknown_rope_scaling_is_rejected(stella: Path, tmp_path: Path) -> None:
     shutil.copytree(stella, tmp_path, dirs_exist_ok=True)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, "rope_scaling": {"type": "yarn", "factor": 2.0}}))
@@ -89,7 +89,7 @@ def test_an_unknown_rope_scaling_is_refused(stella: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("REVIEWGUARD_TEST_HUB") != "1", reason="REVIEWGUARD_TEST_HUB=1 says the Hub can be reached")
+@pytest.mark.skipif(os.environ.get("REVIEWGUARD_TEST_HUB") != "1", reason="needs the Hub; set REVIEWGUARD_TEST_HUB=1")
 @needs_fixtures
 def test_the_real_stella_gives_its_published_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
@@ -101,8 +101,8 @@ def test_the_real_stella_gives_its_published_vector(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(vector, wanted["embedding"], atol=2e-3)
 
 
-def test_the_small_preset_equals_sentence_transformers() -> None:
-    """Its own library is the reference: masked mean pooling, then unit length."""
+def test_minilm_matches_sentence_transformers() -> None:
+    """Reference: masked mean pooling and normalisation in sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
     config = decode({**load_preset("minilm-logreg")["encoder"], "normalize": True, "max_length": 64}, EncoderConfig)
@@ -114,7 +114,7 @@ def test_the_small_preset_equals_sentence_transformers() -> None:
     np.testing.assert_allclose(ours, reference.encode(texts, show_progress_bar=False), atol=1e-5)
 
 
-def test_padding_does_not_move_a_vector(tiny_encoder: Path) -> None:
+def test_padding_does_not_change_an_embedding(tiny_encoder: Path) -> None:
     loaded = load_encoder(EncoderConfig(repo=str(tiny_encoder), max_length=64))
     texts = ["a pan", "this kettle is the best kettle that we have ever had and it boils fast"]
     together = run(loaded.encoder, loaded.tokenizer.pad(loaded.tokenizer.encode(texts)))
@@ -122,7 +122,7 @@ def test_padding_does_not_move_a_vector(tiny_encoder: Path) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_a_dense_layer_follows_the_pooling(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_dense_layer_after_pooling(tiny_encoder: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     shutil.copytree(tiny_encoder, tmp_path, dirs_exist_ok=True)
@@ -145,7 +145,7 @@ def test_a_dense_layer_follows_the_pooling(tiny_encoder: Path, tmp_path: Path) -
         load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64, dense="2_Dense_8"))
 
 
-def test_the_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -> None:
     from transformers import T5Config, T5EncoderModel, T5Model
 
     torch.manual_seed(0)
@@ -161,12 +161,12 @@ def test_the_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -
     assert loaded.encoder.width == 16
 
 
-def test_other_weights_than_the_pinned_ones_are_refused(tiny_encoder: Path) -> None:
+def test_weights_that_differ_from_the_pinned_ones_are_rejected(tiny_encoder: Path) -> None:
     with pytest.raises(EncoderError, match="pins 0000"):
         load_encoder(EncoderConfig(repo=str(tiny_encoder), weights_sha256="0" * 64))
 
 
-def test_pickled_weights_are_refused(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_pickled_weights_are_rejected(tiny_encoder: Path, tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tiny_encoder / name, tmp_path / name)
     torch.save({}, tmp_path / "pytorch_model.bin")
@@ -186,33 +186,35 @@ def test_remote_code_is_never_run(tiny_encoder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"attn_implementation": "somebody/kernel"}, "attn_implementation"),
         ({"quantization_config": {"load_in_4bit": True}}, "quantization_config"),
     ],
 )
-def test_configurations_that_are_refused(tiny_encoder: Path, tmp_path: Path, settings: dict[str, object], said: str) -> None:
+def test_unsafe_configurations_are_rejected(
+    tiny_encoder: Path, tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
     shutil.copytree(tiny_encoder, tmp_path, dirs_exist_ok=True)
     original = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**original, **settings}))
-    with pytest.raises(EncoderError, match=said):
+    with pytest.raises(EncoderError, match=message):
         load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
 
 
-def test_more_tokens_than_the_encoder_has_positions_for_are_refused(tiny_encoder: Path) -> None:
-    with pytest.raises(EncoderError, match="max_length is 65, and this encoder has positions for 64 tokens"):
+def test_max_length_above_the_positions_of_the_encoder_is_rejected(tiny_encoder: Path) -> None:
+    with pytest.raises(EncoderError, match="max_length is 65, but this encoder supports at most 64 tokens"):
         load_encoder(EncoderConfig(repo=str(tiny_encoder), max_length=65))
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (EncoderConfig(repo="no-such-folder"), "neither a folder nor a Hub id"),
         (EncoderConfig(repo="owner/name"), "pin its commit with encoder.revision"),
         (EncoderConfig(repo="owner/name", revision="0" * 40), "cannot get owner/name .* from the Hugging Face Hub"),
     ],
 )
-def test_an_encoder_that_cannot_be_had(config: EncoderConfig, said: str) -> None:
-    with pytest.raises(EncoderError, match=said):
+def test_unavailable_encoder(config: EncoderConfig, message: str) -> None:
+    with pytest.raises(EncoderError, match=message):
         load_encoder(config)

@@ -1,4 +1,4 @@
-"""Heads are rebuilt from their tensors, and refuse what is not theirs."""
+"""Heads are rebuilt from their tensors, and wrong tensors are rejected."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from reviewguard.models.heads import Head, LinearHead, MlpHead, RbfHead, Subclas
 
 
 def heads() -> list[Head]:
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=draw)
+        return torch.randn(*shape, generator=generator)
 
     return [
         LinearHead(random(3, 5), random(3)),
@@ -25,32 +25,32 @@ def heads() -> list[Head]:
 
 
 @pytest.mark.parametrize("head", heads(), ids=kind_of)
-def test_a_head_is_its_kind_and_its_tensors(head: Head) -> None:
+def test_head_is_rebuilt_from_kind_and_tensors(head: Head) -> None:
     x = torch.randn(9, 5, generator=torch.Generator().manual_seed(1))
-    again = rebuild(kind_of(head), dict(head.state_dict())).eval()
-    assert torch.equal(head.eval()(x), again(x))
+    rebuilt = rebuild(kind_of(head), dict(head.state_dict())).eval()
+    assert torch.equal(head.eval()(x), rebuilt(x))
 
 
-def test_an_unknown_kind_and_missing_tensors_are_refused() -> None:
+def test_unknown_kind_and_missing_tensors_are_rejected() -> None:
     with pytest.raises(ValueError, match="unknown kind of head 'forest'; known: linear, rbf, mlp"):
         rebuild("forest", {})
     for kind in ("linear", "rbf", "mlp", "linear-subclasses"):
-        with pytest.raises(ValueError, match="does not have the tensors"):
+        with pytest.raises(ValueError, match=f"cannot build a head of kind '{kind}' from the tensors"):
             rebuild(kind, {"planted": torch.zeros(1)})
     with pytest.raises(ValueError, match="unknown kind of head 'forest'"):
         rebuild("forest-subclasses", {"owner": torch.tensor([0, 1])})
 
 
-def test_a_class_is_as_probable_as_its_subclasses_together() -> None:
+def test_class_probability_is_the_sum_over_its_subclasses() -> None:
     draw = torch.Generator().manual_seed(0)
     inner, x = LinearHead(torch.randn(4, 5, generator=draw), torch.randn(4, generator=draw)), torch.randn(9, 5, generator=draw)
-    of_subclasses = inner(x).softmax(dim=1)
-    of_classes = SubclassHead(inner, torch.tensor([0, 1, 0, 1]))(x).softmax(dim=1)
-    torch.testing.assert_close(of_classes, of_subclasses[:, [0, 1]] + of_subclasses[:, [2, 3]])
+    subclass_probabilities = inner(x).softmax(dim=1)
+    class_probabilities = SubclassHead(inner, torch.tensor([0, 1, 0, 1]))(x).softmax(dim=1)
+    torch.testing.assert_close(class_probabilities, subclass_probabilities[:, [0, 1]] + subclass_probabilities[:, [2, 3]])
 
 
 @pytest.mark.parametrize("owner", [[0, 2], [-1, 0], [[0, 1]], [], [0, 10**15], [0.5, 1.5]])
-def test_owners_that_are_no_classes_are_refused(owner: list[object]) -> None:
+def test_invalid_owners_are_rejected(owner: list[object]) -> None:
     tensors = {"inner.weight": torch.zeros(2, 5), "inner.bias": torch.zeros(2), "owner": torch.tensor(owner)}
-    with pytest.raises(ValueError, match="not the classes from 0 on"):
+    with pytest.raises(ValueError, match="expected one dimension and the values 0, 1, 2"):
         rebuild("linear-subclasses", tensors)

@@ -1,4 +1,4 @@
-"""Trained decoders are what transformers has a class for; others are not, and stay plain encoders."""
+"""Trained decoders are saved as sequence classification models; other models are saved as plain encoders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from architectures import MAKERS, TEXTS
 
 from reviewguard import Classifier
 
-# White space that the normalisation removes, and a text that is cut.
+# White space that normalisation removes, and a text that is truncated.
 NEW = [*TEXTS, "the  lid rattles   a bit", "a kettle " * 40]
 SETTINGS = {"loop__epochs": 1, "loop__micro_batch_size": 8, "loop__batch_size": 8, "loop__precision": "fp32", "data__split": ""}
 
@@ -31,22 +31,24 @@ def fitted(name: str, folder: Path, **settings: object) -> Classifier:
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_a_decoder_loads_in_transformers_pipeline(adapter: str, tmp_path: Path) -> None:
+def test_decoder_loads_in_a_transformers_pipeline(adapter: str, tmp_path: Path) -> None:
     classifier = fitted("qwen3", tmp_path / "base", adapter=adapter)
     if adapter == "lora":
         classifier = classifier.merge(NEW)
     classifier.save(tmp_path / "model")
     classify = transformers.pipeline("text-classification", model=str(tmp_path / "model" / "encoder"), device="cpu")
     answers = classify(NEW, top_k=None, truncation=True, batch_size=2)
-    found = [[next(one["score"] for one in of if one["label"] == label) for label in classifier.classes_] for of in answers]
-    np.testing.assert_allclose(found, classifier.predict_proba(NEW), atol=1e-5)
-    # What was written is a model to train on, too.
-    again = Classifier.from_pretrained(tmp_path / "model")
-    np.testing.assert_allclose(again.predict_proba(NEW), classifier.predict_proba(NEW), atol=1e-6)
+    scores = [
+        [next(item["score"] for item in answer if item["label"] == label) for label in classifier.classes_] for answer in answers
+    ]
+    np.testing.assert_allclose(scores, classifier.predict_proba(NEW), atol=1e-5)
+    # The saved model can be loaded again.
+    loaded = Classifier.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(loaded.predict_proba(NEW), classifier.predict_proba(NEW), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_others_stay_plain(name: str, tmp_path: Path) -> None:
+def test_other_architectures_are_saved_as_encoders(name: str, tmp_path: Path) -> None:
     fitted(name, tmp_path / "base", adapter="none").save(tmp_path / "model")
     config = transformers.AutoConfig.from_pretrained(tmp_path / "model" / "encoder")
-    assert not any("SequenceClassification" in one for one in config.architectures)
+    assert not any("SequenceClassification" in name for name in config.architectures)

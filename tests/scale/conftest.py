@@ -1,4 +1,4 @@
-"""A small Ray cluster, and an export to predict from."""
+"""A small Ray cluster and an exported model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from reviewguard import Classifier
 from reviewguard.data.reviews import read
 
-# Ray asks a server of its makers about versions, and reports to it, unless told otherwise.
+# Disables Ray's usage statistics, which are sent to its developers by default.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def exported(tiny_encoder: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of an export of a tiny model, in fp32."""
+    """Folder of an fp32 export of a tiny model."""
     settings = {"encoder__repo": str(tiny_encoder), "encoder__revision": "", "encoder__weights_sha256": "", "encoder__dense": ""}
     classifier = Classifier("minilm-logreg", **settings, encoder__max_length=32)
     reviews = read(sample)

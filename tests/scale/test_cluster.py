@@ -1,4 +1,4 @@
-"""A cluster of two nodes, actors and jobs that are killed, and a run of torchrun that loses a process."""
+"""A cluster of two nodes with killed actors and jobs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ FILES = 4
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Of a cluster of two nodes with one core each; processes of it are ended afterwards."""
+    """Address of a cluster of two nodes with one core each, which is shut down afterwards."""
     import ray
     from ray.cluster_utils import Cluster
 
-    assert not ray.is_initialized(), "this test has a cluster of its own: run it apart from those that share one"
+    assert not ray.is_initialized(), "this test starts its own cluster: run it separately from tests that share one"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -48,7 +48,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The same rows as a folder of Parquet and as a CSV file."""
+    """The same rows as a folder of Parquet files and as a CSV file."""
     folder = tmp_path_factory.mktemp("reviews")
     texts = [
         f"Kettle {i}: {'boils fast' if i % 3 else 'leaks'}, {'the lid rattles ' * (i % 7)}I recommend it." for i in range(ROWS)
@@ -79,7 +79,7 @@ def start(address: str, *arguments: object) -> subprocess.Popen[str]:
 
 def wait(until: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     while not until():
-        assert process.poll() is None, "it ended first"
+        assert process.poll() is None, "the process ended early"
         time.sleep(0.05)
 
 
@@ -88,31 +88,29 @@ def finished(out: Path) -> list[Path]:
 
 
 def require_local(out: Path, csv_file: Path, exported: Path, tmp_path: Path) -> None:
-    """All rows, once, in order, with the answers of the local engine."""
+    """All rows exactly once and in order, with the predictions of the local engine."""
     predict_file(Classifier.from_pretrained(exported, runtime="onnxruntime", threads=2), csv_file, tmp_path / "local.jsonl")
     local = [json.loads(line) for line in (tmp_path / "local.jsonl").read_text().splitlines()]
-    found = pa.concat_tables(parquet.read_table(path) for path in finished(out))
-    assert found["id"].to_pylist() == list(range(ROWS))
+    output = pa.concat_tables(parquet.read_table(path) for path in finished(out))
+    assert output["id"].to_pylist() == list(range(ROWS))
     for name in ("predicted_label", "decision", "truncated", "out_of_distribution", "error"):
-        assert found[name].to_pylist() == [row[name] for row in local]
-    np.testing.assert_allclose(found["predicted_score"].to_numpy(), [row["predicted_score"] for row in local], atol=1e-5)
+        assert output[name].to_pylist() == [row[name] for row in local]
+    np.testing.assert_allclose(output["predicted_score"].to_numpy(), [row["predicted_score"] for row in local], atol=1e-5)
 
 
-def test_two_nodes_and_a_worker_killed_in_the_middle(
-    address: str, reviews: tuple[Path, Path], exported: Path, tmp_path: Path
-) -> None:
+def test_two_nodes_with_a_killed_worker(address: str, reviews: tuple[Path, Path], exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     job = start(address, reviews[0], out, exported)
     wait(lambda: len(finished(out)) >= 8, job)
     actors = [process for process in psutil.process_iter() if "_Parts" in " ".join(process.cmdline()[:2])]
-    assert len(actors) == 2, "one a node"
+    assert len(actors) == 2, "one per node"
     actors[0].send_signal(signal.SIGKILL)
-    said, _ = job.communicate()
+    output, _ = job.communicate()
     assert job.returncode == 0
-    summary = json.loads(said.splitlines()[-1])
+    summary = json.loads(output.splitlines()[-1])
     assert (summary["rows"], summary["errors"]) == (ROWS, 0)
     assert {path.name for path in out.iterdir()} - {path.name for path in finished(out)} <= {RECORD, *strays(out)}
-    assert len(strays(out)) <= 1, "what the killed worker was writing"
+    assert len(strays(out)) <= 1, "the unfinished file of the killed worker"
     require_local(out, reviews[1], exported, tmp_path)
 
 
@@ -120,9 +118,7 @@ def strays(out: Path) -> set[str]:
     return {path.name for path in out.glob(".*.tmp")}
 
 
-def test_a_job_killed_as_a_whole_computes_only_what_was_missing(
-    reviews: tuple[Path, Path], exported: Path, tmp_path: Path
-) -> None:
+def test_a_killed_job_computes_only_missing_parts(reviews: tuple[Path, Path], exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     job = start("local", reviews[0], out, exported)
     wait(lambda: len(finished(out)) >= 8, job)
@@ -134,8 +130,8 @@ def test_a_job_killed_as_a_whole_computes_only_what_was_missing(
     made = {path.name: path.stat().st_mtime_ns for path in finished(out)}
     assert 8 <= len(made) < ROWS // 2500
     again = start("local", reviews[0], out, exported)
-    said, _ = again.communicate()
-    summary = json.loads(said.splitlines()[-1])
+    output, _ = again.communicate()
+    summary = json.loads(output.splitlines()[-1])
     assert (summary["rows"], summary["resumed"]) == (ROWS, 2500 * len(made))
     assert {name: when for name, when in made.items() if (out / name).stat().st_mtime_ns != when} == {}
     assert strays(out) == set()

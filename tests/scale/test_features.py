@@ -1,4 +1,4 @@
-"""Features computed on Ray are those that training would compute, and training takes them."""
+"""Embeddings computed on Ray equal those of training, and training uses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shards(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*.safetensors")}
 
 
-def test_training_finds_every_vector(
+def test_training_uses_cached_embeddings(
     sample: Path, tiny_settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
@@ -33,15 +33,15 @@ def test_training_finds_every_vector(
     parquet.write_table(table, tmp_path / "in.parquet", row_group_size=100)
     done = cache_features(tmp_path / "in.parquet", "minilm-logreg", part_rows=100, **tiny_settings)
     assert (done.rows, done.errors) == (321, 1)
-    there = shards(tmp_path / "cache")
-    assert len(there) == 4
+    cached = shards(tmp_path / "cache")
+    assert len(cached) == 4
     classifier = Classifier("minilm-logreg", **tiny_settings)
     classifier.train(sample)
-    assert shards(tmp_path / "cache") == there, "training encodes nothing"
+    assert shards(tmp_path / "cache") == cached, "training encodes nothing"
     cache_features(tmp_path / "in.parquet", "minilm-logreg", **tiny_settings)
-    assert shards(tmp_path / "cache") == there, "nothing is encoded twice"
+    assert shards(tmp_path / "cache") == cached, "cached texts are not encoded again"
 
 
-def test_an_encoder_that_is_trained_has_no_features_to_keep(tmp_path: Path) -> None:
+def test_presets_that_train_their_encoder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'minilm-finetune' trains its encoder"):
         cache_features(tmp_path / "in.parquet", "minilm-finetune")

@@ -1,4 +1,4 @@
-"""Parts: every row in one of them, under names that stay, written whole or not at all."""
+"""Parts contain every row once, have stable names, and are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_every_row_group_is_in_one_part(tmp_path_factory: pytest.TempPathFactory
     assert [part.rows for part in parts] == [sum(sizes[group] for group in part.groups) for part in parts]
     for part in parts:
         assert len(part.groups) == 1 or part.rows <= wanted
-    for one, two in pairwise(parts):
-        assert one.rows + sizes[two.groups[0]] > wanted, "a part takes all that it has room for"
-    assert sorted(part.target for part in parts) == [part.target for part in parts], "names sort as rows do"
+    for part, following in pairwise(parts):
+        assert part.rows + sizes[following.groups[0]] > wanted, "each part is as large as possible"
+    assert sorted(part.target for part in parts) == [part.target for part in parts], "names sort in row order"
 
 
-def test_folders_patterns_and_files(tmp_path: Path) -> None:
+def test_folders_patterns_and_single_files(tmp_path: Path) -> None:
     put(tmp_path / "in" / "b.parquet", 100, 10, 4)
     put(tmp_path / "in" / "sub" / "a.pq", 200, 10, 10)
     put(tmp_path / "in" / "_note" / "c.parquet", 0, 5, 5)
@@ -56,7 +56,7 @@ def test_folders_patterns_and_files(tmp_path: Path) -> None:
     assert columns(source, parts[0]) == ["id", "text"]
     put(tmp_path / "in" / "a.parquet", 0, 10, 10)
     again = plan(Place.of(f"file://{tmp_path}/in", None), 8)
-    assert [part for part in again if part.target != "a-00000.parquet"] == parts, "a new file changes nothing about the others"
+    assert [part for part in again if part.target != "a-00000.parquet"] == parts, "a new file does not affect the others"
     assert [part.target for part in plan(Place.of(tmp_path / "in" / "*.parquet", None), 100)] == [
         "a-00000.parquet",
         "b-00000.parquet",
@@ -64,10 +64,10 @@ def test_folders_patterns_and_files(tmp_path: Path) -> None:
     assert [part.target for part in plan(Place.of(tmp_path / "in" / "b.parquet", None), 100)] == ["b-00000.parquet"]
 
 
-def test_input_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no Parquet"):
+def test_unusable_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are no Parquet files"):
         plan(Place.of(tmp_path, None), 8)
-    with pytest.raises(DataError, match="there is no Parquet"):
+    with pytest.raises(DataError, match="there are no Parquet files"):
         plan(Place.of(tmp_path / "absent.parquet", None), 8)
     (tmp_path / "in.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"cannot read .*in\.parquet as Parquet"):
@@ -79,14 +79,14 @@ def test_input_that_is_none(tmp_path: Path) -> None:
         Place.of("nowhere://x", None)
 
 
-def test_two_files_that_would_become_one(tmp_path: Path) -> None:
+def test_two_files_with_the_same_target_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.parquet", 0, 10, 10)
     put(tmp_path / "in" / "a.pq", 10, 10, 10)
-    with pytest.raises(DataError, match=r"differ in their ending alone, and would both become a-00000\.parquet; rename one"):
+    with pytest.raises(DataError, match=r"differ only in their extension, and would both become a-00000\.parquet; rename one"):
         plan(Place.of(tmp_path / "in", None), 8)
 
 
-def test_a_part_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_part_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.parquet", 0, 10, 10)
     source, out = Place.of(tmp_path / "in", None), Place.of(tmp_path / "out", None)
     [part] = plan(source, 100)
@@ -104,7 +104,7 @@ def test_a_part_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert written(out, part) == {"rows": 10}
 
 
-def test_what_is_not_of_this_source_does_not_count(tmp_path: Path) -> None:
+def test_damaged_or_outdated_output_is_ignored(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.parquet", 0, 10, 10)
     source, out = Place.of(tmp_path / "in", None), Place.of(tmp_path / "out", None)
     [part] = plan(source, 100)

@@ -1,4 +1,4 @@
-"""Predictions on Ray are those of this process: all rows, in order, computed once, whatever dies."""
+"""Predictions on Ray equal local ones: all rows, in order, computed once, also after failures."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from reviewguard.scale.predict import RECORD
 ADDED = added_columns(["fake", "real"])
 
 pytestmark = [
-    # Ray calls others by their old names.
+    # Ray uses deprecated names of other packages.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
     pytest.mark.usefixtures("cluster"),
 ]
-#: Actors are processes of their own, and would choose bf16 where the CPU has it.
+#: Actors are separate processes, and would select bf16 if the CPU supports it.
 FP32 = {"runtime": "onnxruntime", "precision": "fp32"}
 TEXTS = [f"Kettle number {i} is really {'good' if i % 3 else 'bad'}. I recommend it to everyone." for i in range(300)]
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Two files of 150 rows in row groups of 40."""
+    """Two files of 150 rows with row groups of 40."""
     for number in range(2):
         rows = range(150 * number, 150 * (number + 1))
         table = pa.table({"id": list(rows), "text": [TEXTS[row] for row in rows], "tags": [["a", str(row)] for row in rows]})
@@ -46,7 +46,7 @@ def load(folder: Path) -> pa.Table:
 
 
 def require_local(found: pa.Table, exported: Path) -> None:
-    """What the classifier says of each text here."""
+    """Local predictions of each text."""
     here = list(Classifier.from_pretrained(exported, **FP32).stream(found["text"].to_pylist()))
     for name, field in (
         ("predicted_label", "label"),
@@ -57,7 +57,7 @@ def require_local(found: pa.Table, exported: Path) -> None:
     assert found["error"].null_count == len(found)
 
 
-def test_parquet_as_in_this_process(source: Path, exported: Path, tmp_path: Path) -> None:
+def test_parquet_equals_local_predictions(source: Path, exported: Path, tmp_path: Path) -> None:
     summary = predict_parquet(source, tmp_path / "out", exported, part_rows=80, **FP32)
     assert (summary.rows, summary.resumed, summary.errors, summary.out) == (300, 0, 0, str(tmp_path / "out"))
     found, before = load(tmp_path / "out"), load(source)
@@ -66,10 +66,10 @@ def test_parquet_as_in_this_process(source: Path, exported: Path, tmp_path: Path
     require_local(found, exported)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["0-00000.parquet", "0-00002.parquet", "1-00000.parquet", "1-00002.parquet", RECORD]
-    assert len(parquet.read_table(tmp_path / "out")) == 300, "readers pass over the record"
+    assert len(parquet.read_table(tmp_path / "out")) == 300, "Parquet readers ignore the record"
 
 
-def test_a_dataset_as_in_this_process(exported: Path) -> None:
+def test_a_dataset_equals_local_predictions(exported: Path) -> None:
     dataset = ray.data.from_arrow(pa.table({"id": list(range(300)), "text": TEXTS}))
     found = pa.concat_tables(ray.get(predict_dataset(dataset, exported, actors=2, **FP32).to_arrow_refs())).sort_by("id")
     assert found.column_names == ["id", "text", *ADDED]
@@ -77,7 +77,7 @@ def test_a_dataset_as_in_this_process(exported: Path) -> None:
     require_local(found, exported)
 
 
-def test_only_what_is_missing_or_has_changed_is_computed(source: Path, exported: Path, tmp_path: Path) -> None:
+def test_only_missing_or_changed_parts_are_computed(source: Path, exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_parquet(source, out, exported, part_rows=80, **FP32)
     whole = {path.name: path.read_bytes() for path in out.glob("*.parquet")}
@@ -96,7 +96,7 @@ def test_only_what_is_missing_or_has_changed_is_computed(source: Path, exported:
     require_local(load(out), exported)
 
 
-def test_a_row_that_cannot_be_used_is_an_error_row(exported: Path, tmp_path: Path) -> None:
+def test_unusable_rows_become_error_rows(exported: Path, tmp_path: Path) -> None:
     broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32).tobytes()), pa.py_buffer(b"\xff\xfe"))
     texts = pa.concat_arrays([pa.array(["fine", None, "x" * 2**20, ""]), broken])
     (tmp_path / "in").mkdir()
@@ -116,7 +116,7 @@ def test_a_row_that_cannot_be_used_is_an_error_row(exported: Path, tmp_path: Pat
     assert [row["error"] for row in predict_dataset(mixed, exported, actors=1).take_all()] == [None, missing]
 
 
-def test_a_damaged_file_stops_only_its_own_parts(source: Path, exported: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_fails_only_its_own_parts(source: Path, exported: Path, tmp_path: Path) -> None:
     path = source / "0.parquet"
     good = path.read_bytes()
     path.write_bytes(good[:200] + b"\0" * 400 + good[600:])
@@ -129,17 +129,17 @@ def test_a_damaged_file_stops_only_its_own_parts(source: Path, exported: Path, t
     assert (summary.rows, summary.resumed) == (300, 150)
 
 
-def test_folders_that_are_not_this_jobs(source: Path, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="lies in the input"):
+def test_folders_of_other_jobs_are_refused(source: Path, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is inside the input"):
         predict_parquet(source, source / "out", exported)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"holds what is no part of this job, such as 'thesis\.txt'"):
+    with pytest.raises(DataError, match=r"contains files of another origin, such as 'thesis\.txt'"):
         predict_parquet(source, tmp_path / "mine", exported)
     predict_parquet(source, tmp_path / "out", exported)
-    with pytest.raises(DataError, match="begun with another model, column of texts"):
+    with pytest.raises(DataError, match="started with another model, text column"):
         predict_parquet(source, tmp_path / "out")
-    with pytest.raises(DataError, match="begun with another model, column of texts"):
+    with pytest.raises(DataError, match="started with another model, text column"):
         predict_parquet(source, tmp_path / "out", exported, text="id")
     (source / "1.parquet").unlink()
     with pytest.raises(DataError, match=r"no longer in the input, such as '1-00000\.parquet'"):
@@ -152,18 +152,22 @@ def test_folders_that_are_not_this_jobs(source: Path, exported: Path, tmp_path: 
         predict_parquet(source, tmp_path / "out", exported)
 
 
-def test_models_that_actors_cannot_load(source: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
+def test_models_that_are_not_exports_are_refused(source: Path, tiny_settings: dict[str, object], tmp_path: Path) -> None:
     for name in ("minilm-logreg", tmp_path / "saved"):
         if name != "minilm-logreg":
             Classifier("minilm-logreg", **tiny_settings).fit(["a kettle", "a pan"], ["x", "y"]).save(name)
-        with pytest.raises(ConfigError, match=r"actors predict from exports, and .* is none; run: reviewguard export"):
+        with pytest.raises(
+            ConfigError, match=r"prediction on Ray requires an export, and .* is not one; run: reviewguard export"
+        ):
             predict_parquet(source, tmp_path / "out", name)
     with pytest.raises(BundleError):
         predict_dataset(ray.data.range(1), tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_node_keeps_a_model_and_mends_it(source: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_caches_a_model_and_repairs_it(
+    source: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from reviewguard.scale import cluster
 
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
@@ -180,20 +184,20 @@ def test_a_node_keeps_a_model_and_mends_it(source: Path, exported: Path, tmp_pat
     assert [path.name for path in (tmp_path / "cache" / "bundles").iterdir()] == [folder.name]
 
 
-def test_by_the_command_line(source: Path, tmp_path: Path) -> None:
+def test_the_command_line(source: Path, tmp_path: Path) -> None:
     done = captured("predict", source, "--engine", "ray", "--out", tmp_path / "out")
     assert done.stdout.startswith(f"300 rows in {tmp_path / 'out'}")
-    assert "rows a second" in done.stdout
+    assert "rows per second" in done.stdout
     assert "The built-in model" in done.stderr
     found = load(tmp_path / "out")
     assert found["predicted_label"].to_pylist() == Classifier.from_pretrained().predict(TEXTS).tolist()
     again = captured("predict", source, "--engine", "ray", "--out", tmp_path / "out", "--json")
     assert '"resumed": 300' in again.stdout
     refused = captured("predict", source, "--engine", "ray", check=False)
-    assert (refused.returncode, "name both, the latter with --out" in refused.stderr) == (1, True)
+    assert (refused.returncode, "pass DATA and --out" in refused.stderr) == (1, True)
 
 
-def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     for name in [name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("reviewguard.scale")]:

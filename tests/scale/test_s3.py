@@ -1,4 +1,4 @@
-"""Parquet behind s3://, read and written over HTTP: a store without folders and renames, whose listings fsspec remembers."""
+"""Parquet at s3:// URLs over HTTP: a store without folders and renames, whose listings fsspec caches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXTS = [f"Kettle {i} {'boils' if i % 2 else 'leaks'}." for i in range(90)]
 
 @pytest.fixture(scope="module")
 def options() -> Iterator[dict[str, Any]]:
-    """How to reach a store that has the bucket "shop"."""
+    """Options for a store that has the bucket "shop"."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -49,7 +49,7 @@ def test_from_bucket_to_bucket(options: dict[str, Any], exported: Path) -> None:
 
     put(1, TEXTS[:50])
     assert predict().rows == 50
-    # What has come since is seen by a process that has listed both places before.
+    # New files are visible even to a process that has listed both places before.
     put(2, TEXTS[50:])
     summary = predict()
     assert (summary.rows, summary.resumed) == (90, 50)
@@ -67,10 +67,10 @@ def test_from_bucket_to_bucket(options: dict[str, Any], exported: Path) -> None:
     assert found["predicted_label"].to_pylist() == Classifier.from_pretrained(exported).predict(TEXTS).tolist()
 
 
-def test_places_that_cannot_be_used(options: dict[str, Any], exported: Path) -> None:
-    with pytest.raises(DataError, match="there is no Parquet"):
+def test_unusable_places_are_refused(options: dict[str, Any], exported: Path) -> None:
+    with pytest.raises(DataError, match="there are no Parquet files"):
         predict_parquet("s3://shop/nothing", "s3://shop/out", exported, storage_options=options)
-    with pytest.raises(DataError, match="there is no Parquet"):
+    with pytest.raises(DataError, match="there are no Parquet files"):
         predict_parquet("s3://nobody/reviews", "s3://shop/out", exported, storage_options=options)
     refused = {
         **options,

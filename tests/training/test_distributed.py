@@ -1,4 +1,4 @@
-"""Two processes that train together, replicated (DDP) or sharded (FSDP), learn what one learns from the same batches."""
+"""Distributed training (DDP and FSDP) gives the same result as training in one process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import json, os, sys
 from pathlib import Path
 
 if os.environ.get("ACCELERATE_USE_FSDP"):
-    # accelerate keeps FSDP from CPUs by the name of their setting alone; with another name all of it runs, over gloo.
+    # accelerate rejects FSDP on CPUs only by the name of the distributed type; with another name, it runs over gloo.
     from accelerate import state
     from accelerate.utils import DistributedType
 
@@ -56,7 +56,7 @@ SETTINGS = {
 
 @pytest.fixture
 def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
-    """The tiny encoder without dropout: each process would draw its own."""
+    """The tiny encoder without dropout, which differs between processes."""
     folder = tmp_path / "encoder"
     shutil.copytree(tiny_encoder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -65,7 +65,7 @@ def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
 
 
 def run(launcher: list[str], preset: str, settings: dict[str, object], sample: Path, out: Path, **environment: str) -> None:
-    """Train, in as many processes as the launcher starts, and save."""
+    """Train and save a model with a launcher."""
     (script := out.parent / "script.py").write_text(SCRIPT)
     command = [*launcher, str(script), preset, json.dumps(settings), str(sample), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
@@ -73,7 +73,7 @@ def run(launcher: list[str], preset: str, settings: dict[str, object], sample: P
 
 
 @pytest.mark.parametrize("preset", ["minilm-finetune", pytest.param("minilm-qlora", marks=pytest.mark.slow)])
-def test_two_processes_learn_what_one_learns(
+def test_two_processes_match_one_process(
     preset: str, encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
 ) -> None:
     def train(name: str, launcher: list[str], epochs: int = 2, **environment: str) -> list[dict[str, float]]:
@@ -83,7 +83,7 @@ def test_two_processes_learn_what_one_learns(
 
     alone, replicated = train("alone", [sys.executable]), train("replicated", LAUNCHER)
     sharded = train("sharded", LAUNCHER, **FSDP)
-    # Each way goes on from the other's checkpoint, in full.
+    # Each run resumes from the full state of the other's checkpoint.
     (tmp_path / "alone" / "run").rename(tmp_path / "run")
     (tmp_path / "sharded" / "run").rename(tmp_path / "alone" / "run")
     (tmp_path / "run").rename(tmp_path / "sharded" / "run")
@@ -100,14 +100,12 @@ def test_two_processes_learn_what_one_learns(
     assert len({history["trainable"] for history in histories.values()}) == 1
     assert len({history["parameters"] for history in histories.values()}) == 1
     for name in ("alone", "sharded"):
-        assert [one["rung"] for one in histories[name]["resumed"]][-1] == "full state"
+        assert [resumption["rung"] for resumption in histories[name]["resumed"]][-1] == "full state"
     np.testing.assert_allclose(models["alone"].predict_proba(texts), models["sharded"].predict_proba(texts), atol=1e-4)
 
 
 @pytest.mark.slow
-def test_a_soup_of_sharded_runs_is_that_of_whole_ones(
-    encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
-) -> None:
+def test_model_soup_of_sharded_runs(encoder: Path, tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     settings = {**tiny_settings, **SETTINGS, "encoder__repo": str(encoder), "loop__epochs": 1, "model_soup": 2}
     run([sys.executable], "minilm-finetune", settings, sample, tmp_path / "alone")
     run(LAUNCHER, "minilm-finetune", settings, sample, tmp_path / "sharded", **FSDP)
@@ -133,14 +131,14 @@ def start(command: list[str], log: Path, **environment: str) -> subprocess.Popen
 def wait_for_checkpoint(run: Path, *launchers: subprocess.Popen[bytes]) -> None:
     while not list(run.glob("checkpoint-*/manifest.json")):
         assert [launcher.poll() for launcher in launchers] == [None] * len(launchers), (
-            f"it ended first; see the logs in {run.parent}"
+            f"a launcher ended early; see the logs in {run.parent}"
         )
         time.sleep(0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Path, tmp_path: Path) -> None:
+def test_launcher_restarts_a_killed_worker_from_the_last_checkpoint(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     settings = {**SETTINGS, "encoder__max_length": 64, "loop__epochs": 2, "loop__save_steps": 4}
 
@@ -160,7 +158,7 @@ def test_a_launcher_restarts_what_was_killed_from_the_last_checkpoint(sample: Pa
         manifest = Classifier.from_pretrained(tmp_path / name / "model").manifest
         assert manifest.training is not None
         histories[name] = manifest.training["history"]
-    assert [one["rung"] for one in histories["whole"]["resumed"]] == ["from the start"]
+    assert [resumption["rung"] for resumption in histories["whole"]["resumed"]] == ["from the start"]
     begun, resumed = histories["killed"]["resumed"]
     assert (begun["rung"], resumed["rung"]) == ("from the start", "full state")
     assert resumed["step"] >= 4
@@ -179,7 +177,7 @@ ON_TWO_MACHINES = {
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("launcher", ON_TWO_MACHINES)
-def test_launchers_of_two_machines_train_one_model(launcher: str, sample: Path, tmp_path: Path) -> None:
+def test_launchers_on_two_machines_train_one_model(launcher: str, sample: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -202,4 +200,7 @@ def test_launchers_of_two_machines_train_one_model(launcher: str, sample: Path, 
     assert manifest.training is not None
     history = manifest.training["history"]
     assert history["processes"] == 2
-    assert [one["rung"] for one in history["resumed"]] == ["from the start", *["full state"] * (launcher == "torchrun")]
+    assert [resumption["rung"] for resumption in history["resumed"]] == [
+        "from the start",
+        *["full state"] * (launcher == "torchrun"),
+    ]

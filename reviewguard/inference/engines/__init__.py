@@ -1,1 +1,1 @@
-"""The engines that compute an export's logits. Nothing here imports torch."""
+"""Engines that compute the logits of an export. Nothing here imports torch."""

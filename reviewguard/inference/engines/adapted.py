@@ -1,4 +1,4 @@
-"""An export whose logits are corrected by what a few examples taught: a linear function of its embeddings."""
+"""A scorer that adds a correction to an export's logits: a linear function of the embeddings, fitted to a few examples."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ FILE: Final = "adaptation.safetensors"
 
 
 class Correction(NamedTuple):
-    """What is added to the log-odds of the positive class.
+    """Correction added to the log-odds of the positive class.
 
     Attributes:
-        weight: Of the embeddings, float32 (width,).
-        bias: The same for every text.
+        weight: Weights of the embedding, float32 (width,).
+        bias: Constant term.
     """
 
     weight: NDArray[np.float32]
     bias: float
 
     def of(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The correction of each text, float32 (n,), by its embedding, float32 (n, width)."""
+        """Corrections, float32 (n,), for embeddings, float32 (n, width)."""
         correction: NDArray[np.float32] = embeddings @ self.weight + np.float32(self.bias)
         return correction
 
     def to_file(self) -> dict[str, bytes]:
-        """The file of a bundle."""
+        """Write the correction to a bundle file."""
         return {FILE: safetensors.numpy.save({"weight": self.weight, "bias": np.array(self.bias, dtype=np.float32)})}
 
 
 def from_file(content: bytes) -> Correction:
-    """What `Correction.to_file` wrote.
+    """Read the correction that `Correction.to_file` wrote.
 
     Raises:
-        BundleError: If it is malformed.
+        BundleError: If the file is malformed.
     """
     with well_formed(FILE):
         tensors = safetensors.numpy.load(content)
@@ -53,18 +53,19 @@ def from_file(content: bytes) -> Correction:
 
 
 class AdaptedScorer:
-    """A `reviewguard.inference.scoring.Scorer` over another one, that of an export with two classes."""
+    """A `reviewguard.inference.scoring.Scorer` that wraps the scorer of a two-class export."""
 
     def __init__(self, inner: CpuScorer, correction: Correction, positive: int) -> None:
-        """Take what computes the logits, what corrects them, and the index of the positive class."""
+        """Combine a scorer, a correction, and the index of the positive class."""
         self.inner, self.correction, self.positive = inner, correction, positive
         self.name, self.workers, self.token_budget = f"{inner.name}, adapted", inner.workers, inner.token_budget
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, 2), for int64 (batch, length) inputs. Raises as `CpuScorer.embedded` does.
+        """Compute logits, float32 (batch, 2), from int64 (batch, length) inputs.
 
         Raises:
-            BundleError: If the correction is of another width than the embeddings.
+            BundleError: If the graph fails, see `CpuScorer.embedded`, or if the correction and the embeddings differ in width.
+            ConfigError: If the export has no embeddings.
         """
         logits, embeddings = self.inner.embedded(batch, alone=alone)
         if embeddings.shape[1:] != self.correction.weight.shape:

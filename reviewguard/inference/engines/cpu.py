@@ -1,4 +1,4 @@
-"""What the engines have in common."""
+"""Base class of the engines."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from reviewguard.data.tokens import Batch
 from reviewguard.errors import BundleError, ConfigError
 from reviewguard.inference.scoring import Floats
 
-#: Outputs of a graph. Those of earlier versions have no embeddings.
+#: Outputs of a graph. Graphs written by earlier versions have no embeddings.
 LOGITS: Final = "logits"
 EMBEDDINGS: Final = "embeddings"
-#: Sessions of a process that this one was forked from.
+#: Sessions inherited from a parent process.
 _ABANDONED: Final[list[object]] = []
 
 
 class CpuScorer(ABC):
     """A graph on the CPU.
 
-    Many batches are computed fastest by one thread each, side by side; a single one by all threads together. A session of an
-    engine is made for one or the other, and only what is used is loaded.
+    Many batches are fastest with one thread per batch, in parallel; a single batch is fastest with all threads. An engine's
+    session supports one of the two, and each session is loaded when it is first needed.
     """
 
     engine: ClassVar[str]
-    # Small batches keep a layer's activations in the cache of a core.
+    # Small batches keep a layer's activations in a core's cache.
     token_budget = 512
 
     def __init__(self, path: Path, classes: Sequence[str], threads: int, precision: str = "fp32") -> None:
-        """Take a graph; it is loaded when it is first needed, so that a process may still fork.
+        """Set the graph. It is loaded at first use, so that the process can still fork.
 
         Args:
-            path: The ONNX file, already verified against its manifest.
-            classes: The labels, to check the graph's output width against.
-            threads: Cores to keep busy.
-            precision: Of the products.
+            path: ONNX file, already verified against its manifest.
+            classes: Class labels, to check the graph's output width.
+            threads: Number of cores to use.
+            precision: Precision of matrix products.
         """
         self.path, self.classes, self.workers, self.precision = path, classes, threads, precision
         self.name = f"{self.engine} in {precision}, threads: {threads}"
@@ -48,23 +48,23 @@ class CpuScorer(ABC):
         self._process = os.getpid()
 
     def logits(self, batch: Batch, *, alone: bool = False) -> Floats:
-        """Logits, float32 (batch, classes), for int64 (batch, length) inputs; by all threads if no other batch is computed.
+        """Compute logits, float32 (batch, classes), from int64 (batch, length) inputs. With `alone`, use all threads.
 
         Raises:
-            BundleError: If the graph cannot be loaded or computed, or has other inputs or outputs than expected.
+            BundleError: If the graph cannot be loaded or run, or has unexpected inputs or outputs.
         """
         return self._run((LOGITS,), batch, alone)[0]
 
     def embedded(self, batch: Batch, *, alone: bool = False) -> tuple[Floats, Floats]:
-        """Logits, and the embeddings that they are computed from, float32 (batch, width).
+        """Compute logits, and the embeddings from which they are computed, float32 (batch, width).
 
         Raises:
-            BundleError: As `logits`.
-            ConfigError: If an earlier version made the export, without embeddings.
+            BundleError: As for `logits`.
+            ConfigError: If the export has no embeddings, because an earlier version wrote it.
         """
         self._session(alone)
         if not self._embeds:
-            raise ConfigError(f"{self.path} gives no embeddings: an earlier version exported it; export the model again")
+            raise ConfigError(f"{self.path} has no embeddings, because an earlier version exported it; export the model again")
         logits, embeddings = self._run((LOGITS, EMBEDDINGS), batch, alone)
         return logits, embeddings
 
@@ -73,19 +73,19 @@ class CpuScorer(ABC):
         """Compute outputs by name."""
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str], int, str]]:
-        # A session cannot be copied to another process; its file can be read there.
+        # A session cannot be pickled; another process loads the file again.
         return type(self), (self.path, self.classes, self.workers, self.precision)
 
     def _session(self, alone: bool) -> Any:
-        """The session for one batch, or that for many; loaded once in a process, whichever thread comes first."""
+        """The session for a single batch or for many. Loaded once per process, thread-safe."""
         if self._process != os.getpid():
             self._begin_anew()
         with self._loading:
             return self._of_one if alone else self._of_many
 
     def _begin_anew(self) -> None:
-        """Forget, in a forked process, the sessions of its parent: their threads stayed there."""
-        # To destroy a session would be to wait for its threads.
+        """Discard the parent's sessions in a forked process: their threads do not exist here."""
+        # Keep a reference: destroying a session waits for its threads.
         _ABANDONED.append([self.__dict__.pop(name, None) for name in ("_of_many", "_of_one", "_requests")])
         self._loading, self._process = threading.Lock(), os.getpid()
 
@@ -99,14 +99,14 @@ class CpuScorer(ABC):
 
     @abstractmethod
     def _load(self, side_by_side: int) -> Any:
-        """Make a session for so many batches at once, which share the threads.
+        """Create a session for this many parallel batches, which share the threads.
 
         Raises:
-            BundleError: If the graph cannot be loaded, or `_require_fit` says so.
+            BundleError: If the graph cannot be loaded, or if `_require_fit` fails.
         """
 
     def _require_fit(self, inputs: set[str], outputs: list[tuple[str, Any]]) -> None:
-        """See that a loaded graph has the inputs, and the outputs with their width, that a classifier has."""
+        """Check that a loaded graph has the inputs and outputs of a classifier."""
         others = {name for name, _ in outputs} - {LOGITS}
         fits = (LOGITS, len(self.classes)) in outputs and others <= {EMBEDDINGS}
         if inputs != {"input_ids", "attention_mask"} or not fits:

@@ -1,7 +1,7 @@
-"""Which files an ONNX graph reads besides its own: a stranger's graph may name any.
+"""External files that an ONNX graph refers to; an untrusted graph may name any file.
 
-The base install has no onnx package, so the few fields on the way to a tensor's external data are read here
-(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, and protobuf's encoding,
+The base installation does not include the onnx package, so this module parses the few fields that lead to a tensor's external
+data (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, with protobuf's encoding,
 https://protobuf.dev/programming-guides/encoding/).
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from reviewguard.errors import BundleError
 
-#: By kind of message, the fields that lead on, with the kind that they hold.
+#: For each message type, the fields to follow, with the type that they contain.
 _FIELDS: Final = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -30,23 +30,23 @@ _DEEPEST: Final = 64
 
 
 def external_files(graph: Path) -> set[str]:
-    """Locations of external data that a graph names, as it names them.
+    """Locations of external data, as named in a graph.
 
     Raises:
-        BundleError: If the file is no graph.
+        BundleError: If the file is not an ONNX graph.
     """
     if not graph.stat().st_size:
-        raise BundleError(f"{graph} is empty; that is no ONNX graph")
+        raise BundleError(f"{graph} is empty; it is not an ONNX graph")
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return set(_locations(data, 0, len(data), "model", 0))
         except (IndexError, ValueError) as error:
-            raise BundleError(f"{graph} is no ONNX graph: {error}") from error
+            raise BundleError(f"{graph} is not an ONNX graph: {error}") from error
 
 
 def _locations(data: mmap.mmap, start: int, end: int, kind: str, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
-        raise ValueError("its parts are nested too deeply")
+        raise ValueError("its messages are nested too deeply")
     entry: dict[str, str] = {}
     for number, first, last in _fields(data, start, end):
         inner = _FIELDS[kind].get(number)
@@ -59,7 +59,7 @@ def _locations(data: mmap.mmap, start: int, end: int, kind: str, depth: int) -> 
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field that holds bytes."""
+    """Number, start and end of each length-delimited field."""
     place = start
     while place < end:
         tag, place = _varint(data, place)
@@ -69,19 +69,19 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
         elif wire == _LENGTH:
             length, place = _varint(data, place)
             if place + length > end:
-                raise ValueError("a part is longer than what holds it")
+                raise ValueError("a field is longer than the message that contains it")
             yield tag >> 3, place, place + length
             place += length
         elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
             place += 8 if wire == _EIGHT_BYTES else 4
         else:
-            raise ValueError(f"a field of type {wire}")
+            raise ValueError(f"unsupported wire type {wire}")
     if place != end:
-        raise ValueError("a part is longer than what holds it")
+        raise ValueError("a field is longer than the message that contains it")
 
 
 def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """An integer in groups of seven bits, and the place behind it."""
+    """Decode a variable-length integer, and return it with the offset of the next byte."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[place]
@@ -89,4 +89,4 @@ def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place
-    raise ValueError("a number of more than ten bytes")
+    raise ValueError("an integer of more than ten bytes")

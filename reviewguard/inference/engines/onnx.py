@@ -1,4 +1,4 @@
-"""Logits from an ONNX graph by onnxruntime."""
+"""Run an ONNX graph with onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reviewguard.errors import BundleError
 from reviewguard.inference.engines.cpu import CpuScorer
 from reviewguard.inference.scoring import Floats
 
-#: A fusion whose kernel takes several times what the two do that it replaces: a tenth of the time of MiniLM (onnxruntime 1.32).
+#: This fused kernel is several times slower than the two that it replaces: a tenth of MiniLM's time (onnxruntime 1.32).
 _SLOWER: Final = ["SkipLayerNormFusion"]
 
 
 class OnnxScorer(CpuScorer):
-    """Logits on the CPU, by onnxruntime."""
+    """Computes logits on the CPU with onnxruntime."""
 
     engine = "onnxruntime"
 
@@ -41,5 +41,5 @@ class OnnxScorer(CpuScorer):
         session = self._session(alone)
         try:
             return [np.asarray(values, dtype=np.float32) for values in session.run(list(names), dict(batch))]
-        except Exception as error:  # as above
-            raise BundleError(f"onnxruntime cannot compute {self.path}: {error}") from error
+        except Exception as error:  # no public base class, as above
+            raise BundleError(f"onnxruntime cannot run {self.path}: {error}") from error

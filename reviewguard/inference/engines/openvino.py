@@ -1,4 +1,4 @@
-"""Logits from an ONNX graph by OpenVINO, which computes in bf16 where the CPU does."""
+"""Run an ONNX graph with OpenVINO, in bf16 if the CPU supports it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from reviewguard.inference.scoring import Floats
 with telemetry.openvino_without():
     import openvino
 
-# OpenVINO's bridge to numpy sets itself up at its first use, and hangs for ever where two threads come to it at once.
+# OpenVINO's numpy bridge initialises at first use, and deadlocks if two threads do this at once.
 openvino.Tensor(np.zeros(1, dtype=np.float32))
 
 
 def computes_in_bf16() -> bool:
-    """Whether this CPU has instructions for products in bf16 (AMX or AVX512-BF16)."""
+    """Whether this CPU has instructions for bf16 products (AMX or AVX512-BF16)."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoScorer(CpuScorer):
-    """Logits on the CPU, by OpenVINO; in bf16 if that is the precision."""
+    """Computes logits on the CPU with OpenVINO, in fp32 or bf16."""
 
     engine = "openvino"
 
@@ -56,7 +56,7 @@ class OpenVinoScorer(CpuScorer):
 
     def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
         compiled, name = self._session(alone), "one" if alone else "many"
-        # A request serves one thread at a time.
+        # An inference request may be used by one thread at a time.
         request = getattr(self._requests, name, None)
         if request is None:
             request = compiled.create_infer_request()
@@ -64,5 +64,5 @@ class OpenVinoScorer(CpuScorer):
         try:
             request.infer(dict(batch))
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot compute {self.path}: {error}") from error
+            raise BundleError(f"OpenVINO cannot run {self.path}: {error}") from error
         return [np.array(request.get_tensor(name).data, dtype=np.float32) for name in names]

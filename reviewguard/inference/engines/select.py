@@ -1,4 +1,4 @@
-"""Which engine computes an export, and in which precision."""
+"""Select the engine and the precision for an export."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from reviewguard.inference.engines.external import external_files
 from reviewguard.inference.engines.onnx import OnnxScorer
 
 Engine: TypeAlias = Literal["auto", "onnxruntime", "openvino"]
-"""What computes an export."""
+"""Engine that runs an export."""
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
-"""In what it is computed."""
+"""Precision in which an export runs."""
 
-#: Where the graphs of an export are, by precision.
+#: Paths of an export's graphs in the bundle, by precision.
 GRAPHS: Final = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 
 
 def is_export(names: Container[str]) -> bool:
-    """Whether the files of a model, by name, are those of an ONNX export."""
+    """Whether these file names are those of an ONNX export."""
     return any(graph in names for graph in GRAPHS.values())
 
 
 def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = "auto", threads: int = 0) -> CpuScorer:
-    """Choose how to compute an export.
+    """Open an export with an engine and a precision.
 
-    On its own it takes OpenVINO in bf16 where that is installed and the CPU computes in bf16, else onnxruntime, in int8 if the
-    export has it.
+    With "auto", OpenVINO in bf16 is selected if it is installed and the CPU supports bf16. Otherwise onnxruntime is selected, in
+    int8 if the export contains it.
 
     Args:
-        bundle: With at least one of `GRAPHS`.
-        engine: "auto", or the one to use.
-        precision: "auto", or the one to use: "int8" is for onnxruntime, "bf16" for OpenVINO, "fp32" for either.
-        threads: Cores to keep busy; 0: those that the process may use.
+        bundle: Bundle with at least one of `GRAPHS`.
+        engine: Engine, or "auto".
+        precision: Precision, or "auto". "int8" requires onnxruntime, "bf16" requires OpenVINO, and "fp32" works with both.
+        threads: Number of cores to use. 0: all cores available to the process.
 
     Raises:
-        BundleError: If the graph reads files that the manifest does not list.
-        ConfigError: If engine and precision do not go together, or the export lacks the graph.
-        MissingExtra: If OpenVINO is asked for and not installed.
+        BundleError: If the graph refers to files that the manifest does not list.
+        ConfigError: If engine and precision are incompatible, or if the export lacks the graph.
+        MissingExtra: If OpenVINO is requested and not installed.
     """
     for name, value, allowed in (("runtime", engine, get_args(Engine)), ("precision", precision, get_args(Precision))):
         if value not in allowed:
@@ -49,9 +49,9 @@ def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = 
     engine, precision = _resolve(bundle, engine, precision)
     graph = GRAPHS["int8" if precision == "int8" else "fp32"]
     if graph not in bundle:
-        raise ConfigError(f"{bundle.folder} has no {graph}, which {precision} needs; it holds {', '.join(_held(bundle))}")
+        raise ConfigError(f"{bundle.folder} has no {graph}, which {precision} requires; it contains {', '.join(_held(bundle))}")
     if foreign := [name for name in external_files(bundle.path(graph)) if f"onnx/{name}" not in bundle]:
-        raise BundleError(f"{bundle.path(graph)} reads {foreign[0]!r}, which the model does not list; it is not loaded")
+        raise BundleError(f"{bundle.path(graph)} refers to {foreign[0]!r}, which the manifest does not list; it was not loaded")
     threads, path, classes = threads or available_cores(), bundle.path(graph), bundle.manifest.classes
     if engine == "onnxruntime":
         return OnnxScorer(path, classes, threads, precision)
@@ -63,10 +63,10 @@ def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = 
 def _resolve(bundle: Bundle, engine: Engine, precision: Precision) -> tuple[Engine, Precision]:
     if (engine, precision) in (("onnxruntime", "bf16"), ("openvino", "int8")):
         other = "openvino" if engine == "onnxruntime" else "onnxruntime"
-        raise ConfigError(f"{engine} does not compute in {precision} here; leave out one of the two, or set runtime={other!r}")
+        raise ConfigError(f"{engine} does not support {precision}; omit one of the two, or set runtime={other!r}")
     if engine == "auto":
-        wanted = precision == "bf16" or (precision == "auto" and GRAPHS["fp32"] in bundle and _bf16_at_hand())
-        engine = "openvino" if wanted else "onnxruntime"
+        use_openvino = precision == "bf16" or (precision == "auto" and GRAPHS["fp32"] in bundle and _bf16_at_hand())
+        engine = "openvino" if use_openvino else "onnxruntime"
     if precision == "auto" and engine == "openvino":
         precision = "bf16" if _bf16_at_hand() else "fp32"
     elif precision == "auto":

@@ -1,6 +1,6 @@
-"""Backends: each trains the one model in its own way. A new backend is a new module in this folder.
+"""Backends: ways to train the model. Each public module of this package is a backend.
 
-A backend module has a frozen `Config` that extends `Recipe`, and the three functions of `Backend`.
+A backend module defines a frozen `Config` that extends `Recipe`, and the three functions of `Backend`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Labelled(NamedTuple):
     """Rows to train on or to score.
 
     Attributes:
-        texts: Normalised, n of them.
-        y: Index of each one's class, int64 (n,).
-        weight: Of each row, float64 (n,), positive; None: all are 1.
+        texts: Normalised texts, n of them.
+        y: Class indices, int64 (n,).
+        weight: Positive row weights, float64 (n,). None: all weights are 1.
     """
 
     texts: list[str]
@@ -39,19 +39,19 @@ class Labelled(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained model, and what its training was like where that took more than one step."""
+    """A trained model, and its history if it was fine-tuned."""
 
     model: TextModel
     history: History | None = None
 
 
 class Backend(Protocol):
-    """What a module in this folder offers."""
+    """Interface of a backend module."""
 
     Config: type[Recipe]
 
     def load(self, config: Recipe) -> LoadedEncoder:
-        """Load the encoder as training needs it."""
+        """Load the encoder for training."""
         ...
 
     def train(
@@ -67,30 +67,30 @@ class Backend(Protocol):
         """Train a model.
 
         Args:
-            train: Rows to fit on; of each class at least one.
-            validation: Rows to choose by when to stop, never to fit on; None: there are none.
-            classes: Names, in the order of the logits.
-            encoder: What `load` gave.
-            config: Of this backend.
-            run: Where checkpoints go.
+            train: Rows to fit on, with at least one row of each class.
+            validation: Rows for early stopping, never for fitting. None: no validation rows.
+            classes: Class names, in the order of the logits.
+            encoder: The result of `load`.
+            config: Settings of this backend.
+            run: Folder of the checkpoints, and whether to resume.
         """
         ...
 
     def logits(self, model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
-        """Logits, float32 (n, classes), of normalised texts, by the way that is cheapest right after training."""
+        """Compute logits, float32 (n, classes), of normalised texts, in the cheapest way after training."""
         ...
 
 
 def backend_names() -> list[str]:
-    """Names of the backends: the public modules of this folder."""
+    """Names of the backends: the public modules of this package."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
-    """Settings as plain data, checked by the backend that they name.
+    """Build a recipe from plain data, checked against the settings of its backend.
 
     Raises:
-        ConfigError: If the backend, a setting or its value is not allowed.
+        ConfigError: If the backend, a setting or a value is not allowed.
     """
     return decode(values, get_backend(str(values.get("backend", ""))).Config)
 
@@ -99,7 +99,7 @@ def get_backend(name: str) -> Backend:
     """Import a backend by name.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If there is no backend of this name.
     """
     if name not in backend_names():
         raise ConfigError(f"no backend is called {name!r}; {nearest(name, backend_names())}")

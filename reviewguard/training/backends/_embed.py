@@ -1,4 +1,4 @@
-"""What the three embedding backends share: a head is fitted on the cached vectors of a frozen encoder."""
+"""Common functions of the backends that fit a head on the cached embeddings of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from reviewguard.training.finetuning.checkpoint import Run
 
 
 class Vectors(NamedTuple):
-    """Rows as a head is fitted on them.
+    """Embedded rows to fit a head on.
 
     Attributes:
-        x: Sentence vectors, float32 (n, width).
+        x: Embeddings, float32 (n, width).
         y: Class indices, int64 (n,).
-        weight: Of each row, float64 (n,); None: all are 1.
+        weight: Row weights, float64 (n,). None: all weights are 1.
     """
 
     x: Floats
@@ -38,20 +38,20 @@ class Vectors(NamedTuple):
 
 
 def load(config: Recipe) -> LoadedEncoder:
-    """Load the encoder in full precision; it stays as it is."""
+    """Load the frozen encoder in full precision."""
     return load_encoder(config.encoder)
 
 
 def train_head(
     fit: Callable[[Vectors, Vectors | None], Head], train: Labelled, validation: Labelled | None, encoder: LoadedEncoder, run: Run
 ) -> Trained:
-    """Encode both parts, through the cache, and fit a head on the training vectors.
+    """Encode both splits, using the cache, and fit a head on the training embeddings.
 
     Raises:
-        ConfigError: If a run is to be resumed: there are no checkpoints.
+        ConfigError: If `run.resume` is set: there are no checkpoints.
     """
     if run.resume:
-        raise ConfigError("heads on frozen vectors are fitted in one go, and encoding goes on from its cache; leave out resume")
+        raise ConfigError("a head on frozen embeddings has no checkpoints, and encoding resumes from its cache; omit resume")
     held_out = None if validation is None else _vectors(validation, encoder)
     head = fit(_vectors(train, encoder), held_out)
     return Trained(TextModel(encoder.encoder, head.eval()).to(best_device()))
@@ -62,17 +62,17 @@ def _vectors(rows: Labelled, encoder: LoadedEncoder) -> Vectors:
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
-    """Logits, float32 (n, classes), from cached vectors."""
+    """Compute logits, float32 (n, classes), from cached embeddings."""
     return run(model.head, {"x": features(encoder, texts)})
 
 
 def coefficients(fitted: LogisticRegression) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Weights (classes, width) and intercepts (classes,); with two classes the first one's logit is 0."""
+    """Weights (classes, width) and intercepts (classes,); with two classes, the logit of the first is 0."""
     if len(fitted.classes_) > 2:
         return fitted.coef_, fitted.intercept_
     return np.vstack([np.zeros_like(fitted.coef_), fitted.coef_]), np.concatenate([[0.0], fitted.intercept_])
 
 
 def tensor(values: NDArray[np.floating]) -> Tensor:
-    """A fitted coefficient as a float32 tensor of its own."""
+    """Copy fitted coefficients to a float32 tensor."""
     return torch.tensor(np.asarray(values), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Vectors of a frozen encoder, cached on disk and shared between heads, runs and processes."""
+"""Disk cache of the embeddings of frozen encoders, shared between heads, runs and processes."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from reviewguard.models.device import best_device, token_budget
 from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.models.text_model import run
 
-#: Texts encoded between two writes: what a killed run may have to do again.
+#: Number of texts encoded between two writes, and so the most that is lost on an interruption.
 SHARD_ROWS: Final = 2048
 _DAY_SECONDS: Final = 86_400
 
 
 def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
-    """Encode texts, taking from the cache what it has and adding to it what it lacks.
+    """Encode texts. Embeddings in the cache are reused, and new ones are added to it.
 
     Args:
-        loaded: The encoder. The cache is keyed by its weights, tokenizer, pooling and length, and by each text's hash.
+        loaded: The encoder. Cache keys depend on its weights, tokenizer, pooling and length, and on the hash of each text.
         texts: Normalised texts, n of them.
 
     Returns:
         float32 (n, width).
 
     Raises:
-        DataError: If the encoder gives a vector that is not finite.
+        DataError: If an embedding is not finite.
     """
     store = _store(loaded)
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
@@ -54,7 +54,7 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
         title = f"encoding {start + len(chunk)} of {len(missing)}"
         new = compute(lambda b: run(loaded.encoder, b), loaded.tokenizer, encoded, token_budget(best_device()), title)
         if not np.isfinite(new).all():
-            raise DataError(f"the encoder {loaded.config.repo} gave vectors that are not finite; it cannot be used")
+            raise DataError(f"the encoder {loaded.config.repo} returned embeddings that are not finite; it cannot be used")
         try:
             if store:
                 store.add(chunk, new)
@@ -66,7 +66,7 @@ def features(loaded: LoadedEncoder, texts: Sequence[str]) -> Floats:
 
 
 def _store(loaded: LoadedEncoder) -> FeatureStore | None:
-    """The cache; None where it cannot be written."""
+    """Open the cache. None: it is not writable."""
     try:
         return FeatureStore(files.cache_folder() / "features" / _key(loaded), loaded.encoder.width)
     except OSError as error:
@@ -75,10 +75,10 @@ def _store(loaded: LoadedEncoder) -> FeatureStore | None:
 
 
 def _warn_of(error: OSError) -> None:
-    """Say that training does without the cache: what it would hold can be computed again."""
+    """Warn that training continues without the cache."""
     warnings.warn(
-        f"vectors are not kept for another training, as {files.cache_folder()} cannot be written ({error.strerror}); set "
-        "REVIEWGUARD_CACHE to a folder that can be",
+        f"embeddings are not cached, because {files.cache_folder()} is not writable ({error.strerror}); set REVIEWGUARD_CACHE "
+        "to a writable folder",
         stacklevel=2,
     )
 
@@ -105,18 +105,18 @@ def _architecture(loaded: LoadedEncoder) -> str:
 
 
 class FeatureStore:
-    """A folder of immutable shards, each named by the sha256 of its bytes.
+    """A folder of immutable shards, each named by the SHA-256 of its contents.
 
-    A shard appears by renaming once it is whole and synced, so a killed writer leaves nothing that is read, and writers in
-    several processes never touch each other's files. A shard whose bytes do not hash to its name is removed.
+    A shard is written to a temporary file, synced and renamed, so an interrupted write leaves nothing that is read, and several
+    processes can write at the same time. A shard whose hash differs from its name is removed.
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        """Open, creating the folder if needed.
+        """Open the store, and create the folder if needed.
 
         Args:
-            folder: Of this one encoder.
-            width: Dimensions of its vectors.
+            folder: Folder for one encoder.
+            width: Dimension of its embeddings.
         """
         self._folder = folder
         self._width = width
@@ -127,12 +127,12 @@ class FeatureStore:
                     stray.unlink()
 
     def find(self, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, Floats]]:
-        """Yield (key, vector) once for each wanted key that is stored."""
+        """Yield (key, embedding) once for each wanted key that is stored."""
         remaining = set(wanted)
         for shard in sorted(self._folder.glob("*.safetensors")):
             if not remaining:
                 return
-            # Vectors are many times as large as their keys, and of all shards of a large cache few are wanted.
+            # Embeddings are much larger than keys, and few shards of a large cache are needed: check the keys first.
             if remaining.isdisjoint(self._keys(shard)) or (tensors := self._read(shard)) is None:
                 continue
             for key, vector in zip(map(bytes, tensors["keys"]), tensors["vectors"], strict=True):
@@ -141,13 +141,13 @@ class FeatureStore:
                     yield key, vector
 
     def add(self, keys: Sequence[bytes], vectors: Floats) -> None:
-        """Store vectors, float32 (n, width), under their 32-byte keys; on return they are on disk."""
+        """Store embeddings, float32 (n, width), under 32-byte keys. They are on disk when this returns."""
         table = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32)
         content = safetensors.numpy.save({"keys": table, "vectors": np.ascontiguousarray(vectors)})
         files.replace(self._folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
 
     def _keys(self, shard: Path) -> set[bytes]:
-        """What a shard says that it holds; of a damaged one nothing, and it is removed."""
+        """Keys of a shard. A damaged shard has none and is removed."""
         try:
             with safetensors.safe_open(shard, framework="numpy") as file:
                 return set(map(bytes, file.get_tensor("keys")))
@@ -158,14 +158,14 @@ class FeatureStore:
     def _read(self, shard: Path) -> dict[str, NDArray[np.generic]] | None:
         try:
             content = shard.read_bytes()
-        except OSError:  # another process removed it, or it cannot be read now; it is not to blame
+        except OSError:  # removed by another process, or temporarily unreadable: not damaged
             return None
         try:
             if hashlib.sha256(content).hexdigest() != shard.stem:
-                raise ValueError("altered")
+                raise ValueError("wrong hash")
             tensors: dict[str, NDArray[np.generic]] = safetensors.numpy.load(content)
             if tensors["vectors"].shape[1:] != (self._width,) or tensors["vectors"].dtype != np.float32:
-                raise ValueError("of another shape")
+                raise ValueError("wrong shape or type")
         except (ValueError, KeyError, safetensors.SafetensorError):
             with contextlib.suppress(OSError):
                 shard.unlink()

@@ -1,4 +1,4 @@
-"""Fine-tuning: all of the encoder, or low-rank adapters on it, in full precision or over four bits."""
+"""Fine-tuning of the whole encoder, or of low-rank adapters on an encoder in full precision or 4 bits."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of fine-tuning.
 
     Attributes:
-        adapter: "none" trains every weight; "lora" adapters on the frozen encoder; "qlora" adapters on an encoder in NF4.
-        lora: The adapters.
-        loop: The training loop.
-        model_soup: Number of runs, with seeds from `seed` on, whose weights are averaged at the end (Wortsman et al. 2022,
-            arXiv:2203.05482), as fast as one model and often better. Needs `adapter` "none": adapters that began at random do not
-            average.
-        ngrams: Buckets for a bag of tokens and pairs of them beside the encoder, such as 131072; 0: none. It is quick, and often
-            right where the encoder errs. Validation rows weigh the two against each other, so figures on them flatter a little.
+        adapter: "none" trains every weight; "lora" trains adapters on the frozen encoder; "qlora" trains adapters on a frozen
+            encoder in NF4.
+        lora: Settings of the adapters.
+        loop: Settings of the training loop.
+        model_soup: Number of runs, with consecutive seeds from `seed`, whose weights are averaged at the end (Wortsman et al.
+            2022, arXiv:2203.05482). The result is as fast as one model and often better. Needs `adapter` "none": adapters with
+            different random initialisations cannot be averaged.
+        ngrams: Number of buckets of a bag of tokens and token pairs that is combined with the encoder, such as 131072. 0: no
+            bag. It is fast, and often right where the encoder is wrong. The weights between the two are fitted on validation
+            rows, so scores on these rows are slightly optimistic.
     """
 
     adapter: Literal["none", "lora", "qlora"] = "none"
@@ -56,24 +58,24 @@ def load(config: Config) -> LoadedEncoder:
     """Load the encoder, quantised to NF4 for QLoRA.
 
     Raises:
-        ConfigError: If the encoder has a Dense layer after pooling, which fine-tuning has no use for, or a soup is to be made of
+        ConfigError: If the encoder has a Dense layer after pooling, which fine-tuning replaces, or `model_soup` is combined with
             adapters.
     """
     if config.model_soup > 1 and config.adapter != "none":
         raise ConfigError(
-            f"model_soup is {config.model_soup}, and adapter {config.adapter!r}: adapters of different seeds do not average; "
-            "set adapter=none, which trains every weight, or model_soup=1"
+            f"model_soup is {config.model_soup} and adapter is {config.adapter!r}: adapters with different seeds cannot be "
+            "averaged; set adapter=none, which trains every weight, or model_soup=1"
         )
     if config.encoder.dense:
         raise ConfigError(
-            f"encoder.dense is {config.encoder.dense!r}; fine-tuning puts its own head there: set encoder.dense= (empty)"
+            f"encoder.dense is {config.encoder.dense!r}; fine-tuning replaces it by its own head: set encoder.dense= (empty)"
         )
     with requires("qlora"):
         return load_encoder(config.encoder, None, compute_dtype(config.loop.precision) if config.adapter == "qlora" else None)
 
 
 def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel:
-    """The model as training finds it: new adapters, or every weight trainable, under a new head, on the best device."""
+    """Build the model before training: new adapters, or every weight trainable, and a new head, on the best device."""
     if config.adapter == "none":
         encoder.encoder.transformer.requires_grad_(True)
         encoder.encoder.tuned = True
@@ -84,7 +86,7 @@ def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel
         initial = nn.Linear(encoder.encoder.width, classes)
     head = LinearHead(initial.weight.data, initial.bias.data, config.loop.dropout)
     if encoder.encoder.pooling == "last" and not encoder.encoder.config.is_encoder_decoder:
-        # A decoder's class for sequence classification in transformers has no bias; without it, both are one.
+        # Sequence classification heads of decoders in transformers have no bias; without it, the model can be converted.
         nn.init.zeros_(head.bias.requires_grad_(False))
     return TextModel(encoder.encoder, head).to(best_device())
 
@@ -92,21 +94,21 @@ def untrained(classes: int, encoder: LoadedEncoder, config: Config) -> TextModel
 def train(
     train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
-    """Fine-tune the encoder, or adapters on it, under a linear head, and keep the best epoch by validation F1.
+    """Fine-tune the encoder, or adapters on it, with a linear head, and keep the epoch with the best validation F1.
 
-    The history of a soup is that of its last run.
+    The history of a model soup is that of its last run.
 
     Raises:
-        ConfigError: If there are to be n-grams, and no validation rows.
+        ConfigError: If `ngrams` is set without validation rows.
     """
     if config.ngrams and validation is None:
-        raise ConfigError("n-grams are weighed on validation rows, and there are none: use train() with some, or set ngrams=0")
+        raise ConfigError("ngrams needs validation rows, and there are none: call train() with validation data, or set ngrams=0")
     rows, held_out = _rows(train, encoder), None if validation is None else _rows(validation, encoder)
-    seeds, found = range(config.seed, config.seed + config.model_soup), []
-    for seed, own in zip(seeds, averaging.runs_of(run, seeds), strict=True):
-        # A run changes the encoder that it was given.
-        begun = encoder if seed == config.seed else load(config)
-        model = untrained(len(classes), begun, msgspec.structs.replace(config, seed=seed))
+    seeds, weights = range(config.seed, config.seed + config.model_soup), []
+    for seed, seed_run in zip(seeds, averaging.runs_of(run, seeds), strict=True):
+        # Training changes the encoder in place, so each further run loads it again.
+        initial = encoder if seed == config.seed else load(config)
+        model = untrained(len(classes), initial, msgspec.structs.replace(config, seed=seed))
         history = fine_tune(
             model,
             encoder.tokenizer,
@@ -115,13 +117,13 @@ def train(
             loop=config.loop,
             seed=seed,
             base=f"{encoder.config.weights_sha256} {'nf4' if config.adapter == 'qlora' else 'fp32'}",
-            run=own,
+            run=seed_run,
         )
         if config.model_soup > 1 or state.is_sharded(model):
-            found.append(state.weights(model))
-    if found:
+            weights.append(state.weights(model))
+    if weights:
         model = untrained(len(classes), load(config), config)
-        state.load_weights(model, averaging.average(found), "what was trained")
+        state.load_weights(model, averaging.average(weights), "the trained model")
     if config.ngrams and held_out is not None:
         logits = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
         widen(model, rows, held_out, logits, config.ngrams, config.seed)
@@ -129,7 +131,7 @@ def train(
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
-    """Logits, float32 (n, classes), by the whole model."""
+    """Compute logits, float32 (n, classes), with the whole model."""
     return compute(model.logits, encoder.tokenizer, encoder.tokenizer.encode(texts), model.token_budget, "evaluating")
 
 

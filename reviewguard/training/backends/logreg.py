@@ -1,4 +1,4 @@
-"""Logistic regression on sentence vectors."""
+"""Logistic regression on embeddings."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of logistic regression.
 
     Attributes:
-        C: Inverse strength of the L2 penalty; the study's 1.
-        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
-        max_iter: Steps of L-BFGS at most.
+        C: Inverse strength of the L2 penalty; the study uses 1.
+        class_weight: "balanced" weights rows inversely to the frequency of their class; "none" weights all rows equally.
+        max_iter: Maximum number of L-BFGS iterations.
     """
 
     C: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -41,7 +41,7 @@ def train(
 
 
 def fit_head(train: Vectors, config: Config) -> LinearHead:
-    """Fit on vectors float32 (n, width); with two classes the first one's logit is 0."""
+    """Fit on embeddings, float32 (n, width). With two classes, the logit of the first is 0."""
     weight = row_weights(train.y, train.weight, config.class_weight)
     fitted = LogisticRegression(C=config.C, max_iter=config.max_iter).fit(train.x, train.y, sample_weight=weight)
     coef, intercept = coefficients(fitted)

@@ -1,4 +1,4 @@
-"""A multilayer perceptron on sentence vectors."""
+"""A multilayer perceptron on embeddings."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
 class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the perceptron; the defaults are the study's.
+    """Settings of the perceptron. The defaults are those of the study.
 
     Attributes:
         hidden: Width of each hidden layer.
-        dropout: Dropout after each hidden layer.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
-        batch_size: Rows a step.
-        max_epochs: Passes over the rows at most.
-        patience: Epochs without a better macro F1 on validation after which training stops; the best epoch is kept.
-        class_weight: "balanced" weighs rows inversely to their class's frequency; "none" weighs all alike.
+        dropout: Dropout rate after each hidden layer.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        batch_size: Rows per step.
+        max_epochs: Maximum number of epochs.
+        patience: Epochs without a better macro F1 on validation rows after which training stops; the best epoch is kept.
+        class_weight: "balanced" weights rows inversely to the frequency of their class; "none" weights all rows equally.
     """
 
     hidden: tuple[Positive, ...] = (512, 256, 128)
@@ -55,23 +55,23 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def train(
     train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
-    """Train the perceptron with early stopping on validation, or on a tenth of the rows where there is none."""
-    return train_head(lambda own, held: fit_head(own, held, len(classes), config), train, validation, encoder, run)
+    """Train the perceptron with early stopping on validation rows, or on a tenth of the training rows if there are none."""
+    return train_head(lambda fit_on, stop_on: fit_head(fit_on, stop_on, len(classes), config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: Config) -> MlpHead:
-    """Train on vectors float32 (n, width), and keep the epoch with the best macro F1 on validation.
+    """Train on embeddings, float32 (n, width), and keep the epoch with the best macro F1 on validation rows.
 
     Raises:
         ConfigError: If `hidden` and `dropout` differ in length.
-        DataError: If there is no validation and too few rows to hold some out.
+        DataError: If there are no validation rows and too few training rows to hold some out.
     """
     if len(config.hidden) != len(config.dropout):
-        raise ConfigError(f"hidden has {len(config.hidden)} layers and dropout {len(config.dropout)}; give one dropout a layer")
+        raise ConfigError(f"hidden has {len(config.hidden)} layers and dropout {len(config.dropout)}; give one dropout per layer")
     if validation is None:
         train, validation = _hold_out(train, config.seed)
     x, y = train.x, train.y
-    # fork_rng leaves the caller's random state as it was.
+    # fork_rng restores the caller's random state.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         head = _initial(x.shape[1], classes, config)
@@ -88,8 +88,8 @@ def fit_head(train: Vectors, validation: Vectors | None, classes: int, config: C
                     loss: Tensor = (losses * weights[rows]).sum() / weights[rows].sum()
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-                called = run(head, {"x": validation.x}).argmax(axis=1)
-                f1 = float(f1_score(validation.y, called, average="macro", sample_weight=validation.weight, zero_division=0.0))
+                predicted = run(head, {"x": validation.x}).argmax(axis=1)
+                f1 = float(f1_score(validation.y, predicted, average="macro", sample_weight=validation.weight, zero_division=0.0))
                 epochs.set_postfix(f1=f"{f1:.4f}")
                 if f1 > best_f1:
                     best_f1, best_epoch, best = f1, epoch, copy.deepcopy(head.state_dict())
@@ -108,9 +108,9 @@ def _initial(width: int, classes: int, config: Config) -> MlpHead:
 def _hold_out(vectors: Vectors, seed: int) -> tuple[Vectors, Vectors]:
     rows = np.arange(len(vectors.y))
     try:
-        own, held = train_test_split(rows, test_size=0.1, stratify=vectors.y, random_state=seed)
+        fit_on, stop_on = train_test_split(rows, test_size=0.1, stratify=vectors.y, random_state=seed)
     except ValueError as error:
-        raise DataError(f"too few rows to hold a tenth out for early stopping ({error}); pass validation data") from error
+        raise DataError(f"too few rows to hold out a tenth for early stopping ({error}); pass validation data") from error
     x, y, weight = vectors
-    parts = [Vectors(x[part], y[part], None if weight is None else weight[part]) for part in (own, held)]
+    parts = [Vectors(x[part], y[part], None if weight is None else weight[part]) for part in (fit_on, stop_on)]
     return parts[0], parts[1]

@@ -1,4 +1,4 @@
-"""A support vector machine with an RBF kernel on sentence vectors, with calibrated probabilities."""
+"""A support vector machine with an RBF kernel on embeddings, with calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reviewguard.training.finetuning.checkpoint import Run
 
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
-#: Where held-out folds come out no better than by chance: nearly even odds, and labels that still follow the machine.
+#: Minimum slope, for held-out folds no better than chance: nearly even odds, with the labels that the SVM predicts.
 _LEAST_SLOPE: Final = 0.1
 
 
@@ -32,11 +32,11 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the support vector machine.
 
     Attributes:
-        C: Penalty of a margin violation; the study's 1.
-        gamma: Kernel width: "scale" is 1 / (width * variance of the vectors).
-        class_weight: "balanced" weighs rows inversely to their class's frequency, in the machine and in its calibration;
-            "none" weighs all alike.
-        calibration_folds: Folds of the cross-validation that the sigmoid is fitted on.
+        C: Penalty of margin violations; the study uses 1.
+        gamma: Kernel width; "scale" means 1 / (width * variance of the embeddings).
+        class_weight: "balanced" weights rows inversely to the frequency of their class, in the SVM and in its calibration; "none"
+            weights all rows equally.
+        calibration_folds: Number of cross-validation folds that the sigmoid is fitted on.
     """
 
     C: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -48,16 +48,17 @@ class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def train(
     train: Labelled, validation: Labelled | None, *, classes: Sequence[str], encoder: LoadedEncoder, config: Config, run: Run
 ) -> Trained:
-    """Fit scikit-learn's SVC, once a class where there are more than two, and the slope of its probabilities."""
+    """Fit scikit-learn's SVC (once per class if there are more than two) and the slope of its sigmoid."""
     return train_head(lambda vectors, _: fit_head(vectors, classes, config), train, validation, encoder, run)
 
 
 def fit_head(train: Vectors, classes: Sequence[str], config: Config) -> RbfHead:
-    """Fit on vectors float32 (n, width).
+    """Fit on embeddings, float32 (n, width).
 
-    Three classes or more are fitted one against the rest, which keeps the probability a smooth function of the vector. A label is
-    that of the decision function: of two classes its sign, of more the largest. So the sigmoid passes through 0.5 where the
-    decision function is 0, and the machines share one slope; Platt's own offset (1999) would move the border, far on few rows.
+    Three or more classes are fitted one-vs-rest, which keeps the probability a smooth function of the embedding. The label
+    follows the decision function: its sign for two classes, its largest value for more. The sigmoid therefore passes through 0.5
+    where the decision function is 0, and the SVMs share one slope. An offset as in Platt (1999) would move the decision boundary,
+    by a large amount if there are few rows.
 
     Raises:
         DataError: If a class has fewer rows than there are calibration folds.
@@ -72,37 +73,37 @@ def fit_head(train: Vectors, classes: Sequence[str], config: Config) -> RbfHead:
         )
     targets = [y] if len(classes) == 2 else [(y == index).astype(np.int64) for index in range(len(classes))]
     weights = [row_weights(target, weight, config.class_weight) for target in targets]
-    machines = [_machine(config).fit(x, target, weight) for target, weight in zip(targets, weights, strict=True)]
-    used = np.unique(np.concatenate([machine.support_ for machine in machines]))
-    dual = np.zeros((len(machines), len(used)))
-    for row, machine in enumerate(machines):
-        dual[row, np.searchsorted(used, machine.support_)] = machine.dual_coef_[0]
+    svms = [_svc(config).fit(x, target, weight) for target, weight in zip(targets, weights, strict=True)]
+    used = np.unique(np.concatenate([svm.support_ for svm in svms]))
+    dual = np.zeros((len(svms), len(used)))
+    for row, svm in enumerate(svms):
+        dual[row, np.searchsorted(used, svm.support_)] = svm.dual_coef_[0]
     return RbfHead(
         support=tensor(x[used]),
         dual=tensor(dual),
-        intercept=tensor(np.array([machine.intercept_[0] for machine in machines])),
-        gamma=tensor(machines[0]._gamma),
-        a=tensor(np.full(len(machines), -_slope(x, targets, weights, config))),
-        b=tensor(np.zeros(len(machines))),
+        intercept=tensor(np.array([svm.intercept_[0] for svm in svms])),
+        gamma=tensor(svms[0]._gamma),
+        a=tensor(np.full(len(svms), -_slope(x, targets, weights, config))),
+        b=tensor(np.zeros(len(svms))),
     )
 
 
-def _machine(config: Config) -> SVC:
+def _svc(config: Config) -> SVC:
     return SVC(C=config.C, gamma=config.gamma, cache_size=1000)
 
 
 def _slope(x: NDArray[np.float32], targets: list[NDArray[np.int64]], weights: list[NDArray[np.float64]], config: Config) -> float:
-    """Log-odds for each unit of the decision function, fitted on its values on held-out folds."""
+    """Log-odds per unit of the decision function, fitted on its values on held-out folds."""
     values, rates = [], []
     for target, weight in zip(targets, weights, strict=True):
-        # libsvm lets go of the interpreter lock while it fits, so threads share the vectors instead of copying them.
+        # libsvm releases the GIL while it fits, so threads can share the embeddings instead of copying them.
         with parallel_config(backend="threading"):
             folds = StratifiedKFold(config.calibration_folds)
             fitted_on = {"sample_weight": weight}
             values.append(
-                cross_val_predict(_machine(config), x, target, cv=folds, method="decision_function", n_jobs=-1, params=fitted_on)
+                cross_val_predict(_svc(config), x, target, cv=folds, method="decision_function", n_jobs=-1, params=fitted_on)
             )
-        # Platt's targets, a little inside of 0 and 1, keep the slope finite where the folds are told apart without an error.
+        # Platt's targets, slightly above 0 and below 1, keep the slope finite if the folds are separated without error.
         least = 1 / (np.bincount(target)[target] + 2)
         rates.append(np.where(target == 1, 1 - least, least))
     value, rate, weight = np.concatenate(values), np.concatenate(rates), np.concatenate(weights)

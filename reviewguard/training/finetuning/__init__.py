@@ -1,1 +1,1 @@
-"""Fine-tuning: transformers' Trainer on our model, with verified checkpoints."""
+"""Fine-tuning with transformers' Trainer and verified checkpoints."""

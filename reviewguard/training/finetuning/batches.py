@@ -1,4 +1,4 @@
-"""Tokenised rows on their way into the training loop: their order, and batches of them."""
+"""Tokenised rows, their order in an epoch, and batches for the training loop."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Rows(NamedTuple):
 
     Attributes:
         encoded: Tokenised texts, n of them.
-        y: Index of each one's class, int64 (n,).
-        weight: Of each row, float64 (n,); None: all are 1.
+        y: Class indices, int64 (n,).
+        weight: Row weights, float64 (n,). None: all weights are 1.
     """
 
     encoded: list[Encoded]
@@ -36,33 +36,33 @@ class Rows(NamedTuple):
 def row_weights(
     y: NDArray[np.int64], weight: NDArray[np.float64] | None, class_weight: Literal["balanced", "none"]
 ) -> NDArray[np.float64]:
-    """What each row counts in a loss: its own weight, times that of its class.
+    """Weight of each row in the loss: the row weight times the class weight.
 
     Args:
-        y: Class indices, int64 (n,); each class occurs.
-        weight: Of each row, float64 (n,); None: all are 1.
-        class_weight: "balanced" gives each class the same sum of weights, and leaves the sum of all as it is.
+        y: Class indices, int64 (n,). Each class occurs.
+        weight: Row weights, float64 (n,). None: all weights are 1.
+        class_weight: "balanced" gives each class the same sum of weights without changing the total; "none" keeps row weights.
 
     Returns:
-        float64 (n,). A row of weight 2 counts as that row twice.
+        Weights, float64 (n,). A row of weight 2 counts as much as two equal rows.
     """
-    own = np.ones(len(y)) if weight is None else weight
+    weight = np.ones(len(y)) if weight is None else weight
     if class_weight == "none":
-        return own
-    sums = np.bincount(y, own)
-    of_class: NDArray[np.float64] = own.sum() / (len(sums) * sums)
-    return own * of_class[y]
+        return weight
+    sums = np.bincount(y, weight)
+    class_weights: NDArray[np.float64] = weight.sum() / (len(sums) * sums)
+    return weight * class_weights[y]
 
 
 def sorted_by_length(rows: Rows) -> Rows:
-    """Shortest first, so that batches hold little padding."""
+    """Sort rows by length, shortest first, so that batches contain little padding."""
     order = sorted(range(len(rows.encoded)), key=lambda i: len(rows.encoded[i].ids))
     weight = None if rows.weight is None else rows.weight[order]
     return Rows([rows.encoded[i] for i in order], rows.y[order], weight)
 
 
 def digest(rows: Rows) -> str:
-    """The sha256 of tokens, classes and weights, in order."""
+    """SHA-256 of the tokens, classes and weights, in order."""
     sha256 = hashlib.sha256(rows.y.tobytes())
     if rows.weight is not None:
         sha256.update(rows.weight.tobytes())
@@ -72,25 +72,25 @@ def digest(rows: Rows) -> str:
 
 
 def micro_batch(loop: LoopConfig, processes: int) -> int:
-    """Rows that each of so many processes computes at once.
+    """Number of rows in one micro-batch of one process.
 
     Raises:
-        ConfigError: If the rows of a step cannot be dealt out evenly.
+        ConfigError: If the rows of a step cannot be divided evenly.
     """
     rows = min(loop.micro_batch_size, max(loop.batch_size // processes, 1))
     if loop.batch_size % (rows * processes):
         raise ConfigError(
-            f"loop.batch_size {loop.batch_size} is no multiple of loop.micro_batch_size {rows} times {processes} process(es); "
+            f"loop.batch_size {loop.batch_size} is not a multiple of loop.micro_batch_size {rows} times {processes} process(es); "
             "change one of them"
         )
     return rows
 
 
-class Order(Sampler[int]):
-    """Random order in which rows of similar length stand together; a function of the seed and the epoch alone.
+class LengthGroupedSampler(Sampler[int]):
+    """Random order that groups rows of similar length. It depends only on the seed and the epoch.
 
-    Rows are shuffled, sorted by length within pieces of fifty batches, and the batches shuffled again: unlike in transformers'
-    LengthGroupedSampler, no part of an epoch sees longer texts than another.
+    Rows are shuffled and sorted by length within blocks of fifty batches; then the batches are shuffled. Unlike with the class of
+    the same name in transformers, text lengths do not change over an epoch.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -100,7 +100,7 @@ class Order(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch."""
+        """Set the epoch, which determines the order."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -112,17 +112,17 @@ class Order(Sampler[int]):
         batches: list[NDArray[np.int64]] = []
         size = self._batch_size * _BATCHES_SORTED_TOGETHER
         for start in range(0, len(rows), size):
-            piece = rows[start : start + size]
-            piece = piece[np.argsort(self._lengths[piece], kind="stable")]
-            batches += [piece[i : i + self._batch_size] for i in range(0, len(piece), self._batch_size)]
-        # Only the last batch of all may be smaller: were it in the middle, later rows would be cut into other batches.
+            block = rows[start : start + size]
+            block = block[np.argsort(self._lengths[block], kind="stable")]
+            batches += [block[i : i + self._batch_size] for i in range(0, len(block), self._batch_size)]
+        # A smaller batch must come last: in the middle, it would shift the boundaries of all later batches.
         last = [batches.pop()] if len(rows) % self._batch_size else []
         order = [batches[i] for i in rng.permutation(len(batches))] + last
         return (int(row) for batch in order for row in batch)
 
 
 class TokenDataset(Dataset[tuple[Encoded, int, float]]):
-    """Rows as torch's loaders want them: tokens, class and weight."""
+    """Rows as a torch dataset of tokens, class and weight."""
 
     def __init__(self, rows: Rows, weights: NDArray[np.float64]) -> None:
         self._rows = rows
@@ -136,13 +136,13 @@ class TokenDataset(Dataset[tuple[Encoded, int, float]]):
 
 
 class Collator:
-    """A batch of rows, padded to the longest of them."""
+    """Collates rows to a batch, padded to the longest row."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def __call__(self, items: Sequence[tuple[Encoded, int, float]]) -> dict[str, Tensor]:
-        """Tensors `input_ids`, `attention_mask` (batch, longest), `labels` (batch,), int64, and `weights` (batch,), float32."""
+        """Return `input_ids`, `attention_mask` (batch, longest) and `labels` (batch,), int64, and `weights` (batch,), float32."""
         encoded, labels, weights = zip(*items, strict=True)
         batch = {name: torch.from_numpy(values) for name, values in self._tokenizer.pad(encoded).items()}
         return {**batch, "labels": torch.tensor(labels), "weights": torch.tensor(weights, dtype=torch.float32)}

@@ -1,4 +1,4 @@
-"""What happens around the steps of the training loop: progress, a journal, early stopping, and signals."""
+"""Callbacks of the training loop: progress bar, metrics log, early stopping, and signals."""
 
 from __future__ import annotations
 
@@ -20,65 +20,65 @@ from reviewguard.training import signals
 
 
 class Progress(TrainerCallback):
-    """A bar over all steps, with the loss and the last validation F1; on terminals only."""
+    """Progress bar over all steps, with the loss and the latest validation F1; only on terminals."""
 
     _TITLES: ClassVar = {"loss": "loss", "eval_f1": "validation F1"}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the bar where the run begins."""
+        """Open the bar at the first step of this run."""
         hidden = None if state.is_world_process_zero else True
         self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit=" steps", disable=hidden)
         self._shown: dict[str, str] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Move it."""
+        """Update the bar."""
         self._bar.update(state.global_step - self._bar.n)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Show the newest figures."""
-        newest = state.log_history[-1]
-        self._shown |= {title: f"{newest[name]:.4f}" for name, title in self._TITLES.items() if name in newest}
+        """Show the latest metrics."""
+        latest = state.log_history[-1]
+        self._shown |= {title: f"{latest[name]:.4f}" for name, title in self._TITLES.items() if name in latest}
         self._bar.set_postfix(self._shown)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Close it."""
+        """Close the bar."""
         self._bar.close()
 
 
-class Journal(TrainerCallback):
-    """Every logged figure as a line of JSON; after a resume, those of the steps that count."""
+class MetricsLogger(TrainerCallback):
+    """Writes each log entry as a line of JSON. After a resume, entries of repeated steps are dropped."""
 
     def __init__(self, path: Path) -> None:
-        """Write to this file."""
+        """Take the file to write to."""
         self._path = path
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start from the log that the checkpoint brought."""
+        """Write the log of the checkpoint."""
         if state.is_world_process_zero:
             self._path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), encoding="utf-8")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Append the newest entry."""
+        """Append the latest entry."""
         if state.is_world_process_zero:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(state.log_history[-1]) + "\n")
 
 
 class Guard(TrainerCallback):
-    """Stop on a loss that is no number, and after epochs without a better validation F1; save between epochs."""
+    """Stops on a non-finite loss, or after epochs without a better validation F1; saves checkpoints within epochs."""
 
     def __init__(self, patience: int, save_steps: int) -> None:
-        """See `reviewguard.config.LoopConfig`."""
+        """Take the patience in epochs, and the number of steps between checkpoints (0: none), as in `LoopConfig`."""
         self._patience = patience
         self._save_steps = save_steps
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Ask for a checkpoint every so often."""
+        """Request a checkpoint every `save_steps` steps."""
         if self._save_steps and state.global_step % self._save_steps == 0 and _inside_epoch(state):
             control.should_save = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Look at the loss."""
+        """Raise an error if the loss is not finite."""
         loss = state.log_history[-1].get("loss", 0.0)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -87,30 +87,30 @@ class Guard(TrainerCallback):
             )
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Stop when the epochs since the best one are too many."""
+        """Stop if patience is exhausted."""
         if self.is_exhausted(state):
             control.should_training_stop = True
 
     def is_exhausted(self, state: TrainerState) -> bool:
-        """Whether patience is at its end, counted from the log, which survives a resume."""
+        """Whether patience is exhausted, according to the log, which is restored on a resume."""
         scores = [entry["eval_f1"] for entry in state.log_history if "eval_f1" in entry]
         since_best = len(scores) - 1 - scores.index(max(scores)) if scores else 0
         return 0 < self._patience <= since_best
 
 
 class Stop(TrainerCallback):
-    """Turn Ctrl-C and SIGTERM into a checkpoint and an orderly end; a second Ctrl-C ends at once.
+    """Ends training on Ctrl-C or SIGTERM after writing a checkpoint. A second Ctrl-C ends it immediately.
 
     Attributes:
-        signum: The signal that came; 0: none.
+        signum: Number of the received signal. 0: no signal.
     """
 
     def __init__(self) -> None:
-        """Listen for nothing yet; see `listening`."""
+        """Start without signal handlers; `listening` installs them."""
         self.signum = 0
 
     def listening(self) -> AbstractContextManager[None]:
-        """Take the signals over for a while."""
+        """Context in which the signals are handled."""
         return signals.handled(self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -119,7 +119,7 @@ class Stop(TrainerCallback):
         self.signum = number
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """End after this step, in every process after the same one."""
+        """Stop all processes after the same step."""
         if distributed.is_initialized():
             flag = torch.tensor([self.signum], device=args.device)
             distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
@@ -129,14 +129,14 @@ class Stop(TrainerCallback):
             control.should_save = _inside_epoch(state)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """An epoch that was cut short is not judged."""
+        """Do not evaluate an epoch that was interrupted."""
         if self.signum and _inside_epoch(state):
             control.should_evaluate = control.should_save = False
 
 
 def _inside_epoch(state: TrainerState) -> bool:
-    """Whether steps of this epoch are still to come.
+    """Whether this epoch has further steps.
 
-    The checkpoint at its end is written once it is judged: one written before would lose that on a resume.
+    At the end of an epoch, the checkpoint is written after the evaluation; otherwise, a resume would lose the score.
     """
     return bool(state.epoch is not None and state.epoch % 1)

@@ -1,4 +1,4 @@
-"""Checkpoints that are verified before anything goes on from them, and what to do when one is not whole.
+"""Checkpoints: writing, verification, and choosing the one to resume from.
 
 ```
 checkpoint-120/
@@ -6,12 +6,12 @@ checkpoint-120/
   optimizer.safetensors    the optimizer's state, by parameter name
   trainer_state.json       position, schedule and log, as transformers' TrainerState
   random-0.safetensors     the random generators of each process
-  manifest.json            what was trained on what, and size and sha256 of every other file. Written last
+  manifest.json            the job, and size and SHA-256 of every other file; written last
 ```
 
-A checkpoint without its manifest was not finished, and one with a file that does not match it is damaged: neither is read. A file
-that is not there costs what it held: without `optimizer.safetensors` the optimizer starts fresh, without `trainer_state.json` the
-schedule does too. No file is a pickle.
+A checkpoint without a manifest is incomplete, and one with a file that does not match the manifest is damaged; neither is read.
+If a file is missing, its contents are lost: without `optimizer.safetensors`, the optimizer starts over, and without
+`trainer_state.json`, so does the schedule. No file is a pickle.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _NAME: Final = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a training run keeps its checkpoints, and whether it goes on from them.
+    """Where a training run stores checkpoints, and whether it resumes from them.
 
     Attributes:
-        folder: Of the run; None: no checkpoints.
-        resume: Go on from the newest usable checkpoint; "if-possible": or begin anew where there is none.
+        folder: Folder of the run. None: no checkpoints.
+        resume: Whether to resume from the newest usable checkpoint. "if-possible": start over if there is none.
     """
 
     folder: Path | None = None
@@ -54,13 +54,13 @@ class Run:
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run trains, and on what: a checkpoint serves only the job that it was made in.
+    """Identity of a training job. A checkpoint can only be resumed by the same job.
 
     Attributes:
-        base: Identity of the frozen weights below: sha256 and quantisation.
+        base: Identity of the base weights: SHA-256 and quantisation.
         trainable: Shape of each trainable parameter by name.
-        rows: sha256 over the encoded training rows and labels, in order.
-        order: What decides which of them a step sees: seed and batch size.
+        rows: SHA-256 of the encoded training rows and labels, in order.
+        order: Seed and batch size, which determine the rows of each step.
     """
 
     base: str
@@ -73,16 +73,16 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Contents of a checkpoint's `manifest.json`.
 
     Attributes:
-        step: Optimizer steps done.
-        job: See `Job`.
-        processes: Processes that trained together.
-        optimizer: Class of the optimizer.
-        best_step: Step of the best validation F1 so far; None without one.
-        learning_rate: At this step.
-        resumed: Each time that the run had gone on from a checkpoint.
-        versions: Of the packages that wrote it.
-        files: Every other file.
-        sha256: Of this manifest, as it is with this field left empty.
+        step: Number of completed optimizer steps.
+        job: The training job.
+        processes: Number of training processes.
+        optimizer: Name of the optimizer.
+        best_step: Step of the best validation F1 so far. None: no validation yet.
+        learning_rate: Learning rate at this step.
+        resumed: Resumptions of the run so far.
+        versions: Versions of the packages that wrote the checkpoint.
+        files: Size and SHA-256 of every other file.
+        sha256: SHA-256 of this manifest with this field empty.
     """
 
     step: int
@@ -97,18 +97,18 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
 
     def digest(self) -> str:
-        """What `sha256` must be."""
+        """Compute `sha256`."""
         return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, sha256=""))).hexdigest()
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run begins.
+    """The starting point of a run.
 
     Attributes:
-        folder: The checkpoint; None: from the start.
-        manifest: Its manifest.
-        rung: How much of it can be restored.
-        lost: What cannot, and why; newer checkpoints that were passed over included.
+        folder: The checkpoint. None: the run starts from the beginning.
+        manifest: Manifest of the checkpoint.
+        rung: How much of the state can be restored.
+        lost: What cannot be restored, and why, including newer checkpoints that were skipped.
     """
 
     folder: Path | None
@@ -118,46 +118,46 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def path_of(run: Path, step: int) -> Path:
-    """The checkpoint of a step."""
+    """Folder of the checkpoint of a step."""
     return run / f"checkpoint-{step}"
 
 
 def generators_of(rank: int) -> str:
-    """The file of a process's random generators."""
+    """File name of a process's random generator states."""
     return f"random-{rank}.safetensors"
 
 
 def listed(run: Path) -> list[Path]:
-    """The checkpoints of a run, newest first, whole or not."""
-    found = {int(match[1]): path for path in run.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))}
-    return [found[step] for step in sorted(found, reverse=True)]
+    """List the checkpoints of a run, newest first, including incomplete and damaged ones."""
+    folders = {int(match[1]): path for path in run.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))}
+    return [folders[step] for step in sorted(folders, reverse=True)]
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Add files to a checkpoint and sync them; it counts only once `seal` has written its manifest."""
+    """Add files to a checkpoint and sync them. The checkpoint is complete only after `seal`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         files.replace(folder / name, content)
 
 
 def seal(folder: Path, manifest: CheckpointManifest) -> None:
-    """Write the manifest over the files that are there: the checkpoint is whole."""
+    """Complete a checkpoint: write the manifest of its files."""
     entries = {path.name: FileEntry(path.stat().st_size, files.sha256(path)) for path in sorted(folder.iterdir())}
     manifest = msgspec.structs.replace(manifest, files=entries)
     files.replace(folder / MANIFEST, msgspec.json.encode(msgspec.structs.replace(manifest, sha256=manifest.digest())))
 
 
 def unseal(folder: Path) -> None:
-    """Remove a checkpoint, manifest first, so that a kill leaves nothing that looks whole."""
+    """Remove a checkpoint, manifest first, so that an interruption leaves nothing that looks complete."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def verify(folder: Path) -> CheckpointManifest:
-    """Read a checkpoint's manifest and check every file that is there against it.
+    """Read a checkpoint's manifest and verify the files that are present.
 
     Raises:
-        CheckpointError: If it is not whole, or damaged.
+        CheckpointError: If the checkpoint is incomplete or damaged.
     """
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=CheckpointManifest)
@@ -166,64 +166,64 @@ def verify(folder: Path) -> CheckpointManifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} is malformed ({error})") from error
     if manifest.sha256 != manifest.digest():
-        raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} is not what was written")
+        raise CheckpointError(f"{folder.name} is damaged: {MANIFEST} has been altered")
     for name, entry in manifest.files.items():
         path = folder / name
         if os.sep in name or not path.is_file():
             continue
         try:
-            whole = path.stat().st_size == entry.size and files.sha256(path) == entry.sha256
+            intact = path.stat().st_size == entry.size and files.sha256(path) == entry.sha256
         except OSError as error:
             raise CheckpointError(f"{folder.name} is damaged: {name} cannot be read ({error.strerror})") from error
-        if not whole:
-            raise CheckpointError(f"{folder.name} is damaged: {name} is not the file that was written")
+        if not intact:
+            raise CheckpointError(f"{folder.name} is damaged: {name} has been altered")
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder.name} is damaged: {WEIGHTS} is missing")
     return manifest
 
 
 def find_start(run: Path, job: Job, *, processes: int, optimizer: str, may_restart: bool) -> Start:
-    """Go down the ladder: from which checkpoint, and with how much of its state, this job can go on.
+    """Find the newest checkpoint that a job can resume from, and how much of its state can be restored.
 
     Args:
-        run: The folder of the run.
-        job: What is to be trained now.
-        processes: Processes that train together now.
-        optimizer: Class of the optimizer now.
-        may_restart: Whether to begin anew where no checkpoint will do.
+        run: Folder of the run.
+        job: The current job.
+        processes: Current number of training processes.
+        optimizer: Name of the current optimizer.
+        may_restart: Whether to start over if no checkpoint is usable.
 
     Raises:
-        CheckpointError: If none will do, with the reason for each; or if other parameters are to be trained than were.
+        CheckpointError: If no checkpoint is usable. The message gives the reason for each.
     """
-    passed: list[str] = []
+    skipped: list[str] = []
     for folder in listed(run):
         try:
             manifest = verify(folder)
             _require_same(manifest.job, job, folder)
         except CheckpointError as error:
-            passed.append(str(error))
+            skipped.append(str(error))
             continue
         rung, lost = _rung(folder, manifest, job, processes, optimizer)
-        return Start(folder=folder, manifest=manifest, rung=rung, lost=[*passed, *lost])
+        return Start(folder=folder, manifest=manifest, rung=rung, lost=[*skipped, *lost])
     if may_restart:
-        return Start(folder=None, manifest=None, rung="from the start", lost=passed or ["no checkpoint was there"])
-    reasons = "; ".join(passed) or "it holds no checkpoint"
+        return Start(folder=None, manifest=None, rung="from the start", lost=skipped or ["there was no checkpoint"])
+    reasons = "; ".join(skipped) or "it contains no checkpoint"
     raise CheckpointError(
-        f"cannot resume from {run}: {reasons}. To begin anew where that is so, pass resume='if-possible' (command line: "
+        f"cannot resume from {run}: {reasons}. To start over in this case, pass resume='if-possible' (command line: "
         "--resume-if-possible)"
     )
 
 
 def _require_same(saved: Job, wanted: Job, folder: Path) -> None:
     if saved.base != wanted.base:
-        raise CheckpointError(f"{folder.name} was trained on other base weights ({saved.base}, now {wanted.base})")
+        raise CheckpointError(f"{folder.name} was trained on different base weights ({saved.base}, now {wanted.base})")
     if saved.trainable != wanted.trainable:
         names = saved.trainable.keys() ^ wanted.trainable.keys()
-        odd = min(names) if names else next(n for n in saved.trainable if saved.trainable[n] != wanted.trainable[n])
-        counts = [sum(map(math.prod, of.trainable.values())) for of in (saved, wanted)]
+        different = min(names) if names else next(n for n in saved.trainable if saved.trainable[n] != wanted.trainable[n])
+        counts = [sum(map(math.prod, job.trainable.values())) for job in (saved, wanted)]
         raise CheckpointError(
-            f"{folder.name} trained {counts[0]:,} parameters and the settings now ask for {counts[1]:,}: {odd} differs. Set "
-            "adapter and lora as they were, or give another run_dir"
+            f"{folder.name} trained {counts[0]:,} parameters, but the settings now ask for {counts[1]:,}: {different} differs. "
+            "Restore the adapter and lora settings, or choose another run_dir"
         )
 
 
@@ -231,13 +231,13 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
     if not (folder / STATE).is_file():
         return "weights only", [f"optimizer, schedule and position: {folder.name} has no {STATE}"]
     if manifest.job.rows != job.rows:
-        return "weights only", ["optimizer, schedule and position: the training rows are others"]
+        return "weights only", ["optimizer, schedule and position: the training rows have changed"]
     if manifest.job.order != job.order:
         return "weights only", [f"optimizer, schedule and position: {manifest.job.order}, now {job.order}"]
     lost = []
     if absent := sum(not (folder / generators_of(rank)).is_file() for rank in range(processes)):
-        # Generators are per process; dropout of those without follows the seed instead.
-        lost.append(f"random state of {absent} of {processes} process(es): {folder.name} has none for them")
+        # Each process has its own generators. Without saved state, its dropout depends on the seed.
+        lost.append(f"random state of {absent} of {processes} process(es): not in {folder.name}")
     if not (folder / OPTIMIZER).is_file():
         return "weights and schedule", [f"optimizer state: {folder.name} has no {OPTIMIZER}", *lost]
     if manifest.optimizer != optimizer:
@@ -246,7 +246,7 @@ def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, 
 
 
 def settle(run: Path, step: int, keep: Literal["none", "last", "all"]) -> float:
-    """Remove what a run that succeeded at `step` needs no more; the MiB of the checkpoints that stay."""
+    """Remove the checkpoints that a finished run no longer needs, and return the size of the others in MiB."""
     if keep == "none":
         for folder in listed(run):
             unseal(folder)
@@ -256,11 +256,11 @@ def settle(run: Path, step: int, keep: Literal["none", "last", "all"]) -> float:
 
 
 def rotate(run: Path, step: int, keep: int = 2) -> None:
-    """Remove all but the newest checkpoints up to that of `step`, just written, and the best as of each of them.
+    """Remove all but the newest checkpoints up to the one just written at `step`, and the best checkpoint recorded in each.
 
-    Those of later steps are what the run went back behind, or what another job left: the run would lose its own to them.
+    Checkpoints of later steps are damaged or belong to another job. If they counted, the run would lose its own checkpoints.
     """
-    kept: set[Path] = set()
+    retained: set[Path] = set()
     for folder in listed(run):
         if int(folder.name.rpartition("-")[2]) > step:
             continue
@@ -268,12 +268,12 @@ def rotate(run: Path, step: int, keep: int = 2) -> None:
             manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=CheckpointManifest)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             continue
-        kept.add(folder)
+        retained.add(folder)
         if manifest.best_step is not None:
-            kept.add(path_of(run, manifest.best_step))
+            retained.add(path_of(run, manifest.best_step))
         keep -= 1
         if keep == 0:
             break
     for folder in listed(run):
-        if folder not in kept:
+        if folder not in retained:
             unseal(folder)

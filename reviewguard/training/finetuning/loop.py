@@ -1,4 +1,4 @@
-"""A fine-tuning run from its settings to its history."""
+"""A complete fine-tuning run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reviewguard.training.finetuning.checkpoint import Job, Run
 from reviewguard.training.finetuning.trainer import TextTrainer, meet
 from reviewguard.training.history import Epoch, History, Resumption
 
-#: Written into the run's folder when it has ended.
+#: File that marks a finished run in its folder.
 RESULT: Final = "result.json"
 log = logging.getLogger(__name__)
 
@@ -41,24 +41,25 @@ def fine_tune(
     base: str,
     run: Run,
 ) -> History:
-    """Train the parameters that require a gradient, and keep the epoch with the best macro F1 on validation.
+    """Train the parameters that require a gradient, and keep the epoch with the best macro F1 on validation rows.
 
-    The learning rate is a function of the step and of the number of all steps. A run resumed with more epochs therefore follows,
-    from where it is, the curve of a run that was planned so long from the start.
+    The learning rate depends only on the step and the total number of steps. A run resumed with more epochs therefore continues
+    on the curve of a run that was planned with that many epochs from the start.
 
     Args:
-        model: On the device to train on; changed in place.
-        tokenizer: Pads the batches.
-        train: Rows to learn from.
-        validation: Rows to choose the epoch by; None: the last one is kept.
-        loop: Settings.
-        seed: Of the order of the rows and of dropout.
-        base: Identity of the weights that are not trained.
-        run: Where checkpoints go; without a folder there are none, and the last epoch is kept.
+        model: Model on the training device; changed in place.
+        tokenizer: Tokenizer, which pads the batches.
+        train: Rows to fit on.
+        validation: Rows to choose the epoch by. None: the last epoch is kept.
+        loop: Settings of the training loop.
+        seed: Seed of the row order and of dropout.
+        base: Identity of the base weights.
+        run: Folder of the checkpoints, and whether to resume. Without a folder, there are no checkpoints, and the last epoch is
+            kept.
 
     Raises:
-        CheckpointError: If it cannot resume, or an unfinished run would be overwritten.
-        ConfigError: If batch sizes do not fit together.
+        CheckpointError: If the run cannot be resumed, or would overwrite an unfinished run.
+        ConfigError: If the batch sizes do not match.
         TrainingError: If memory runs out or the loss is not finite.
         TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
     """
@@ -110,7 +111,7 @@ def _finish(folder: Path, history: History) -> None:
 
 @contextlib.contextmanager
 def _written_to(folder: Path | None) -> Iterator[None]:
-    """Say of a file that cannot be written which folder and which setting that is about."""
+    """Turn write errors into an error that names the folder and the setting."""
     try:
         yield
     except ReviewGuardError:
@@ -118,19 +119,20 @@ def _written_to(folder: Path | None) -> Iterator[None]:
     except OSError as error:
         where = "a temporary folder (TMPDIR)" if folder is None else f"the run's folder {folder}"
         raise TrainingError(
-            f"training cannot write to {where}: {error}. Make room, or name another folder with run_dir (command line: --run-dir)"
+            f"training cannot write to {where}: {error}. Free some space, or choose another folder with run_dir (command line: "
+            "--run-dir)"
         ) from error
 
 
 def _make_room(folder: Path) -> None:
-    """Clear what a finished run left; an unfinished one is somebody's work."""
-    found = checkpoint.listed(folder)
-    if found and not (folder / RESULT).exists():
+    """Remove the checkpoints of a finished run; refuse to remove those of an unfinished one."""
+    checkpoints = checkpoint.listed(folder)
+    if checkpoints and not (folder / RESULT).exists():
         raise CheckpointError(
-            f"{folder} holds checkpoints of an unfinished run (the newest is {found[0].name}); pass resume=True to go on with it "
-            "(command line: --resume), give another run_dir, or delete the folder"
+            f"{folder} contains checkpoints of an unfinished run (the newest is {checkpoints[0].name}); pass resume=True to "
+            "resume it (command line: --resume), choose another run_dir, or delete the folder"
         )
-    for old in found:
+    for old in checkpoints:
         checkpoint.unseal(old)
 
 
@@ -139,17 +141,17 @@ def _history(trainer: TextTrainer, plan: str, resumed: list[Resumption]) -> Hist
     epochs = []
     for number in range(1, -(-trainer.state.global_step // trainer.steps_per_epoch) + 1):
         first, end = (number - 1) * trainer.steps_per_epoch, number * trainer.steps_per_epoch
-        own = [entry for entry in log if first < entry["step"] <= end]
-        losses, rates = ([entry[name] for entry in own if name in entry] for name in ("loss", "learning_rate"))
-        judged = next((entry for entry in own if "eval_f1" in entry), {})
+        entries = [entry for entry in log if first < entry["step"] <= end]
+        losses, rates = ([entry[name] for entry in entries if name in entry] for name in ("loss", "learning_rate"))
+        evaluation = next((entry for entry in entries if "eval_f1" in entry), {})
         epochs.append(
             Epoch(
                 epoch=number,
                 step=min(end, trainer.state.global_step),
                 loss=float(np.mean(losses)) if losses else None,
                 learning_rate=rates[-1] if rates else None,
-                f1=judged.get("eval_f1"),
-                accuracy=judged.get("eval_accuracy"),
+                f1=evaluation.get("eval_f1"),
+                accuracy=evaluation.get("eval_accuracy"),
             )
         )
     return History(
@@ -168,7 +170,7 @@ def _history(trainer: TextTrainer, plan: str, resumed: list[Resumption]) -> Hist
 
 @contextlib.contextmanager
 def _isolated_random() -> Iterator[None]:
-    """Leave the caller's random generators as they were: Trainer seeds all of them."""
+    """Restore the caller's random generators afterwards: Trainer seeds all of them."""
     python, numpy_state = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-"""How much memory fine-tuning will take, said before it starts, and what to change when it was too much."""
+"""Estimate of the memory that fine-tuning needs, and advice when memory runs out."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from reviewguard.errors import TrainingError
 from reviewguard.models.text_model import TextModel
 
 _GIB = 2**30
-#: What CUDA and its libraries take besides tensors, as seen with torch 2.11, CUDA 13 and bitsandbytes on an H100.
+#: Memory of CUDA and its libraries besides tensors, measured with torch 2.11, CUDA 13 and bitsandbytes on an H100.
 CUDA_CONTEXT = 780 * 2**20
-#: The longest row that is tried out.
+#: Maximum number of tokens in a trial forward pass.
 _PROBE = 64
 
 
 class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate of the largest memory of training, in bytes.
+    """Estimate of the peak memory of training, in bytes.
 
     Attributes:
         device: "cuda" or "cpu".
-        total: What the device has.
-        present: What is taken already: weights, and on a CPU the whole process.
-        gradients: Of the trainable parameters.
-        optimizer: Its two moments.
-        activations: Of one micro-batch of the longest rows, kept for the backward pass.
+        total: Memory of the device.
+        present: Memory in use before training: the weights, or on a CPU the whole process.
+        gradients: Gradients of the trainable parameters.
+        optimizer: The two moments of the optimizer.
+        activations: Activations of one micro-batch of the longest rows, saved for the backward pass.
     """
 
     device: str
@@ -44,11 +44,11 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def needed(self) -> int:
-        """Bytes in all."""
+        """Total in bytes."""
         return self.present + self.gradients + self.optimizer + self.activations
 
     def to_text(self) -> str:
-        """One line for people."""
+        """Format the estimate as one line."""
         parts = ", ".join(
             f"{name} {getattr(self, name) / _GIB:.2f}" for name in ("present", "gradients", "optimizer", "activations")
         )
@@ -57,25 +57,25 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_batch: int, dtype: torch.dtype) -> MemoryPlan:
-    """Estimate the memory of training a model, from what short forward passes keep for the backward one.
+    """Estimate the memory of training from the activations that short forward passes save for the backward pass.
 
     Args:
-        model: On its device, gradient checkpointing not yet enabled.
-        encoded: The training rows; the longest ones count.
-        loop: Settings.
-        micro_batch: Rows a device computes at once.
-        dtype: Of autocast; float32 for none.
+        model: Model on its device, before gradient checkpointing is enabled.
+        encoded: The training rows; the longest determines the estimate.
+        loop: Settings of the training loop.
+        micro_batch: Rows in one micro-batch on one device.
+        dtype: Type of autocast. float32: no autocast.
     """
     device = next(model.parameters()).device
     length = max(len(item.ids) for item in encoded)
     probe = max(4, min(_PROBE, length))
     probes = [probe // 4, probe // 2, probe]
-    # A row of n tokens keeps a n^2 + b n bytes. What does not grow with it is kept once: copies of weights in another precision.
+    # A row of n tokens saves a n^2 + b n bytes. Constant terms, such as weights copied in another precision, are saved once.
     square, linear, constant = np.polyfit(probes, [_kept(model, tokens, dtype) for tokens in probes], 2).clip(0).tolist()
     activations = constant + micro_batch * (linear * length + square * length**2)
     config = model.encoder.config
     layers = int(config.num_hidden_layers) + int(getattr(config, "num_decoder_layers", None) or 0)
-    # The backward pass holds gradients of one layer's activations besides.
+    # The backward pass also needs the gradients of one layer's activations.
     one_layer = activations / layers
     if loop.gradient_checkpointing:
         inputs = layers * micro_batch * length * config.hidden_size * 4  # norms and sums stay in float32 under autocast
@@ -99,23 +99,23 @@ def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_b
 
 
 def peak_text(device: torch.device) -> str:
-    """What training came to on a GPU, to be read after the plan; empty on a CPU, where nothing tells it from the rest."""
+    """Peak memory of training on a GPU, appended to the plan. Empty on a CPU, where it cannot be measured separately."""
     if device.type != "cuda":
         return ""
     return f"; took {(torch.cuda.max_memory_reserved(device) + CUDA_CONTEXT) / _GIB:.1f} GiB"
 
 
 def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
-    """Bytes that a forward pass over one row keeps for the backward one, weights not counted."""
+    """Bytes that a forward pass over one row saves for the backward pass, without weights."""
     device = next(model.parameters()).device
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would be a cycle with its graph, which nothing frees
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # the tensor itself would form a reference cycle with its graph, which is never freed
 
     ids = torch.ones((1, length), dtype=torch.int64, device=device)
     was_training = model.training
@@ -125,19 +125,19 @@ def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
             torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
             torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         ):
-            logits = model(ids, torch.ones_like(ids))  # held until the hooks are done, so that no storage is used twice
+            logits = model(ids, torch.ones_like(ids))  # kept alive until the hooks end, so that no storage is reused
         del logits
     finally:
         model.train(was_training)
-    return sum(kept.values())
+    return sum(saved.values())
 
 
 @contextlib.contextmanager
 def explained(loop: LoopConfig, planned: MemoryPlan) -> Iterator[None]:
-    """Turn running out of memory into an error that names the settings to change.
+    """Turn out-of-memory errors into an error that names the settings to change.
 
     Raises:
-        TrainingError: In place of torch's error.
+        TrainingError: If memory runs out.
     """
     try:
         yield
@@ -147,11 +147,11 @@ def explained(loop: LoopConfig, planned: MemoryPlan) -> Iterator[None]:
         knobs = []
         if loop.micro_batch_size > 1:
             smaller = loop.micro_batch_size // 2
-            knobs.append(f"loop.micro_batch_size={smaller} (the result stays the same: batch_size is kept by accumulation)")
+            knobs.append(f"loop.micro_batch_size={smaller} (the result is the same: gradients are accumulated to batch_size)")
         if not loop.gradient_checkpointing:
             knobs.append("loop.gradient_checkpointing=true")
         knobs += ["a smaller encoder.max_length", "adapter=qlora", "loop.optimizer=paged_adamw_8bit on a GPU"]
         raise TrainingError(
-            f"out of memory; the plan was: {planned.to_text()}. Set {', or '.join(knobs)}; then go on with resume=True if there "
+            f"out of memory; the estimate was: {planned.to_text()}. Set {', or '.join(knobs)}; then pass resume=True if there "
             "is a checkpoint"
         ) from error

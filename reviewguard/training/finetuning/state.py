@@ -1,6 +1,6 @@
-"""The state of training as bytes, all of it by name: weights, optimizer, schedule, random generators.
+"""Serialisation of the training state by parameter name: weights, optimizer, schedule and random generators.
 
-Names outlast what numbers do not: another order of parameter groups, another number of processes, a sharded model.
+Unlike indices, names stay valid with other parameter groups, another number of processes, or a sharded model.
 """
 
 from __future__ import annotations
@@ -22,54 +22,57 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reviewguard.errors import CheckpointError
 
-#: What torch and bitsandbytes call the two moments.
+#: Names of the two moments in torch and bitsandbytes.
 _MOMENTS: Final = ("exp_avg", "exp_avg_sq", "state1", "state2")
 
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Name and parameter of all that is trained, in the model's order."""
+    """Names and parameters that are trained, in the model's order."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.reshard()  # after a forward pass it shows gathered copies, which the optimizer does not know
+            module.reshard()  # after a forward pass, the parameters are gathered copies, which the optimizer does not have
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def count(model: nn.Module) -> int:
-    """Parameters in all; of a 4-bit weight the ones that it stands for, not its bytes."""
+    """Total number of parameters. A 4-bit weight counts by its original shape, not its packed bytes."""
     return sum(math.prod((getattr(parameter, "quant_state", None) or parameter).shape) for parameter in model.parameters())
 
 
 def weights(model: nn.Module) -> bytes:
-    """The trainable parameters as safetensors. Under FSDP, every process must call it."""
+    """Serialise the trainable parameters as safetensors. Under FSDP, every process must call this."""
     return save({name: _whole(parameter) for name, parameter in trainable(model)})
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process has a part of the parameters only (FSDP)."""
+    """Whether parameters are sharded over processes (FSDP)."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def load_weights(model: nn.Module, content: bytes, source: str) -> None:
-    """Copy parameters as `weights` gives them into a model that trains exactly these.
+    """Load parameters serialised by `weights` into a model with the same trainable parameters.
 
     Raises:
-        CheckpointError: If names or shapes differ; the model is unchanged then.
+        CheckpointError: If names or shapes differ. The model is then unchanged.
     """
-    saved, own = load(content), dict(trainable(model))
-    if saved.keys() != own.keys():
+    saved, parameters = load(content), dict(trainable(model))
+    if saved.keys() != parameters.keys():
         raise CheckpointError(
-            f"{source} holds {len(saved)} tensors, and {len(own)} are trained: {min(saved.keys() ^ own.keys())}"
+            f"{source} contains {len(saved)} tensors, but {len(parameters)} are trained; the first difference is "
+            f"{min(saved.keys() ^ parameters.keys())}"
         )
-    for name, parameter in own.items():
+    for name, parameter in parameters.items():
         if saved[name].shape != parameter.shape:
-            raise CheckpointError(f"{source} has {tuple(saved[name].shape)} for {name}, which is {tuple(parameter.shape)}")
+            raise CheckpointError(
+                f"{source} has shape {tuple(saved[name].shape)} for {name}, but the model has {tuple(parameter.shape)}"
+            )
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             parameter.copy_(_placed(saved[name], parameter))
 
 
 def optimizer(model: nn.Module, optimizer: Optimizer) -> bytes:
-    """An optimizer's state as safetensors, numbers in the header. Under FSDP, every process must call it."""
+    """Serialise an optimizer's state as safetensors, numbers in the header. Under FSDP, every process must call this."""
     raw, names = optimizer.state_dict(), _names(model, optimizer)
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
@@ -80,13 +83,13 @@ def optimizer(model: nn.Module, optimizer: Optimizer) -> bytes:
 
 
 def load_optimizer(model: nn.Module, optimizer: Optimizer, path: Path) -> None:
-    """Give an optimizer its saved state; its settings stay those of the recipe.
+    """Load the saved state of an optimizer. Its settings remain those of the recipe.
 
     Raises:
-        CheckpointError: If the saved state is not that of these parameters; the optimizer is unchanged then.
+        CheckpointError: If the saved state does not match the parameters. The optimizer is then unchanged.
     """
     with safe_open(path, "pt") as file:
-        entries: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        entries: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         entries |= json.loads((file.metadata() or {}).get("numbers", "{}"))
     by_name: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
@@ -95,22 +98,27 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, path: Path) -> None:
         for section in sections:
             target = target.setdefault(section, {})
         target[leaf] = value
-    names, own = _names(model, optimizer), dict(trainable(model))
+    names, parameters = _names(model, optimizer), dict(trainable(model))
     if by_name.keys() != set(names):
-        raise CheckpointError(f"{path.name} is that of {len(by_name)} parameters; {len(names)} are trained")
+        raise CheckpointError(f"{path.name} has the state of {len(by_name)} parameters, but {len(names)} are trained")
     for name, saved in by_name.items():
         for entry, moment in _flatten(saved):
-            if entry.rsplit("/", 1)[-1] in _MOMENTS and moment.shape != own[name].shape:
-                raise CheckpointError(f"{path.name} has {tuple(moment.shape)} for {name}, which is {tuple(own[name].shape)}")
+            if entry.rsplit("/", 1)[-1] in _MOMENTS and moment.shape != parameters[name].shape:
+                raise CheckpointError(
+                    f"{path.name} has shape {tuple(moment.shape)} for {name}, but the model has {tuple(parameters[name].shape)}"
+                )
     state = {
-        index: {leaf: _placed(value, own[name]) if _alike(value, own[name]) else value for leaf, value in by_name[name].items()}
+        index: {
+            leaf: _placed(value, parameters[name]) if _alike(value, parameters[name]) else value
+            for leaf, value in by_name[name].items()
+        }
         for index, name in enumerate(names)
     }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def move_schedule(optimizer: Optimizer, schedule: LRScheduler, step: int) -> float:
-    """Put a schedule at a step, whatever its length; returns the learning rate there."""
+    """Move a schedule of any length to a step, and return the learning rate there."""
     schedule.load_state_dict({**schedule.state_dict(), "last_epoch": step, "_step_count": step + 1})
     rates = [base * factor(step) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]  # type: ignore[attr-defined]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -120,7 +128,7 @@ def move_schedule(optimizer: Optimizer, schedule: LRScheduler, step: int) -> flo
 
 
 def generators() -> bytes:
-    """The state of this process's random generators, which dropout draws from, as safetensors."""
+    """Serialise the random generators of this process, which dropout uses, as safetensors."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -128,7 +136,7 @@ def generators() -> bytes:
 
 
 def load_generators(path: Path) -> None:
-    """Restore them, where this process had any."""
+    """Restore the random generators of this process, if their state was saved."""
     if not path.is_file():
         return
     states = load_file(path)
@@ -138,7 +146,7 @@ def load_generators(path: Path) -> None:
 
 
 def gather(content: bytes) -> list[bytes]:
-    """What each process has, in the order of their ranks."""
+    """Collect the contents of all processes, in rank order."""
     if not distributed.is_initialized():
         return [content]
     gathered: list[Any] = [None] * distributed.get_world_size()
@@ -170,5 +178,5 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def _placed(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, sharded as another is."""
+    """Shard a full tensor like another one."""
     return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""Fine-tuning: transformers' Trainer on our model, with our checkpoints."""
+"""transformers' Trainer for `TextModel`, with verified checkpoints."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from reviewguard.models.text_model import TextModel
 from reviewguard.training.finetuning import checkpoint, state
 from reviewguard.training.finetuning.batches import (
     Collator,
-    Order,
+    LengthGroupedSampler,
     Rows,
     TokenDataset,
     micro_batch,
     row_weights,
     sorted_by_length,
 )
-from reviewguard.training.finetuning.callbacks import Guard, Journal, Progress, Stop
+from reviewguard.training.finetuning.callbacks import Guard, MetricsLogger, Progress, Stop
 from reviewguard.training.finetuning.checkpoint import OPTIMIZER, CheckpointManifest, Job, Start, generators_of
 from reviewguard.training.history import Resumption
 
 
 class TextTrainer(Trainer):
-    """Trainer, with an order of rows that depends on seed and epoch alone, and with verified checkpoints."""
+    """Trainer whose row order depends only on the seed and the epoch, and whose checkpoints are verified."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class TextTrainer(Trainer):
         scratch: Path,
     ) -> None:
         for logger in loop.report_to:
-            if not any(find_spec(package) for package in (logger, f"{logger}X")):  # tensorboardX is as good
+            if not any(find_spec(package) for package in (logger, f"{logger}X")):  # tensorboardX works too
                 raise ConfigError(f"loop.report_to names {logger}, which is not installed; run: pip install {logger}")
         device = next(model.parameters()).device
         self.text_model = model
@@ -93,7 +93,7 @@ class TextTrainer(Trainer):
                 ddp_find_unused_parameters=False,
                 label_names=["labels"],
             )
-            # Without torchrun, Trainer would spread each batch over all GPUs in one process, which 4-bit weights do not survive.
+            # Without torchrun, Trainer would split each batch over all GPUs in one process, which fails with 4-bit weights.
             args._n_gpu = min(args.n_gpu, 1)
             self.micro_batch = micro_batch(loop, args.world_size)
             args.per_device_train_batch_size = self.micro_batch
@@ -101,33 +101,33 @@ class TextTrainer(Trainer):
             args.gradient_accumulation_steps = loop.batch_size // (self.micro_batch * args.world_size)
             weights = row_weights(train.y, train.weight, loop.class_weight)
             self._smoothing = loop.label_smoothing
-            self._order = Order([len(item.ids) for item in train.encoded], loop.batch_size, seed)
-            # Sorted by length, so that batches hold little padding; a metric does not see the order.
-            held = None if validation is None else TokenDataset(sorted_by_length(validation), np.ones(len(validation.y)))
+            self._order = LengthGroupedSampler([len(item.ids) for item in train.encoded], loop.batch_size, seed)
+            # Sorted by length, so that batches contain little padding; metrics do not depend on the order.
+            held_out = None if validation is None else TokenDataset(sorted_by_length(validation), np.ones(len(validation.y)))
             super().__init__(
                 model=model,
                 args=args,
-                # Of mean 1, so that the learning rate means the same at any scale of the weights.
+                # Scaled to mean 1, so that the scale of the weights does not change the effective learning rate.
                 train_dataset=TokenDataset(train, weights / weights.mean()),
-                eval_dataset=held,
+                eval_dataset=held_out,
                 data_collator=Collator(tokenizer),
                 compute_loss_func=self._loss,
                 compute_metrics=_metrics,
                 callbacks=[Progress(), self.guard, self.stop],
             )
         if folder is not None:
-            self.add_callback(Journal(folder / "metrics.jsonl"))
+            self.add_callback(MetricsLogger(folder / "metrics.jsonl"))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in a pass: the same for any number of processes."""
+        """Optimizer steps per epoch, for any number of processes."""
         size = self.micro_batch * self.args.world_size * self.args.gradient_accumulation_steps
         return -(-len(self._order) // int(size))
 
     def run(self, job: Job, start: Start | None) -> list[Resumption]:
-        """Train from `start`; returns every resumption of this run, this one included.
+        """Train from `start`, and return all resumptions of this run, including this one.
 
         Raises:
             TrainingInterrupted: After a signal, once a checkpoint is on disk.
@@ -148,10 +148,10 @@ class TextTrainer(Trainer):
         if self.stop.signum:
             raise TrainingInterrupted(
                 f"stopped by signal {self.stop.signum} at step {self.state.global_step} of {self.state.max_steps}; a "
-                f"checkpoint is in {self.folder}. To go on, run the same again with resume=True (command line: --resume)",
+                f"checkpoint is in {self.folder}. To resume, repeat the call with resume=True (command line: --resume)",
                 self.stop.signum,
             )
-        # Mixed precision wraps `forward`; what comes back must compute as a loaded model does.
+        # Mixed precision wraps `forward`; the returned model must compute as a loaded one does.
         self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         if best := self._require_best():
             self._load_from_checkpoint(str(best))
@@ -164,8 +164,8 @@ class TextTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Cross-entropy, weighted by row, over the rows of all micro-batches and processes of a step."""
-        # Trainer hands its loss function the labels, and nothing else of a batch.
+        """Compute the row-weighted cross-entropy, averaged over all micro-batches and processes of a step."""
+        # Trainer passes only the labels to its loss function.
         self._weights = inputs.pop("weights")
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -175,7 +175,7 @@ class TextTrainer(Trainer):
         return total / (num_items_in_batch if num_items_in_batch is not None else len(labels))
 
     def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
-        """Train one epoch, unless a run that had stopped early is resumed: each step more would change what it found."""
+        """Train one epoch, except when a run that stopped early is resumed: further steps would change its result."""
         if self.guard.is_exhausted(self.state):
             self.control.should_training_stop = True
             return
@@ -187,7 +187,7 @@ class TextTrainer(Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Logits and labels of a batch; Trainer's own expects other outputs than a tensor."""
+        """Return the loss, logits and labels of a batch; Trainer's own method cannot handle a plain tensor."""
         inputs = self._prepare_inputs(inputs)
         labels, _ = inputs.pop("labels"), inputs.pop("weights")
         with torch.no_grad():
@@ -230,24 +230,25 @@ class TextTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self.start is None or self.start.manifest is None:
             return
-        manifest, own = self.start.manifest, self.resumed[-1]
+        manifest, resumption = self.start.manifest, self.resumed[-1]
         if self.start.rung == "full state":
             try:
                 state.load_optimizer(self.text_model, self._prepared()[0], Path(checkpoint) / OPTIMIZER)
             except CheckpointError as error:
-                own = msgspec.structs.replace(own, rung="weights and schedule", lost=[*own.lost, f"optimizer state: {error}"])
+                lost = [*resumption.lost, f"optimizer state: {error}"]
+                resumption = msgspec.structs.replace(resumption, rung="weights and schedule", lost=lost)
         rate = state.move_schedule(*self._prepared(), manifest.step)
         if abs(rate - manifest.learning_rate) > 1e-9 * self.args.learning_rate:
-            own = msgspec.structs.replace(own, learning_rate=(manifest.learning_rate, rate))
+            resumption = msgspec.structs.replace(resumption, learning_rate=(manifest.learning_rate, rate))
         try:
             self._require_best()
         except CheckpointError as error:
-            own = msgspec.structs.replace(own, lost=[*own.lost, f"the best epoch so far: {error}"])
+            resumption = msgspec.structs.replace(resumption, lost=[*resumption.lost, f"the best epoch so far: {error}"])
             self.state.best_global_step = self.state.best_metric = None
-        self.resumed[-1] = own
+        self.resumed[-1] = resumption
 
     def _require_best(self) -> Path | None:
-        """The checkpoint of the best epoch, verified; None: the model is at that step, or there was no validation."""
+        """Verified checkpoint of the best epoch. None: the model is at that step, or there was no validation."""
         best = self.state.best_global_step
         if self.folder is None or best is None or best == self.state.global_step:
             return None
@@ -266,11 +267,11 @@ class TextTrainer(Trainer):
 
 
 def meet() -> None:
-    """Wait for the other processes, if there are any."""
+    """Wait for the other processes, if any."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
-    called, truth = np.asarray(prediction.predictions).argmax(axis=1), np.asarray(prediction.label_ids)
-    return {"f1": float(f1_score(truth, called, average="macro")), "accuracy": float(accuracy_score(truth, called))}
+    predicted, truth = np.asarray(prediction.predictions).argmax(axis=1), np.asarray(prediction.label_ids)
+    return {"f1": float(f1_score(truth, predicted, average="macro")), "accuracy": float(accuracy_score(truth, predicted))}

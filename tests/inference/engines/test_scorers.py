@@ -1,4 +1,4 @@
-"""The engines: the same logits, whatever computes them; graphs that do not fit are refused."""
+"""All engines compute the same logits and refuse graphs with other inputs or outputs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def export(classifier: Classifier, sample: Path, tmp_path_factory: pytest.TempPa
     ("runtime", "precision", "tolerance"),
     [("onnxruntime", "fp32", 1e-5), ("onnxruntime", "int8", 0.05), ("openvino", "fp32", 1e-4)],
 )
-def test_every_engine_says_what_torch_says(
-    classifier: Classifier, export: Path, runtime: str, precision: str, tolerance: float
-) -> None:
+def test_every_engine_matches_torch(classifier: Classifier, export: Path, runtime: str, precision: str, tolerance: float) -> None:
     expected = classifier.predict_proba(TEXTS)
     for threads in (1, 3):
         loaded = Classifier.from_pretrained(export, runtime=runtime, precision=precision, threads=threads)
@@ -46,14 +44,14 @@ def test_every_engine_says_what_torch_says(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_the_company_of_a_text_does_not_matter(export: Path, precision: str) -> None:
+def test_predictions_do_not_depend_on_the_batch(export: Path, precision: str) -> None:
     loaded = Classifier.from_pretrained(export, runtime="onnxruntime", precision=precision)
     alone = np.concatenate([loaded.predict_proba([text]) for text in TEXTS[:4]])
     np.testing.assert_allclose(loaded.predict_proba(TEXTS)[-4:], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("scorer", [OnnxScorer, OpenVinoScorer])
-def test_a_graph_of_another_shape_is_refused(scorer: type, export: Path, tmp_path: Path) -> None:
+def test_a_graph_with_other_inputs_or_outputs_is_refused(scorer: type, export: Path, tmp_path: Path) -> None:
     batch = {"input_ids": np.ones((1, 3), np.int64), "attention_mask": np.ones((1, 3), np.int64)}
     graph = export / "onnx" / "model.onnx"
     with pytest.raises(BundleError, match="logits of width 3"):
@@ -70,7 +68,7 @@ def test_a_graph_of_another_shape_is_refused(scorer: type, export: Path, tmp_pat
         scorer(tmp_path / "noise.onnx", ["a", "b"], 1, "fp32").logits(batch)
 
 
-def test_bf16_says_what_torch_says_or_nearly(classifier: Classifier, export: Path) -> None:
+def test_bf16_nearly_matches_torch(classifier: Classifier, export: Path) -> None:
     if not computes_in_bf16():
         pytest.skip("this CPU does not compute in bf16")
     loaded = Classifier.from_pretrained(export, precision="bf16", threads=2)
@@ -88,7 +86,7 @@ classifier.predict([f"Kettle {i} boils" + " well" * (i % 30) for i in range(400)
 """
 
 
-def test_threads_may_be_the_first_to_compute_all_at_once(export: Path) -> None:
-    """In processes that have computed nothing yet: OpenVINO's bridge to numpy hung in three of four of these."""
+def test_several_threads_may_start_the_first_computation(export: Path) -> None:
+    """In new processes: OpenVINO's numpy bridge used to hang in three of four of these runs."""
     for _ in range(2):
         subprocess.run([sys.executable, "-c", RACE, str(export)], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Which engine and precision are chosen, and what cannot be had together."""
+"""Selection of engine and precision, and incompatible combinations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def models(tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pyt
         (True, "fp32", {"precision": "bf16"}, "openvino in bf16"),
     ],
 )
-def test_what_is_chosen(
+def test_selection(
     models: Path, bf16: bool, model: str, asked: dict[str, str], got: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choose, "_bf16_at_hand", lambda: bf16)
@@ -48,25 +48,27 @@ def test_what_is_chosen(
     assert chosen.runtime == f"{got}, threads: 3"
 
 
-def test_threads_are_those_of_the_process_unless_told(models: Path) -> None:
+def test_threads_default_to_the_cores_of_the_process(models: Path) -> None:
     assert Classifier.from_pretrained(models / "fp32").runtime.endswith(f"threads: {available_cores()}")
 
 
-def test_what_does_not_go_together(models: Path) -> None:
-    with pytest.raises(ConfigError, match="onnxruntime does not compute in bf16"):
+def test_incompatible_combinations_are_refused(models: Path) -> None:
+    with pytest.raises(ConfigError, match="onnxruntime does not support bf16"):
         Classifier.from_pretrained(models / "both", runtime="onnxruntime", precision="bf16")
-    with pytest.raises(ConfigError, match="openvino does not compute in int8"):
+    with pytest.raises(ConfigError, match="openvino does not support int8"):
         Classifier.from_pretrained(models / "both", runtime="openvino", precision="int8")
-    with pytest.raises(ConfigError, match=r"has no onnx/model_quantized\.onnx, which int8 needs; it holds onnx/model\.onnx"):
+    with pytest.raises(
+        ConfigError, match=r"has no onnx/model_quantized\.onnx, which int8 requires; it contains onnx/model\.onnx"
+    ):
         Classifier.from_pretrained(models / "fp32", precision="int8")
     with pytest.raises(ConfigError, match="runtime is 'tensorrt'; allowed: auto, onnxruntime, openvino"):
         Classifier.from_pretrained(models / "fp32", runtime="tensorrt")
     for folder in ("saved", "minilm-logreg"):
-        with pytest.raises(ConfigError, match="runtime, precision and threads are for exports"):
+        with pytest.raises(ConfigError, match="runtime, precision and threads apply to exports only"):
             Classifier.from_pretrained(models / folder if folder == "saved" else folder, threads=2)
 
 
-def test_openvino_that_is_not_installed_is_named(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openvino_is_reported(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "reviewguard.inference.engines.openvino", raising=False)
     with pytest.raises(MissingExtra, match=r"reviewguard\[openvino\]"):
@@ -86,7 +88,9 @@ def test_openvino_that_is_not_installed_is_named(models: Path, monkeypatch: pyte
         ({"cpu.max": "garbage"}, 8),
     ],
 )
-def test_a_containers_quota_counts(files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_containers_quota_limits_the_cores(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Prediction from an export, in a process where everything heavy is absent."""
+"""Prediction from an export in a process without the optional packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from reviewguard import Classifier
 
-# An import of any of these fails, as on a machine with the base install alone.
+# Importing any of these fails, as with the base installation.
 WITHOUT_EXTRAS = """
 import sys
 
@@ -59,8 +59,8 @@ assert classifier.predict(["a good kettle"]).shape == (1,)
     assert done.returncode == 0, done.stderr
 
 
-def test_an_export_on_the_hub_predicts_from_the_cache_without_network(models: Path, tmp_path: Path) -> None:
-    """The real client, offline, on a cache laid out as it lays it out: snapshots of links into a store of blobs."""
+def test_a_cached_export_predicts_without_network(models: Path, tmp_path: Path) -> None:
+    """The real client, offline, with a cache in its own layout: snapshots of links to blobs."""
     repository, commit = tmp_path / "models--me--my-model", "0123456789abcdef0123456789abcdef01234567"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)
@@ -95,7 +95,7 @@ for revision in (None, "0123456789abcdef0123456789abcdef01234567"):
         ("Classifier.from_pretrained(sys.argv[1] + '/exported').evaluate((['a'], ['fake']))", "train"),
     ],
 )
-def test_what_needs_an_extra_names_the_pip_command(models: Path, call: str, extra: str) -> None:
+def test_missing_extras_are_reported_with_the_pip_command(models: Path, call: str, extra: str) -> None:
     code = f"""
 from reviewguard import Classifier, MissingExtra
 

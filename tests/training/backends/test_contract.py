@@ -1,4 +1,4 @@
-"""One contract for every backend: what holds for one holds for all, and a new backend is held to it at once."""
+"""The contract of all backends; a new backend must pass it too."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def settings_of(preset: str, tiny_settings: dict[str, object]) -> dict[str, obje
 def trained(
     request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Classifier:
-    """Each preset on the tiny encoder, two classes."""
+    """Each preset, trained on the tiny encoder with two classes."""
     classifier = Classifier(request.param, **settings_of(request.param, tiny_settings))
     classifier.train(sample, run_dir=tmp_path_factory.mktemp("run"))
     return classifier
@@ -43,13 +43,13 @@ def trained(
 
 @pytest.fixture(scope="module", params=PRESETS)
 def trained_three(request: pytest.FixtureRequest, tiny_settings: dict[str, object], sample: Path) -> Classifier:
-    """Each backend on three classes: the sample's labels, and one more for a category."""
+    """Each preset, fitted on three classes: the sample's labels, and one for a category."""
     reviews = read(sample)
     labels = ["book" if c == "books" else label for c, label in zip(reviews.columns["category"], reviews.labels, strict=True)]
     return Classifier(request.param, **settings_of(request.param, tiny_settings)).fit(reviews.texts, labels)
 
 
-def test_every_backend_is_held_to_this() -> None:
+def test_presets_cover_all_backends() -> None:
     assert {load_preset(name)["backend"] for name in PRESETS} == set(backend_names())
     assert {load_preset(name).get("adapter", "none") for name in PRESETS} == {"none", "qlora"}
 
@@ -71,7 +71,7 @@ def test_predictions(trained: Classifier) -> None:
 def test_encoder_and_head_are_on_one_device(
     preset: str, tiny_settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No GPU is needed to see it: the device without data stands in. (Fine-tuning needs a real one.)"""
+    """The meta device replaces a GPU here. (Fine-tuning needs a real device.)"""
     recipe = Classifier(preset, **tiny_settings)._recipe()
     labelled = Labelled(["a kettle", "the pan"] * 12, np.array([0, 1] * 12))
     monkeypatch.setattr(_embed, "best_device", lambda: torch.device("meta"))
@@ -80,13 +80,13 @@ def test_encoder_and_head_are_on_one_device(
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
-def test_no_texts_no_predictions(trained: Classifier) -> None:
+def test_empty_input_gives_no_predictions(trained: Classifier) -> None:
     assert trained.predict([]).shape == (0,)
     assert trained.predict_proba([]).shape == (0, 2)
     assert list(trained.stream([])) == []
 
 
-def test_order_and_neighbours_do_not_matter(trained: Classifier, sample: Path) -> None:
+def test_predictions_do_not_depend_on_other_texts(trained: Classifier, sample: Path) -> None:
     texts = [text for text in read(sample).texts[:60] if text]
     forward, backward = trained.predict_proba(texts), trained.predict_proba(texts[::-1])[::-1]
     np.testing.assert_allclose(forward, backward, atol=1e-5)
@@ -97,7 +97,7 @@ def test_saved_exported_and_loaded_models_agree(trained: Classifier, tmp_path: P
     agree_everywhere(trained, tmp_path, sample)
 
 
-def test_so_do_those_of_three_classes(trained_three: Classifier, tmp_path: Path, sample: Path) -> None:
+def test_saved_exported_and_loaded_models_agree_on_three_classes(trained_three: Classifier, tmp_path: Path, sample: Path) -> None:
     assert trained_three.classes_.tolist() == ["book", "fake", "real"]
     agree_everywhere(trained_three, tmp_path, sample)
 
@@ -121,9 +121,7 @@ def agree_everywhere(classifier: Classifier, tmp_path: Path, sample: Path) -> No
 
 
 @pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
-def test_subclasses_are_learned_and_summed_up(
-    preset: str, tiny_settings: dict[str, object], sample: Path, tmp_path: Path
-) -> None:
+def test_subclasses_are_trained_and_summed(preset: str, tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     classifier = Classifier(preset, **settings_of(preset, tiny_settings), data__subclass="category")
     classifier.train(sample, run_dir=tmp_path / "run")
     assert classifier.classes_.tolist() == ["fake", "real"]
@@ -139,8 +137,8 @@ def test_subclasses_are_learned_and_summed_up(
 
 
 @pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
-def test_rows_count_by_their_weight(preset: str, tiny_settings: dict[str, object]) -> None:
-    """Each text has both labels: the heavier one wins. Rows without weight are not there."""
+def test_sample_weight(preset: str, tiny_settings: dict[str, object]) -> None:
+    """Each text has both labels, and the label with the larger weight wins. Rows of weight 0 are ignored."""
     settings = settings_of(preset, tiny_settings)
     if "loop__epochs" in settings:
         settings |= {"loop__epochs": 20, "loop__batch_size": 8, "loop__learning_rate": 1e-2}
@@ -155,7 +153,7 @@ def test_rows_count_by_their_weight(preset: str, tiny_settings: dict[str, object
     np.testing.assert_array_equal(weighted.predict_proba(X), without.predict_proba(X))
 
 
-def test_n_grams_go_along_everywhere(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
+def test_ngrams_are_saved_exported_and_merged(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     settings = {**settings_of("minilm-qlora", tiny_settings), "data__subclass": "category", "data__validation": 0.3}
     classifier = Classifier("minilm-qlora", **settings, ngrams=4096)
     classifier.train(sample, run_dir=tmp_path / "run")
@@ -173,7 +171,7 @@ def test_nothing_saved_is_a_pickle(trained: Classifier, tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")} == allowed
 
 
-def test_a_saved_model_names_no_folder_of_this_machine(
+def test_saved_model_contains_no_local_path(
     trained: Classifier, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     trained.save(tmp_path / "saved")
@@ -187,13 +185,13 @@ def test_a_saved_model_can_be_trained_again(trained: Classifier, tmp_path: Path,
     expected = saved.predict_proba(TEXTS)
     saved.train(sample, run_dir=tmp_path / "run")
     if saved.manifest.recipe.get("adapter") == "none":
-        # Of a local encoder that was fine-tuned itself, the bundle holds the new weights; training goes on from them.
+        # The bundle of a fine-tuned local encoder contains the new weights, and training starts from them.
         assert not np.allclose(saved.predict_proba(TEXTS), expected, atol=1e-4)
         return
     np.testing.assert_allclose(saved.predict_proba(TEXTS), expected, atol=1e-5)
 
 
-def test_the_report_stands_beside_the_baseline(trained: Classifier, sample: Path) -> None:
+def test_report_includes_the_baseline(trained: Classifier, sample: Path) -> None:
     report = trained.evaluate(sample)
     assert report.rows == 320
     assert report.positive == "fake"
@@ -206,7 +204,7 @@ def test_the_report_stands_beside_the_baseline(trained: Classifier, sample: Path
 
 
 @pytest.mark.parametrize(
-    ("texts", "said"),
+    ("texts", "message"),
     [
         ("one string", "pass a list of texts"),
         ([None], r"texts\[0\] is NoneType None"),
@@ -214,20 +212,20 @@ def test_the_report_stands_beside_the_baseline(trained: Classifier, sample: Path
         (["fine", float("nan")], r"texts\[1\] is float nan"),
     ],
 )
-def test_what_is_no_text_is_refused(trained: Classifier, texts: object, said: str) -> None:
+def test_invalid_texts_are_rejected(trained: Classifier, texts: object, message: str) -> None:
     for method in (trained.predict, trained.predict_proba, lambda t: list(trained.stream(t))):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             method(texts)
 
 
-def test_a_huge_text_is_cut_and_flagged(trained: Classifier) -> None:
+def test_huge_text_is_truncated_and_flagged(trained: Classifier) -> None:
     huge = "an ordinary review of a kettle. " * 40_000
     (prediction,) = trained.stream([huge])
     assert prediction.truncated
     assert prediction.score == pytest.approx(next(trained.stream([huge[:5000]])).score, abs=1e-6)
 
 
-def test_what_it_cannot_read_is_left_to_people(trained: Classifier, sample: Path) -> None:
+def test_out_of_distribution_texts_need_review(trained: Classifier, sample: Path) -> None:
     chinese = "\u8fd9\u662f\u4e00\u5bb6\u975e\u5e38\u597d\u7684\u9152\u5e97" * 4
     *odd, usual, empty = trained.stream([chinese, "ok", "The kettle boils fast, and the lid stays shut while it pours.", "  "])
     assert [prediction.out_of_distribution for prediction in (*odd, usual)] == [True, True, False]
@@ -237,28 +235,28 @@ def test_what_it_cannot_read_is_left_to_people(trained: Classifier, sample: Path
     for predict in (trained.predict, trained.predict_proba):
         with pytest.raises(DataError, match=r"1 texts are empty, first texts\[1\]; remove them, or use stream"):
             predict(["ok", " "])
-    seen = list(trained.stream([text for text in read(sample).texts if text]))
-    assert np.mean([prediction.out_of_distribution for prediction in seen]) <= 0.02
+    predictions = list(trained.stream([text for text in read(sample).texts if text]))
+    assert np.mean([prediction.out_of_distribution for prediction in predictions]) <= 0.02
 
 
-def test_special_tokens_in_a_text_change_only_that_text(trained: Classifier) -> None:
+def test_special_tokens_in_a_text_affect_only_that_text(trained: Classifier) -> None:
     texts = ["a good kettle [SEP] [CLS] [PAD] </s>", "a bad kettle"]
     assert trained.predict_proba(texts)[1] == pytest.approx(trained.predict_proba(["a good kettle", texts[1]])[1], abs=1e-5)
     assert not np.allclose(trained.predict_proba([texts[0]]), trained.predict_proba(["a good kettle"]), atol=1e-7)
 
 
-def test_a_single_class_is_refused(trained: Classifier) -> None:
-    with pytest.raises(DataError, match="one label only, 'real'"):
+def test_single_class_is_rejected(trained: Classifier) -> None:
+    with pytest.raises(DataError, match="only one label, 'real'"):
         Classifier(**trained.get_params(deep=False)).fit(["a", "b"], ["real"] * 2)
 
 
-def test_labels_unseen_in_training_are_refused(trained: Classifier) -> None:
+def test_labels_unseen_in_training_are_rejected(trained: Classifier) -> None:
     with pytest.raises(DataError, match="'paid'; it knows 'fake', 'real'"):
         trained.evaluate((["a text", "another"], ["real", "paid"]))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_an_untrained_model_says_so(preset: str, tmp_path: Path) -> None:
+def test_untrained_model_raises(preset: str, tmp_path: Path) -> None:
     fresh = Classifier(preset)
     for call in (
         lambda: fresh.predict(["a"]),
@@ -275,7 +273,7 @@ def test_an_untrained_model_says_so(preset: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_settings_are_strict(preset: str) -> None:
+def test_unknown_settings_are_rejected(preset: str) -> None:
     section = "loop__" if load_preset(preset)["backend"] == "finetune" else ""
     with pytest.raises(ConfigError, match="did you mean 'class_weight'"):
         Classifier(preset, **{f"{section}clas_weight": "none"}).get_params()
@@ -285,11 +283,11 @@ def test_settings_are_strict(preset: str) -> None:
         Classifier(preset, **{f"{section}class_weight": "heavy"}).get_params()
 
 
-def test_an_unknown_backend_is_refused() -> None:
+def test_unknown_backend_is_rejected() -> None:
     with pytest.raises(ConfigError, match="did you mean 'logreg'"):
         get_backend("logred")
 
 
-def test_backends_are_not_imported_by_naming_them() -> None:
+def test_listing_presets_does_not_import_torch() -> None:
     code = "import sys; from reviewguard.config import preset_names; preset_names(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

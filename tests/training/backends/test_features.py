@@ -1,4 +1,4 @@
-"""The feature cache: right, shared, and whole whatever happens to a writer."""
+"""The feature cache: correct, shared between processes, and intact after interrupted writes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shards(cache: Path) -> list[Path]:
 TEXTS = ["a pan", "the kettle is fine", "a pan", "", "a book about dogs that my dog ate"]
 
 
-def test_cached_vectors_are_the_encoders(cache: Path, loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_embeddings_match_the_encoder(cache: Path, loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [run(loaded.encoder, loaded.tokenizer.pad(loaded.tokenizer.encode([text])))[0] for text in TEXTS]
     first = features(loaded, TEXTS)
     np.testing.assert_allclose(first, expected, atol=1e-6)
@@ -61,24 +61,24 @@ def test_only_new_texts_are_encoded(cache: Path, loaded: LoadedEncoder, monkeypa
     assert len(shards(cache)) == 3
 
 
-def test_each_setting_that_changes_vectors_has_its_own_cache(cache: Path, tiny_encoder: Path) -> None:
+def test_settings_that_change_embeddings_have_separate_caches(cache: Path, tiny_encoder: Path) -> None:
     for settings in ({}, {"normalize": True}, {"max_length": 9}):
         features(load_encoder(EncoderConfig(repo=str(tiny_encoder), **{"max_length": 32, **settings})), TEXTS)
     assert len({shard.parent for shard in shards(cache)}) == 3
 
 
-def test_equal_weights_in_another_architecture_are_another_encoder(cache: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_equal_weights_in_another_architecture_have_a_separate_cache(cache: Path, tiny_encoder: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(tiny_encoder, changed)
     settings = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 1}))
-    one, other = (load_encoder(EncoderConfig(repo=str(folder), max_length=32)) for folder in (tiny_encoder, changed))
-    assert one.config.weights_sha256 == other.config.weights_sha256
-    assert np.abs(features(one, TEXTS) - features(other, TEXTS)).max() > 1e-3
+    original, shallower = (load_encoder(EncoderConfig(repo=str(folder), max_length=32)) for folder in (tiny_encoder, changed))
+    assert original.config.weights_sha256 == shallower.config.weights_sha256
+    assert np.abs(features(original, TEXTS) - features(shallower, TEXTS)).max() > 1e-3
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "rename"])
-def test_a_damaged_shard_is_made_anew(cache: Path, loaded: LoadedEncoder, damage: str) -> None:
+def test_damaged_shard_is_replaced(cache: Path, loaded: LoadedEncoder, damage: str) -> None:
     first = features(loaded, TEXTS)
     (shard,) = shards(cache)
     content = bytearray(shard.read_bytes())
@@ -90,11 +90,11 @@ def test_a_damaged_shard_is_made_anew(cache: Path, loaded: LoadedEncoder, damage
     else:
         shard.write_bytes(content[: len(content) // 2] if damage == "truncate" else b"")
     np.testing.assert_array_equal(features(loaded, TEXTS), first)
-    (again,) = shards(cache)
-    assert hashlib.sha256(again.read_bytes()).hexdigest() == again.stem
+    (replaced,) = shards(cache)
+    assert hashlib.sha256(replaced.read_bytes()).hexdigest() == replaced.stem
 
 
-def test_writers_at_the_same_time(tmp_path: Path) -> None:
+def test_concurrent_writers(tmp_path: Path) -> None:
     def write(worker: int) -> None:
         for block in range(20):
             keys = [hashlib.sha256(f"{block}-{row}".encode()).digest() for row in range(8)]
@@ -106,12 +106,12 @@ def test_writers_at_the_same_time(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     keys = {hashlib.sha256(f"{block}-{row}".encode()).digest(): block for block in range(20) for row in range(8)}
-    found = dict(FeatureStore(tmp_path, 4).find(set(keys)))
-    assert {key: vector.tolist() for key, vector in found.items()} == {key: [float(b)] * 4 for key, b in keys.items()}
+    stored = dict(FeatureStore(tmp_path, 4).find(set(keys)))
+    assert {key: vector.tolist() for key, vector in stored.items()} == {key: [float(b)] * 4 for key, b in keys.items()}
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path))
     assert files.cache_folder() == tmp_path
     monkeypatch.delenv("REVIEWGUARD_CACHE")
@@ -119,13 +119,13 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     assert "reviewguard" in files.cache_folder().parts
 
 
-def test_training_does_without_a_cache_that_cannot_be_written(
+def test_training_continues_without_a_writable_cache(
     loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match=r"vectors are not kept .*file cannot be written .*set REVIEWGUARD_CACHE"):
-        found = features(loaded, TEXTS)
+    with pytest.warns(UserWarning, match=r"embeddings are not cached, because .*file is not writable .*set REVIEWGUARD_CACHE"):
+        expected = features(loaded, TEXTS)
     monkeypatch.setenv("REVIEWGUARD_CACHE", str(tmp_path / "cache"))
 
     def full(*_: object) -> None:
@@ -133,4 +133,4 @@ def test_training_does_without_a_cache_that_cannot_be_written(
 
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left on device"):
         patch.setattr("reviewguard.files.replace", full)
-        np.testing.assert_array_equal(features(loaded, TEXTS), found)
+        np.testing.assert_array_equal(features(loaded, TEXTS), expected)

@@ -1,4 +1,4 @@
-"""Fine-tuning from end to end on tiny models of several architectures, and the settings of its loop."""
+"""End-to-end fine-tuning of tiny models of several architectures, and loop settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_trained_saved_merged_exported(architecture: str, tmp_path: Path) -> Non
     encoder = MAKERS[architecture][0](tmp_path)
     classifier = _fit(_settings(tmp_path, encoder, "qlora", gradient_checkpointing=True))
     expected = classifier.predict_proba(TEXTS)
-    classifier.save(tmp_path / "model")  # loads what it wrote, which must give the same logits
+    classifier.save(tmp_path / "model")  # verifies that the saved model gives the same logits
     np.testing.assert_allclose(Classifier.from_pretrained(tmp_path / "model").predict_proba(TEXTS), expected, atol=1e-5)
     assert (tmp_path / "model" / "adapter" / "adapter_model.safetensors").is_file()
     report = classifier.merge(TEXTS).manifest.merged
@@ -49,13 +49,13 @@ def test_trained_saved_merged_exported(architecture: str, tmp_path: Path) -> Non
     assert classifier.export(tmp_path / "onnx").graphs["fp32"].logits <= 1e-4
     exported = Classifier.from_pretrained(tmp_path / "onnx")
     np.testing.assert_allclose(exported.predict_proba(TEXTS), expected, atol=1e-3)
-    # A literal end of text changes nothing but its own review.
+    # A literal end-of-text token affects only its own review.
     np.testing.assert_allclose(
         exported.predict_proba(["no </s> kettle", TEXTS[1]])[1], exported.predict_proba(TEXTS)[1], atol=1e-5
     )
 
 
-def test_a_graph_past_the_limit_keeps_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_graph_has_external_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     classifier = _fit(_settings(tmp_path, make_t5(tmp_path), "none"))
     monkeypatch.setattr(onnx, "INLINE_BYTES", 1000)
@@ -66,7 +66,7 @@ def test_a_graph_past_the_limit_keeps_its_weights_beside_it(tmp_path: Path, monk
     np.testing.assert_allclose(exported.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-4)
 
 
-def test_a_full_fine_tune_of_a_local_encoder_in_shards_carries_its_new_weights_only(tmp_path: Path) -> None:
+def test_bundle_of_a_sharded_local_encoder_contains_only_the_new_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = make_bert(tmp_path)
     model = transformers.AutoModel.from_pretrained(tmp_path)
@@ -91,8 +91,8 @@ def test_bf16_keeps_the_weights_in_fp32(tmp_path: Path) -> None:
         classifier.save(tmp_path / adapter)
 
 
-def test_micro_batches_and_gradient_checkpointing_change_nothing(tmp_path: Path) -> None:
-    """Without dropout, all that they change is memory."""
+def test_micro_batches_and_gradient_checkpointing_do_not_change_the_result(tmp_path: Path) -> None:
+    """Without dropout, they only change memory."""
     encoder = make_bert(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
@@ -104,7 +104,7 @@ def test_micro_batches_and_gradient_checkpointing_change_nothing(tmp_path: Path)
         np.testing.assert_allclose(outcome, outcomes[0], atol=1e-5)
 
 
-def test_class_weights_reach_the_loss(tmp_path: Path) -> None:
+def test_class_weights_change_the_loss(tmp_path: Path) -> None:
     encoder, labels = make_bert(tmp_path), (["fake"] * 7 + ["real"]) * 2
     shares = {}
     for weight in ("balanced", "none"):
@@ -113,7 +113,7 @@ def test_class_weights_reach_the_loss(tmp_path: Path) -> None:
     assert shares["balanced"] < shares["none"] - 0.05
 
 
-def test_a_seed_decides_everything_and_leaves_the_callers_generators_alone(tmp_path: Path) -> None:
+def test_seed_is_reproducible_and_global_generators_are_unchanged(tmp_path: Path) -> None:
     encoder = make_bert(tmp_path)
     torch.manual_seed(5)
     np.random.seed(5)
@@ -128,7 +128,7 @@ def test_a_seed_decides_everything_and_leaves_the_callers_generators_alone(tmp_p
     assert not np.allclose(one, other)
 
 
-def test_a_soup_is_the_mean_of_the_runs_of_its_seeds(tmp_path: Path) -> None:
+def test_model_soup_is_the_mean_of_its_runs(tmp_path: Path) -> None:
     settings = _settings(tmp_path, make_bert(tmp_path), "none")
     weights = [dict(_fit({**settings, "seed": seed})._model.scorer.named_parameters()) for seed in (42, 43)]
     classifier = _fit({**settings, "model_soup": 2})
@@ -141,19 +141,21 @@ def test_a_soup_is_the_mean_of_the_runs_of_its_seeds(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-5)
 
 
-def test_settings_that_do_not_fit_together(tmp_path: Path) -> None:
+def test_incompatible_settings_are_rejected(tmp_path: Path) -> None:
     encoder = make_bert(tmp_path)
-    with pytest.raises(ConfigError, match="model_soup is 2, and adapter 'lora': adapters of different seeds do not average"):
+    with pytest.raises(
+        ConfigError, match="model_soup is 2 and adapter is 'lora': adapters with different seeds cannot be averaged"
+    ):
         _fit({**_settings(tmp_path, encoder, "lora"), "model_soup": 2})
-    with pytest.raises(ConfigError, match=r"loop\.batch_size 8 is no multiple of loop\.micro_batch_size 3 times 1 process"):
+    with pytest.raises(ConfigError, match=r"loop\.batch_size 8 is not a multiple of loop\.micro_batch_size 3 times 1 process"):
         _fit(_settings(tmp_path, encoder, "none", micro_batch_size=3))
     with_dense = _settings(tmp_path, encoder, "none")
     with_dense["encoder"] = {"repo": str(tmp_path), "dense": "2_Dense"}
-    with pytest.raises(ConfigError, match="fine-tuning puts its own head there"):
+    with pytest.raises(ConfigError, match="fine-tuning replaces it by its own head"):
         _fit(with_dense)
 
 
-def test_figures_reach_a_logger(tmp_path: Path) -> None:
+def test_metrics_reach_a_logger(tmp_path: Path) -> None:
     settings = _settings(tmp_path, make_bert(tmp_path), "none", report_to=["tensorboard"], epochs=12)
     rows = (TEXTS, LABELS * (len(TEXTS) // 2))
     Classifier({**settings, "data": {"min_tokens": 0}}).train(rows, validation=rows, run_dir=tmp_path / "run")
@@ -163,7 +165,7 @@ def test_figures_reach_a_logger(tmp_path: Path) -> None:
         assert name in content
 
 
-def test_a_logger_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_logger_is_reported(tmp_path: Path) -> None:
     encoder = make_bert(tmp_path)
     with pytest.raises(ConfigError, match=r"loop\.report_to names wandb, which is not installed; run: pip install wandb"):
         _fit(_settings(tmp_path, encoder, "none", report_to=["wandb"]))
@@ -171,6 +173,6 @@ def test_a_logger_that_is_not_there_is_named(tmp_path: Path) -> None:
         _fit(_settings(tmp_path, encoder, "none", report_to=["tensorbord"]))
 
 
-def test_a_loss_that_is_no_number_stops_training(tmp_path: Path) -> None:
+def test_non_finite_loss_stops_training(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower loop\.learning_rate"):
         _fit(_settings(tmp_path, make_bert(tmp_path), "none", learning_rate=1e30, max_grad_norm=0.0, warmup=0.0, epochs=10))

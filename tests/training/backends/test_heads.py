@@ -1,4 +1,4 @@
-"""Torch heads against scikit-learn: identical labels, probabilities to 1e-4."""
+"""Torch heads against scikit-learn: identical labels, and probabilities equal to 1e-4."""
 
 from __future__ import annotations
 
@@ -56,29 +56,29 @@ def test_logistic_regression(classes: int, class_weight: str) -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("class_weight", ["balanced", "none"])
 def test_support_vector_machine(classes: int, class_weight: str) -> None:
-    """Its labels are those of scikit-learn's decision function, also on few rows; its probabilities a sigmoid of it."""
+    """Labels follow scikit-learn's decision function, also on few rows; probabilities are a sigmoid of it."""
     x, y = vectors(classes, rows=1000)
     held_out, truth = x[600:], y[600:]
     weight = "balanced" if class_weight == "balanced" else None
     for rows in (40, 600):
         head = svm.fit_head(Vectors(x[:rows], y[:rows]), NAMES[:classes], svm.Config(**COMMON, C=2.0, class_weight=class_weight))
-        machine = SVC(C=2.0, gamma="scale", class_weight=weight)
-        machine = machine if classes == 2 else OneVsRestClassifier(machine)
-        decided = machine.fit(x[:rows], y[:rows]).decision_function(held_out)
+        reference = SVC(C=2.0, gamma="scale", class_weight=weight)
+        reference = reference if classes == 2 else OneVsRestClassifier(reference)
+        decisions = reference.fit(x[:rows], y[:rows]).decision_function(held_out)
         probabilities = Decision().probabilities(run(head, {"x": held_out}))
-        assert (probabilities.argmax(axis=1) == machine.predict(held_out)).all()
+        assert (probabilities.argmax(axis=1) == reference.predict(held_out)).all()
         slope = -head.a[0].item()
         assert slope > 0
-        own = 1 / (1 + np.exp(-slope * decided))
-        expected = np.stack([1 - own, own], axis=1) if classes == 2 else own / own.sum(axis=1, keepdims=True)
+        sigmoid = 1 / (1 + np.exp(-slope * decisions))
+        expected = np.stack([1 - sigmoid, sigmoid], axis=1) if classes == 2 else sigmoid / sigmoid.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
     if class_weight == "none":
-        reference = CalibratedClassifierCV(SVC(C=2.0), ensemble=False, cv=5).fit(x[:600], y[:600])
-        losses = log_loss(truth, probabilities), log_loss(truth, reference.predict_proba(held_out))
-        assert losses[0] < losses[1] + 0.02, "as well calibrated as with Platt's offset"
+        platt = CalibratedClassifierCV(SVC(C=2.0), ensemble=False, cv=5).fit(x[:600], y[:600])
+        losses = log_loss(truth, probabilities), log_loss(truth, platt.predict_proba(held_out))
+        assert losses[0] < losses[1] + 0.02, "calibration is as good as with Platt's offset"
 
 
-def test_a_machine_no_better_than_chance_is_not_sure_of_itself() -> None:
+def test_svm_no_better_than_chance_has_moderate_probabilities() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(16, 8)).astype(np.float32), np.tile([0, 1], 8)
     for labels in (y, 1 - y, np.repeat([0, 1], 8)):
@@ -88,8 +88,8 @@ def test_a_machine_no_better_than_chance_is_not_sure_of_itself() -> None:
         assert probabilities.max() < 0.9
 
 
-def test_the_machine_at_the_width_of_a_real_encoder() -> None:
-    """1,024 dimensions with a mean far from zero, where expanding |x - s|^2 in float32 loses digits."""
+def test_svm_at_the_width_of_a_real_encoder() -> None:
+    """With 1,024 dimensions and a mean far from zero, expanding |x - s|^2 in float32 loses precision."""
     x, y = vectors(2, width=1024, rows=300)
     x += 3
     head = svm.fit_head(Vectors(x, y), NAMES[:2], svm.Config(**COMMON, class_weight="none"))
@@ -97,7 +97,7 @@ def test_the_machine_at_the_width_of_a_real_encoder() -> None:
     np.testing.assert_allclose((logits[:, 1] - logits[:, 0]) / -head.a[0].item(), SVC().fit(x, y).decision_function(x), atol=1e-3)
 
 
-def test_perceptron_forward_equals_scikit_learn() -> None:
+def test_perceptron_forward_matches_scikit_learn() -> None:
     x, y = vectors(3)
     fitted = MLPClassifier((32, 16), max_iter=5, random_state=0, early_stopping=False)
     with pytest.warns(match="Maximum iterations"):
@@ -111,22 +111,24 @@ def test_perceptron_learns_reproducibly_and_keeps_its_best_epoch() -> None:
     from sklearn.metrics import f1_score
 
     x, y = vectors(2, rows=900)
-    train, held = Vectors(x[:600], y[:600]), Vectors(x[600:], y[600:])
+    train, held_out = Vectors(x[:600], y[:600]), Vectors(x[600:], y[600:])
     config = mlp.Config(**COMMON, hidden=(32,), dropout=(0.1,), max_epochs=30, patience=3)
     before = torch.get_rng_state()
-    first = mlp.fit_head(train, held, 2, config)
-    assert torch.equal(torch.get_rng_state(), before), "training leaves the caller's random state alone"
-    second = mlp.fit_head(train, held, 2, config)
-    a, b = run(first, {"x": held[0]}), run(second, {"x": held[0]})
+    first = mlp.fit_head(train, held_out, 2, config)
+    assert torch.equal(torch.get_rng_state(), before), "training does not change the caller's random state"
+    second = mlp.fit_head(train, held_out, 2, config)
+    a, b = run(first, {"x": held_out[0]}), run(second, {"x": held_out[0]})
     np.testing.assert_array_equal(a, b)
-    best = f1_score(held[1], a.argmax(axis=1), average="macro")
+    best = f1_score(held_out[1], a.argmax(axis=1), average="macro")
     assert best > 0.7
-    shorter = [mlp.fit_head(train, held, 2, mlp.Config(**COMMON, hidden=(32,), dropout=(0.1,), max_epochs=n)) for n in (1, 2, 4)]
-    assert best >= max(f1_score(held[1], run(h, {"x": held[0]}).argmax(axis=1), average="macro") for h in shorter)
+    shorter = [
+        mlp.fit_head(train, held_out, 2, mlp.Config(**COMMON, hidden=(32,), dropout=(0.1,), max_epochs=n)) for n in (1, 2, 4)
+    ]
+    assert best >= max(f1_score(held_out[1], run(h, {"x": held_out[0]}).argmax(axis=1), average="macro") for h in shorter)
 
 
 @pytest.mark.parametrize("backend", [logreg, svm, mlp], ids=lambda module: module.__name__.rsplit(".", 1)[1])
-def test_balancing_finds_more_of_a_rare_class(backend) -> None:
+def test_balancing_raises_the_recall_of_a_rare_class(backend) -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(1500) < 0.06).astype(np.int64)
     x = rng.normal(size=(1500, 8)).astype(np.float32)
@@ -146,22 +148,22 @@ def test_balancing_finds_more_of_a_rare_class(backend) -> None:
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", "none"])
-def test_a_weight_counts_as_so_many_rows(class_weight: str) -> None:
-    """So do scikit-learn's own, which are compared with above."""
+def test_row_weights_match_repeated_rows(class_weight: str) -> None:
+    """As in scikit-learn."""
     x, y = vectors(3, rows=400)
     weight = np.random.default_rng(0).integers(1, 5, len(y))
     repeated = np.repeat(np.arange(len(y)), weight)
     config = logreg.Config(**COMMON, class_weight=class_weight)
-    heads = [logreg.fit_head(one, config) for one in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))]
-    one, other = (Decision().probabilities(run(head, {"x": x})) for head in heads)
-    np.testing.assert_allclose(one, other, atol=5e-3)
-    # The slope comes from folds of rows; the decision function does not.
+    heads = [logreg.fit_head(rows, config) for rows in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))]
+    weighted, duplicated = (Decision().probabilities(run(head, {"x": x})) for head in heads)
+    np.testing.assert_allclose(weighted, duplicated, atol=5e-3)
+    # The slope depends on the folds, the decision function does not.
     config = svm.Config(**COMMON, class_weight=class_weight, gamma=0.02)
     heads = [
-        svm.fit_head(one, NAMES[:3], config) for one in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))
+        svm.fit_head(rows, NAMES[:3], config) for rows in (Vectors(x, y, weight.astype(float)), Vectors(x[repeated], y[repeated]))
     ]
-    one, other = (run(head, {"x": x}) / head.a[0].item() for head in heads)
-    np.testing.assert_allclose(one, other, atol=0.05)
+    weighted, duplicated = (run(head, {"x": x}) / head.a[0].item() for head in heads)
+    np.testing.assert_allclose(weighted, duplicated, atol=0.05)
 
 
 def test_too_few_rows_to_calibrate_or_stop_early() -> None:

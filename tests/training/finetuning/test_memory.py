@@ -1,4 +1,4 @@
-"""The plan of memory, and what is said when it was not enough."""
+"""The memory estimate, and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _plan(
     return memory.plan(model, ROWS, loop or LoopConfig(), micro_batch, dtype)
 
 
-# In bf16, autocast keeps a copy of the weights besides: once, however many rows there are.
+# In bf16, autocast also keeps one copy of the weights, regardless of the number of rows.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_short_rows_tell_what_a_full_batch_keeps(model: TextModel, dtype: torch.dtype) -> None:
-    kept: dict[int, int] = {}
+def test_activation_estimate_from_short_rows(model: TextModel, dtype: torch.dtype) -> None:
+    saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -49,12 +49,12 @@ def test_short_rows_tell_what_a_full_batch_keeps(model: TextModel, dtype: torch.
     ):
         logits = model.train()(ids, torch.ones_like(ids))
     assert logits.shape == (8, 2)
-    true = sum(size for pointer, size in kept.items() if pointer not in weights)
+    true = sum(size for pointer, size in saved.items() if pointer not in weights)
     layers = model.encoder.config.num_hidden_layers
     assert _plan(model, dtype=dtype).activations == pytest.approx(true * (1 + 1 / layers), rel=0.1)
 
 
-def test_a_plan_follows_the_settings(model: TextModel) -> None:
+def test_plan_depends_on_the_settings(model: TextModel) -> None:
     plan = _plan(model)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert (plan.gradients, plan.optimizer) == (4 * trainable, 8 * trainable)
@@ -64,7 +64,7 @@ def test_a_plan_follows_the_settings(model: TextModel) -> None:
     assert _plan(model).gradients < plan.gradients / 2
 
 
-def test_a_plan_leaves_the_model_as_it_was(model: TextModel) -> None:
+def test_plan_does_not_change_the_model(model: TextModel) -> None:
     model.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     _plan(model)
@@ -73,7 +73,7 @@ def test_a_plan_leaves_the_model_as_it_was(model: TextModel) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_plan_in_words() -> None:
+def test_plan_as_text() -> None:
     gib = 2**30
     plan = memory.MemoryPlan(device="cuda", total=6 * gib, present=gib, gradients=gib // 10, optimizer=0, activations=2 * gib)
     text = "needs about 3.1 GiB of 6.0 GiB on cuda (present 1.00, gradients 0.10, optimizer 0.00, activations 2.00)"
@@ -91,10 +91,10 @@ def test_a_plan_in_words() -> None:
     ],
     ids=["cuda", "cpu", "python"],
 )
-def test_running_out_of_memory_names_what_to_change(model: TextModel, error: Exception) -> None:
+def test_out_of_memory_error_names_the_settings_to_change(model: TextModel, error: Exception) -> None:
     plan = _plan(model)
     with (
-        pytest.raises(TrainingError, match="out of memory; the plan was: needs about") as raised,
+        pytest.raises(TrainingError, match="out of memory; the estimate was: needs about") as raised,
         memory.explained(LoopConfig(), plan),
     ):
         raise error
@@ -107,11 +107,11 @@ def test_running_out_of_memory_names_what_to_change(model: TextModel, error: Exc
     assert "gradient_checkpointing" not in str(raised.value)
 
 
-def test_a_real_allocation_that_cannot_be_had(model: TextModel) -> None:
+def test_real_allocation_failure(model: TextModel) -> None:
     with pytest.raises(TrainingError, match="out of memory"), memory.explained(LoopConfig(), _plan(model)):
         torch.empty(2**60, dtype=torch.uint8)
 
 
-def test_other_errors_stay_what_they_are(model: TextModel) -> None:
+def test_other_errors_are_unchanged(model: TextModel) -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"), memory.explained(LoopConfig(), _plan(model)):
         torch.ones(2, 3) @ torch.ones(2, 3)

@@ -1,7 +1,7 @@
-"""Drills: fine-tuning that is stopped, killed or damaged, and goes on.
+"""Resuming fine-tuning after interruptions, kills and damaged checkpoints.
 
-The runs are real ones on a tiny encoder with dropout on, 14 steps an epoch. Where nothing was lost, a run that was interrupted
-must give the probabilities of one that was not.
+The runs train a tiny encoder with dropout, 14 steps per epoch. If no state is lost, an interrupted run must give the same
+probabilities as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from reviewguard.training.finetuning.checkpoint import CheckpointManifest
 from reviewguard.training.history import History
 
 FINETUNE, QLORA = "minilm-finetune", "minilm-qlora"
-STEPS = 14  # an epoch: 224 rows in batches of 16
+STEPS = 14  # per epoch: 224 rows in batches of 16
 LOOP = {"loop__epochs": 3, "loop__batch_size": 16, "loop__save_steps": 5, "loop__learning_rate": 1e-3, "loop__precision": "fp32"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A model this small is faster with one, and sums in one order."""
+    """A model this small is faster with one thread, and sums in a fixed order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -58,7 +58,7 @@ def texts(sample: Path) -> list[str]:
 
 
 class Straight(NamedTuple):
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
 
     settings: dict[str, object]
     probabilities: Floats
@@ -77,7 +77,7 @@ def run_straight(preset: str, settings: dict[str, object], sample: Path, texts: 
 def straight(
     tiny_settings: dict[str, object], sample: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Straight:
-    """Every weight trained."""
+    """A full fine-tune."""
     return run_straight(FINETUNE, {**tiny_settings, **LOOP}, sample, texts, tmp_path_factory.mktemp("straight") / "run")
 
 
@@ -85,14 +85,14 @@ def straight(
 def straight_qlora(
     tiny_settings: dict[str, object], sample: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Straight:
-    """Adapters over four bits, with dropout of their own."""
+    """Adapters on a 4-bit encoder, with adapter dropout."""
     settings = {**tiny_settings, **LOOP, "lora__r": 4, "lora__dropout": 0.1}
     return run_straight(QLORA, settings, sample, texts, tmp_path_factory.mktemp("straight") / "run")
 
 
 @contextlib.contextmanager
 def at_checkpoint(step: int, happens: Callable[[], object], *, before: bool = False) -> Iterator[None]:
-    """Let something happen once, right after a checkpoint of this step or a later one is sealed, or right before."""
+    """Call a function once, directly after (or before) the first checkpoint from this step on is sealed."""
     seal, done = checkpoint.seal, []
 
     def sealing(folder: Path, manifest: CheckpointManifest) -> None:
@@ -111,7 +111,7 @@ def at_checkpoint(step: int, happens: Callable[[], object], *, before: bool = Fa
 
 
 def interrupt(classifier: Classifier, data: Any, run: Path, step: int, signum: int = signal.SIGTERM, **arguments: Any) -> str:
-    """Train until a checkpoint of this step, and be stopped there by a signal; returns what is said."""
+    """Train until a checkpoint of this step, stop there by a signal, and return the message."""
     with (
         at_checkpoint(step, lambda: signal.raise_signal(signum)),
         pytest.raises(TrainingInterrupted) as caught,
@@ -123,21 +123,21 @@ def interrupt(classifier: Classifier, data: Any, run: Path, step: int, signum: i
 
 @pytest.fixture(scope="module")
 def interrupted(straight: Straight, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run stopped in the middle of its second epoch, a step after it was told to; see `copied`."""
+    """A run interrupted in its second epoch, one step after the signal; tests that change it use `copied`."""
     folder = tmp_path_factory.mktemp("interrupted") / "run"
     interrupt(Classifier(FINETUNE, **straight.settings), sample, folder, 20)
-    assert whole(folder) == [21, 20, STEPS], "the two newest, and the best"
+    assert whole(folder) == [21, 20, STEPS], "the two newest and the best"
     return folder
 
 
 @pytest.fixture
 def copied(interrupted: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
+    """A copy of `interrupted`, which tests may damage."""
     return Path(shutil.copytree(interrupted, tmp_path / "run"))
 
 
 def whole(run: Path) -> list[int]:
-    """Steps of the checkpoints, newest first, all of which must be whole."""
+    """Verify all checkpoints and return their steps, newest first."""
     return [checkpoint.verify(folder).step for folder in checkpoint.listed(run)]
 
 
@@ -162,7 +162,7 @@ def assert_as_straight(classifier: Classifier, history: History, straight: Strai
 
 
 def assert_ends_as(run: Path, history: History, straight: Straight) -> None:
-    """The last weights tell more than the model, whose best epoch may have been before the interruption."""
+    """Compare the last weights: the model may have those of an epoch before the interruption."""
     last = 3 * STEPS
     assert weight_change(checkpoint.path_of(run, last), checkpoint.path_of(straight.folder, last)) <= 1e-5
     assert [epoch.f1 for epoch in history.epochs] == [epoch.f1 for epoch in straight.history.epochs]
@@ -177,7 +177,7 @@ def weight_change(one: Path, two: Path) -> float:
     return max(float((tensor - tensors[1][name]).abs().max()) for name, tensor in tensors[0].items())
 
 
-def journal(run: Path) -> list[dict[str, float]]:
+def read_metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -193,46 +193,46 @@ def trained_weights(classifier: Classifier) -> dict[str, torch.Tensor]:
 
 
 def assert_has_weights_of(classifier: Classifier, folder: Path, atol: float = 0.0) -> None:
-    own = trained_weights(classifier)
+    weights = trained_weights(classifier)
     for name, tensor in load_file(folder / checkpoint.WEIGHTS).items():
-        torch.testing.assert_close(own[name], tensor, rtol=0, atol=atol, msg=f"{name} is not that of {folder.name}")
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=atol, msg=f"{name} differs from {folder.name}")
 
 
-# Nothing lost
+# Exact resumes
 
 
 def test_dropout_is_on_and_training_changes_the_model(straight: Straight, interrupted: Path) -> None:
-    """Else the drills below would show little."""
+    """Otherwise, the tests below would show little."""
     states = [load_file(checkpoint.path_of(interrupted, step) / "random-0.safetensors")["cpu"] for step in (20, 21)]
     assert not torch.equal(states[0], states[1]), "a step draws random numbers"
     assert weight_change(checkpoint.path_of(interrupted, 20), checkpoint.path_of(straight.folder, 3 * STEPS)) > 1e-3
     assert [epoch.step for epoch in straight.history.epochs] == [STEPS, 2 * STEPS, 3 * STEPS]
 
 
-def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not(
-    straight: Straight, copied: Path, sample: Path, texts: list[str]
-) -> None:
+def test_run_resumes_exactly_after_a_signal(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
     classifier, history = resume(straight.settings, sample, copied)
     assert_as_straight(classifier, history, straight, texts)
     (resumption,) = history.resumed
     assert (resumption.step, resumption.rung, resumption.lost, resumption.learning_rate) == (21, "full state", [], None)
 
 
-def test_so_does_one_over_four_bits(straight_qlora: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
+def test_qlora_run_resumes_exactly_after_a_signal(
+    straight_qlora: Straight, tmp_path: Path, sample: Path, texts: list[str]
+) -> None:
     interrupt(Classifier(QLORA, **straight_qlora.settings), sample, tmp_path / "run", 20)
     classifier, history = resume(straight_qlora.settings, sample, tmp_path / "run", QLORA)
     assert_as_straight(classifier, history, straight_qlora, texts)
     assert history.resumed[0].rung == "full state"
 
 
-def test_a_run_may_be_stopped_again_and_again(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
+def test_run_resumes_after_repeated_signals(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
     interrupt(Classifier(FINETUNE, **straight.settings), sample, copied, 30, resume=True)
     classifier, history = resume(straight.settings, sample, copied)
     assert_as_straight(classifier, history, straight, texts)
     assert [resumption.step for resumption in history.resumed] == [21, 31]
 
 
-def test_a_soup_goes_on_in_the_run_that_was_stopped(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_model_soup_resumes_the_interrupted_run(straight: Straight, tmp_path: Path, sample: Path) -> None:
     run, settings = tmp_path / "run", {**straight.settings, "model_soup": 2}
     shutil.copytree(straight.folder, run / "seed-42")
     interrupt(Classifier(FINETUNE, **settings), sample, run, 20, resume=True)
@@ -243,13 +243,13 @@ def test_a_soup_goes_on_in_the_run_that_was_stopped(straight: Straight, tmp_path
     assert contents(run) == before
     classifier, history = resume(settings, sample, run)
     assert (history.averaged, history.resumed[-1].step, Path(history.run_dir)) == (2, 21, run / "seed-43")
-    own, kept = trained_weights(classifier), [(straight.folder, straight.history.kept), (run / "seed-43", history.kept)]
-    one, two = (load_file(checkpoint.path_of(folder, step) / checkpoint.WEIGHTS) for folder, step in kept)
+    averaged, best = trained_weights(classifier), [(straight.folder, straight.history.kept), (run / "seed-43", history.kept)]
+    one, two = (load_file(checkpoint.path_of(folder, step) / checkpoint.WEIGHTS) for folder, step in best)
     for name in one:
-        torch.testing.assert_close(own[name], (one[name] + two[name]) / 2)
+        torch.testing.assert_close(averaged[name], (one[name] + two[name]) / 2)
 
 
-def test_an_epoch_that_a_signal_ends_is_judged(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
+def test_epoch_that_ends_with_a_signal_is_evaluated(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
     run, settings = tmp_path / "run", {**straight.settings, "loop__save_steps": STEPS - 1}
     interrupt(Classifier(FINETUNE, **settings), sample, run, STEPS - 1)
     assert whole(run) == [STEPS, STEPS - 1]
@@ -258,18 +258,18 @@ def test_an_epoch_that_a_signal_ends_is_judged(straight: Straight, tmp_path: Pat
     assert_as_straight(classifier, history, straight, texts)
 
 
-def test_the_signal_says_what_to_do_and_the_handlers_are_put_back(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_signal_message_and_restored_handlers(straight: Straight, tmp_path: Path, sample: Path) -> None:
     run, seen = tmp_path / "run", []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append("ours"))
     try:
-        said = interrupt(Classifier(FINETUNE, **straight.settings), sample, run, 5, signal.SIGINT)
+        message = interrupt(Classifier(FINETUNE, **straight.settings), sample, run, 5, signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == ["ours"]
-    assert f"stopped by signal {int(signal.SIGINT)} at step 6 of {3 * STEPS}" in said
-    assert "resume=True" in said
-    assert str(run) in said
+    assert f"stopped by signal {int(signal.SIGINT)} at step 6 of {3 * STEPS}" in message
+    assert "resume=True" in message
+    assert str(run) in message
     assert not (run / "result.json").exists()
 
 
@@ -282,28 +282,28 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_model_that_stays_unfinished_is_not_there(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_interrupted_classifier_is_not_trained(straight: Straight, tmp_path: Path, sample: Path) -> None:
     classifier = Classifier(FINETUNE, **straight.settings)
     interrupt(classifier, sample, tmp_path / "run", 5)
     assert not hasattr(classifier, "classes_")
 
 
-def test_the_journal_has_each_step_once_after_a_resume(straight: Straight, copied: Path, sample: Path) -> None:
-    # What the first process logged after its last checkpoint is not to be there twice.
+def test_metrics_log_has_each_step_once_after_a_resume(straight: Straight, copied: Path, sample: Path) -> None:
+    # Entries logged after the last checkpoint must not occur twice.
     with open(copied / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"loss": 1.0, "step": 22}\n{"torn')
     resume(straight.settings, sample, copied)
-    losses, judged = ([entry["step"] for entry in journal(copied) if name in entry] for name in ("loss", "eval_f1"))
+    losses, evaluated = ([entry["step"] for entry in read_metrics(copied) if name in entry] for name in ("loss", "eval_f1"))
     assert losses == [10, 20, 30, 40]
-    assert judged == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert len(journal(copied)) == len(journal(straight.folder))
+    assert evaluated == [STEPS, 2 * STEPS, 3 * STEPS]
+    assert len(read_metrics(copied)) == len(read_metrics(straight.folder))
 
 
-def test_what_a_run_leaves_is_whole_and_little(straight: Straight) -> None:
+def test_finished_run_keeps_few_checkpoints(straight: Straight) -> None:
     assert whole(straight.folder) == sorted({3 * STEPS, straight.history.kept}, reverse=True)
     size = sum(path.stat().st_size for folder in checkpoint.listed(straight.folder) for path in folder.iterdir())
     assert straight.history.checkpoints_mib == pytest.approx(size / 2**20)
-    assert f"MiB in {straight.folder}, from which train(epochs=more, resume=True) continues" in straight.history.to_text()
+    assert f"MiB in {straight.folder}; to train longer, call train(epochs=more, resume=True)" in straight.history.to_text()
     for folder in checkpoint.listed(straight.folder):
         assert {path.name for path in folder.iterdir()} == {*checkpoint.verify(folder).files, checkpoint.MANIFEST}
         assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
@@ -337,9 +337,9 @@ def start(run, out):
     if pid == 0:
         try:
             classifier = Classifier(preset, **settings)
-            found = classifier.train(sample, run_dir=run, resume="if-possible")
+            report = classifier.train(sample, run_dir=run, resume="if-possible")
             np.save(out, classifier.predict_proba(texts))
-            out.with_suffix(".json").write_text(found.to_json())
+            out.with_suffix(".json").write_text(report.to_json())
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -372,7 +372,7 @@ while True:
     pid = start(root / "run", root / "run.npy")
     if kills < 10:
         until(pid, (root / "run" / "metrics.jsonl").exists)  # training begins
-        # Ever sooner, so that the second kill comes in time even if a resumed run is much faster than the straight one was.
+        # Shorter each time, so that the second kill is in time even if a resumed run is much faster than the first one.
         time.sleep(moments.uniform(0, 0.3 * seconds / (1 + kills)))
         if not ended(pid):
             kills += kill(pid)
@@ -385,7 +385,7 @@ print(kills)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are made by fork")
 @pytest.mark.parametrize("which", ["straight", "straight_qlora"])
-def test_killed_again_and_again_at_random_moments(
+def test_killed_repeatedly_at_random_times(
     which: str, request: pytest.FixtureRequest, tmp_path: Path, sample: Path, texts: list[str]
 ) -> None:
     expected: Straight = request.getfixturevalue(which)
@@ -396,22 +396,22 @@ def test_killed_again_and_again_at_random_moments(
     command = [sys.executable, "-c", HOST, str(tmp_path), arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT})
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.splitlines()[-1]) >= 2, "children must die in the middle, or the test shows nothing"
+    assert int(done.stdout.splitlines()[-1]) >= 2, "the test needs at least two kills during training"
 
     report = json.loads((tmp_path / "run.json").read_text())
     history = msgspec.convert(report["history"], History)
     assert_ends_as(tmp_path / "run", history, expected)
     assert {resumption.rung for resumption in history.resumed} <= {"full state", "from the start"}
     steps = [resumption.step for resumption in history.resumed]
-    assert steps == sorted(steps), "no run went on behind where an earlier one had"
-    assert steps[-1] > 0, "a run must go on from a checkpoint, or the test shows nothing"
+    assert steps == sorted(steps), "no run resumes from an earlier step than the one before"
+    assert steps[-1] > 0, "the test needs a resume from a checkpoint"
     assert whole(tmp_path / "run")[0] == 3 * STEPS
     for name in ("straight", "run"):
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected.probabilities, atol=1e-5)
 
 
 class Crash(Exception):
-    """The end of a process at a chosen moment."""
+    """Simulates a crash."""
 
 
 def crash() -> None:
@@ -420,10 +420,10 @@ def crash() -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("save_steps", [0, 7])
-def test_a_crash_at_the_end_of_an_epoch_leaves_it_judged_or_to_be_judged(
+def test_crash_at_the_end_of_an_epoch_does_not_lose_its_score(
     save_steps: int, before: bool, straight: Straight, tmp_path: Path, sample: Path, texts: list[str]
 ) -> None:
-    """A checkpoint between the last step and the evaluation would lose the score, and with it perhaps the best epoch."""
+    """A checkpoint between the last step and the evaluation would lose the score, and possibly the best epoch."""
     run, settings = tmp_path / "run", {**straight.settings, "loop__save_steps": save_steps}
     with pytest.raises(Crash), at_checkpoint(2 * STEPS, crash, before=before):
         Classifier(FINETUNE, **settings).train(sample, run_dir=run)
@@ -450,7 +450,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_line_stops_on_a_signal_and_goes_on(
+def test_command_line_stops_on_a_signal_and_resumes(
     signum: signal.Signals, straight: Straight, sample: Path, texts: list[str], tmp_path: Path
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "model"
@@ -459,11 +459,11 @@ def test_the_command_line_stops_on_a_signal_and_goes_on(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         wait_for(lambda: any((folder / checkpoint.MANIFEST).exists() for folder in checkpoint.listed(run)), process)
         process.send_signal(signum)
-        _, said = process.communicate()
-    assert process.returncode == 128 + signum, said
-    assert f"error: stopped by signal {int(signum)} at step {whole(run)[0]} of {3 * STEPS}" in said
-    assert "--resume" in said
-    assert "Traceback" not in said
+        _, message = process.communicate()
+    assert process.returncode == 128 + signum, message
+    assert f"error: stopped by signal {int(signum)} at step {whole(run)[0]} of {3 * STEPS}" in message
+    assert "--resume" in message
+    assert "Traceback" not in message
     assert not out.exists()
 
     if signum == signal.SIGINT:
@@ -481,7 +481,7 @@ def test_the_command_line_stops_on_a_signal_and_goes_on(
 
 
 @pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, checkpoint.MANIFEST])
-def test_damage_leads_to_the_checkpoint_before_with_full_state(
+def test_damaged_checkpoint_is_skipped_and_the_previous_one_is_restored(
     name: str, straight: Straight, copied: Path, sample: Path, texts: list[str]
 ) -> None:
     damaged = checkpoint.path_of(copied, 21)
@@ -494,8 +494,8 @@ def test_damage_leads_to_the_checkpoint_before_with_full_state(
     assert lost.startswith(f"checkpoint-21 is damaged: {name}")
 
 
-def test_a_run_that_went_back_keeps_its_own_checkpoints(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
-    """The damaged one is newer than those that it writes next."""
+def test_run_that_went_back_keeps_its_own_checkpoints(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
+    """The damaged checkpoint is newer than those written next."""
     flip(checkpoint.path_of(copied, 21) / checkpoint.WEIGHTS)
     flip(checkpoint.path_of(copied, 20) / checkpoint.WEIGHTS)
     settings = {**straight.settings, "loop__save_steps": 2}
@@ -506,9 +506,7 @@ def test_a_run_that_went_back_keeps_its_own_checkpoints(straight: Straight, copi
     assert [(resumption.step, len(resumption.lost)) for resumption in history.resumed] == [(STEPS, 2), (17, 0)]
 
 
-def test_without_optimizer_state_weights_and_schedule_go_on(
-    straight: Straight, copied: Path, sample: Path, texts: list[str]
-) -> None:
+def test_resume_without_optimizer_state(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
     folder = checkpoint.listed(copied)[0]
     (folder / checkpoint.OPTIMIZER).unlink()
     _, history = resume(straight.settings, sample, copied)
@@ -516,31 +514,31 @@ def test_without_optimizer_state_weights_and_schedule_go_on(
     assert resumption.rung == "weights and schedule"
     assert resumption.step == 21
     assert resumption.lost == [f"optimizer state: {folder.name} has no optimizer.safetensors"]
-    assert resumption.learning_rate is None, "the schedule goes on where it was"
+    assert resumption.learning_rate is None, "the schedule continues"
     assert [epoch.step for epoch in history.epochs] == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert history.epochs[0] == straight.history.epochs[0], "what was done stays done"
+    assert history.epochs[0] == straight.history.epochs[0], "earlier epochs are unchanged"
     last = checkpoint.path_of(copied, 3 * STEPS)
     drift = weight_change(last, checkpoint.path_of(straight.folder, 3 * STEPS))
-    assert 1e-5 < drift < 0.1, "fresh moments lead elsewhere, not far"
+    assert 1e-5 < drift < 0.1, "the weights differ slightly because the moments start over"
     assert "lost: optimizer state" in history.to_text()
 
 
-def test_without_trainer_state_the_weights_go_on(straight: Straight, copied: Path, sample: Path) -> None:
+def test_resume_without_trainer_state(straight: Straight, copied: Path, sample: Path) -> None:
     folder = checkpoint.listed(copied)[0]
     (folder / checkpoint.STATE).unlink()
     expected = load_file(folder / checkpoint.WEIGHTS)
-    # At this rate nothing moves, so what the model has in the end is what it began with.
+    # At this learning rate, the weights do not change.
     classifier, history = resume({**straight.settings, "loop__learning_rate": 1e-12}, sample, copied)
     (resumption,) = history.resumed
     assert (resumption.step, resumption.rung) == (0, "weights only")
     assert resumption.lost == [f"optimizer, schedule and position: {folder.name} has no trainer_state.json"]
     assert [epoch.step for epoch in history.epochs] == [STEPS, 2 * STEPS, 3 * STEPS]
-    own = trained_weights(classifier)
+    weights = trained_weights(classifier)
     for name, tensor in expected.items():
-        torch.testing.assert_close(own[name], tensor, rtol=0, atol=1e-7, msg=name)
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-7, msg=name)
 
 
-def test_without_its_random_state_a_run_does_not_claim_to_be_whole(straight: Straight, copied: Path, sample: Path) -> None:
+def test_missing_random_state_is_reported(straight: Straight, copied: Path, sample: Path) -> None:
     (checkpoint.listed(copied)[0] / "random-0.safetensors").unlink()
     _, history = resume(straight.settings, sample, copied)
     (resumption,) = history.resumed
@@ -549,7 +547,7 @@ def test_without_its_random_state_a_run_does_not_claim_to_be_whole(straight: Str
     assert lost.startswith("random state of 1 of 1 process(es)")
 
 
-def test_a_damaged_best_epoch_does_not_keep_a_run_from_its_end(straight: Straight, copied: Path, sample: Path) -> None:
+def test_run_finishes_despite_a_damaged_best_epoch(straight: Straight, copied: Path, sample: Path) -> None:
     assert checkpoint.verify(checkpoint.listed(copied)[0]).best_step == STEPS
     flip(checkpoint.path_of(copied, STEPS) / checkpoint.WEIGHTS)
     classifier, history = resume(straight.settings, sample, copied)
@@ -561,7 +559,9 @@ def test_a_damaged_best_epoch_does_not_keep_a_run_from_its_end(straight: Straigh
     assert_has_weights_of(classifier, checkpoint.path_of(copied, history.kept))
 
 
-def test_a_run_with_nothing_whole_begins_anew_if_it_may(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
+def test_run_without_usable_checkpoints_starts_over_if_possible(
+    straight: Straight, copied: Path, sample: Path, texts: list[str]
+) -> None:
     for folder in checkpoint.listed(copied):
         flip(folder / checkpoint.WEIGHTS)
     with pytest.raises(CheckpointError, match="checkpoint-14 is damaged"):
@@ -581,7 +581,7 @@ def test_a_run_with_nothing_whole_begins_anew_if_it_may(straight: Straight, copi
     [({"lora__target_modules": ("query", "value")}, "dense"), ({"lora__r": 2}, "lora_A")],
     ids=["targets", "rank"],
 )
-def test_other_adapters_are_refused_or_begin_anew(
+def test_different_adapters_are_rejected_or_start_over(
     change: dict[str, object], odd: str, straight_qlora: Straight, tmp_path: Path, sample: Path, texts: list[str]
 ) -> None:
     run = Path(shutil.copytree(straight_qlora.folder, tmp_path / "run"))
@@ -603,27 +603,25 @@ def test_other_adapters_are_refused_or_begin_anew(
     fresh = Classifier(QLORA, **settings)
     fresh.train(sample, run_dir=tmp_path / "fresh")
     np.testing.assert_allclose(classifier.predict_proba(texts), fresh.predict_proba(texts), atol=1e-5)
-    assert whole(run) == [STEPS], "what is there is of the new run"
+    assert whole(run) == [STEPS], "only checkpoints of the new run remain"
 
 
-def test_adapters_do_not_go_on_from_a_run_without(straight: Straight, straight_qlora: Straight, sample: Path) -> None:
-    with pytest.raises(CheckpointError, match="other base weights"):
+def test_adapters_do_not_resume_from_a_full_fine_tune(straight: Straight, straight_qlora: Straight, sample: Path) -> None:
+    with pytest.raises(CheckpointError, match="different base weights"):
         resume(straight_qlora.settings, sample, straight.folder, QLORA)
 
 
-def test_on_other_rows_the_weights_go_on_and_the_run_is_its_own(
-    straight: Straight, copied: Path, sample: Path, tmp_path: Path
-) -> None:
+def test_run_on_other_rows_starts_from_the_weights(straight: Straight, copied: Path, sample: Path, tmp_path: Path) -> None:
     with open(sample, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     data = ([row["text"] for row in rows[:-20]], [row["label"] for row in rows[:-20]])
     interrupt(Classifier(FINETUNE, **straight.settings), data, copied, 8, resume=True)
-    assert whole(copied) == [11, 10], "checkpoints of the former rows, though of later steps, have made room"
+    assert whole(copied) == [11, 10], "checkpoints of the previous rows are removed, although their steps are later"
 
     _, history = resume(straight.settings, data, copied)
     first, second = history.resumed
     assert (first.step, first.rung) == (0, "weights only")
-    assert first.lost == ["optimizer, schedule and position: the training rows are others"]
+    assert first.lost == ["optimizer, schedule and position: the training rows have changed"]
     assert (second.step, second.rung, second.lost) == (11, "full state", [])
     assert len(history.epochs) == 3
     assert all(epoch.f1 is not None for epoch in history.epochs)
@@ -632,33 +630,33 @@ def test_on_other_rows_the_weights_go_on_and_the_run_is_its_own(
 # Finished and unfinished runs
 
 
-def test_an_unfinished_run_is_not_overwritten(straight: Straight, interrupted: Path, sample: Path) -> None:
+def test_unfinished_run_is_not_overwritten(straight: Straight, interrupted: Path, sample: Path) -> None:
     before = contents(interrupted)
     with pytest.raises(CheckpointError, match=r"the newest is checkpoint-\d+\); pass resume=True"):
         Classifier(FINETUNE, **straight.settings).train(sample, run_dir=interrupted)
     assert contents(interrupted) == before
 
 
-def test_a_finished_run_is(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
+def test_finished_run_is_overwritten(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
     run = Path(shutil.copytree(straight.folder, tmp_path / "run"))
     classifier = Classifier(FINETUNE, **straight.settings)
     history = classifier.train(sample, run_dir=run, epochs=1).history
     assert history is not None
     assert history.resumed == []
     assert [epoch.step for epoch in history.epochs] == [STEPS]
-    assert whole(run) == [STEPS], "nothing is left of the run before"
-    assert [entry["step"] for entry in journal(run) if "loss" in entry] == [10]
+    assert whole(run) == [STEPS], "no checkpoint of the previous run remains"
+    assert [entry["step"] for entry in read_metrics(run) if "loss" in entry] == [10]
 
 
-def test_a_finished_run_stays_when_the_settings_are_wrong(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_finished_run_is_kept_if_the_settings_are_wrong(straight: Straight, tmp_path: Path, sample: Path) -> None:
     run = Path(shutil.copytree(straight.folder, tmp_path / "run"))
     before = contents(run)
-    with pytest.raises(ConfigError, match="batch_size 16 is no multiple"):
+    with pytest.raises(ConfigError, match="batch_size 16 is not a multiple"):
         Classifier(FINETUNE, **{**straight.settings, "loop__micro_batch_size": 5}).train(sample, run_dir=run)
     assert contents(run) == before
 
 
-def test_a_finished_run_that_is_resumed_takes_no_step(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
+def test_resuming_a_finished_run_takes_no_step(straight: Straight, tmp_path: Path, sample: Path, texts: list[str]) -> None:
     run = Path(shutil.copytree(straight.folder, tmp_path / "run"))
     before = {name: content for name, content in contents(run).items() if name.startswith("checkpoint-")}
     classifier, history = resume(straight.settings, sample, run)
@@ -669,17 +667,17 @@ def test_a_finished_run_that_is_resumed_takes_no_step(straight: Straight, tmp_pa
     assert {name: content for name, content in contents(run).items() if name.startswith("checkpoint-")} == before
 
 
-def test_a_run_that_is_not_there_can_only_begin(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_run_that_does_not_exist_cannot_be_resumed(straight: Straight, tmp_path: Path, sample: Path) -> None:
     settings = {**straight.settings, "loop__epochs": 1}
-    with pytest.raises(CheckpointError, match="it holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="it contains no checkpoint"):
         resume(settings, sample, tmp_path / "run")
     _, history = resume(settings, sample, tmp_path / "run", resume="if-possible")
     assert [resumption.rung for resumption in history.resumed] == ["from the start"]
 
 
-def test_heads_on_frozen_vectors_have_nothing_to_resume(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
+def test_heads_on_frozen_embeddings_cannot_be_resumed(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     for resume in (True, "if-possible"):
-        with pytest.raises(ConfigError, match="leave out resume"):
+        with pytest.raises(ConfigError, match="omit resume"):
             Classifier("minilm-logreg", **tiny_settings).train(sample, run_dir=tmp_path / "run", resume=resume)
     assert not (tmp_path / "run").exists()
 
@@ -688,14 +686,14 @@ def test_heads_on_frozen_vectors_have_nothing_to_resume(tiny_settings: dict[str,
 
 
 def cosine(step: int, steps: int, highest: float = 1e-3) -> float:
-    """The learning rate at a step, by definition: a tenth of warmup, then half a cosine."""
+    """Expected learning rate at a step: 10 % warmup, then half a cosine."""
     warmup = math.ceil(0.1 * steps)
     if step < warmup:
         return highest * step / warmup
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-def test_a_finished_run_goes_on_with_more_epochs(straight_qlora: Straight, tmp_path: Path, sample: Path) -> None:
+def test_finished_run_is_extended(straight_qlora: Straight, tmp_path: Path, sample: Path) -> None:
     run = tmp_path / "run"
     classifier = Classifier(QLORA, **straight_qlora.settings)
     first = classifier.train(sample, run_dir=run, epochs=2).history
@@ -715,28 +713,28 @@ def test_a_finished_run_goes_on_with_more_epochs(straight_qlora: Straight, tmp_p
     assert (resumption.step, resumption.rung, resumption.lost) == (two, "full state", [])
     assert resumption.learning_rate == pytest.approx((0.0, cosine(two, four)), abs=1e-9)
     assert cosine(two, four) > 5e-4
-    assert "as settings now have it" in second.to_text()
-    # The rate that is logged is the one that the step was taken with.
-    later = {entry["step"]: entry["learning_rate"] for entry in journal(run) if entry["step"] > two and "loss" in entry}
+    assert "(the settings changed)" in second.to_text()
+    # The logged learning rate is that of the step.
+    later = {entry["step"]: entry["learning_rate"] for entry in read_metrics(run) if entry["step"] > two and "loss" in entry}
     assert later == pytest.approx({step: cosine(step - 1, four) for step in (30, 40, 50)})
 
     before, after = (load_file(folder / checkpoint.WEIGHTS) for folder in (tmp_path / "seam", checkpoint.path_of(run, four)))
     adapters = [name for name in before if "lora_" in name]
-    assert len(adapters) == len(before) - 2, "all that is trained is adapters and the head"
+    assert len(adapters) == len(before) - 2, "only the adapters and the head are trained"
     for name in before:
-        assert (before[name] - after[name]).abs().max() > 1e-4, f"{name} did not move"
+        assert (before[name] - after[name]).abs().max() > 1e-4, f"{name} did not change"
     assert_has_weights_of(classifier, checkpoint.path_of(run, second.kept))
 
 
-def test_a_run_that_was_stopped_goes_on_with_more_epochs(straight: Straight, copied: Path, sample: Path) -> None:
+def test_interrupted_run_is_extended(straight: Straight, copied: Path, sample: Path) -> None:
     _, history = resume(straight.settings, sample, copied, epochs=5)
     assert [epoch.step for epoch in history.epochs] == [STEPS * number for number in range(1, 6)]
     (resumption,) = history.resumed
     assert resumption.learning_rate == pytest.approx((cosine(21, 3 * STEPS), cosine(21, 5 * STEPS)), abs=1e-9)
 
 
-def test_the_seam_is_recorded_once(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
-    """A second interruption after it changes nothing any more: the run goes on as one that had five epochs from the seam on."""
+def test_changed_learning_rate_is_recorded_once(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
+    """A second interruption does not change the schedule again: it is that of five epochs."""
     unbroken = Path(shutil.copytree(copied, copied.with_name("unbroken")))
     expected, _ = resume(straight.settings, sample, unbroken, epochs=5)
     interrupt(Classifier(FINETUNE, **straight.settings), sample, copied, 45, epochs=5, resume=True)
@@ -746,39 +744,37 @@ def test_the_seam_is_recorded_once(straight: Straight, copied: Path, sample: Pat
     assert weight_change(checkpoint.path_of(copied, 5 * STEPS), checkpoint.path_of(unbroken, 5 * STEPS)) <= 1e-5
 
 
-# The best epoch, and when to stop
+# The best epoch and early stopping
 
 
 def flipped(sample: Path) -> tuple[Any, Any]:
-    """Training rows, and validation rows with the wrong labels: the more is learned, the lower the score."""
+    """Training rows, and validation rows with wrong labels, on which the score falls during training."""
     rows = read(sample)
     texts, labels = [text or "" for text in rows.texts], [label or "" for label in rows.labels]
     wrong = ["real" if label == "fake" else "fake" for label in labels[-64:]]
     return (texts[:-64], labels[:-64]), (texts[-64:], wrong)
 
 
-def test_the_model_has_the_best_epoch_and_not_the_last(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
+def test_model_has_the_weights_of_the_best_epoch(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     data, validation = flipped(sample)
     classifier = Classifier(FINETUNE, **{**tiny_settings, **LOOP, "loop__epochs": 5, "loop__learning_rate": 5e-3})
     history = classifier.train(data, validation, run_dir=tmp_path / "run").history
     assert history is not None
     scores = [epoch.f1 or 0.0 for epoch in history.epochs]
     best = history.epochs[scores.index(max(scores))]
-    assert best is not history.epochs[-1], f"validation must get worse for this to show anything: {scores}"
+    assert best is not history.epochs[-1], f"the test needs validation scores that get worse: {scores}"
     assert history.kept == best.step
     assert_has_weights_of(classifier, checkpoint.path_of(tmp_path / "run", best.step))
     assert weight_change(checkpoint.path_of(tmp_path / "run", best.step), checkpoint.listed(tmp_path / "run")[0]) > 1e-3
 
 
 def still(settings: dict[str, object], patience: int) -> dict[str, object]:
-    """Nothing is learned, so the first epoch stays the best."""
+    """Settings that do not change the weights, so that the first epoch is the best."""
     return {**settings, "loop__learning_rate": 1e-12, "loop__epochs": 6, "loop__patience": patience}
 
 
 @pytest.mark.parametrize("patience", [1, 2])
-def test_a_run_stops_after_so_many_epochs_without_a_better_one(
-    patience: int, straight: Straight, sample: Path, tmp_path: Path
-) -> None:
+def test_early_stopping(patience: int, straight: Straight, sample: Path, tmp_path: Path) -> None:
     history = Classifier(FINETUNE, **still(straight.settings, patience)).train(sample, run_dir=tmp_path / "run").history
     assert history is not None
     assert [epoch.epoch for epoch in history.epochs] == list(range(1, patience + 2))
@@ -798,7 +794,7 @@ def test_a_run_stops_after_so_many_epochs_without_a_better_one(
         ([0.5, 0.4, 0.3, 0.2], 0, False),
     ],
 )
-def test_patience_is_counted_from_the_best_epoch_the_newest_included(scores: list[float], patience: int, exhausted: bool) -> None:
+def test_patience_is_counted_from_the_best_epoch(scores: list[float], patience: int, exhausted: bool) -> None:
     log = [
         entry for step, score in enumerate(scores, 1) for entry in ({"loss": 1.0, "step": step}, {"eval_f1": score, "step": step})
     ]
@@ -806,7 +802,7 @@ def test_patience_is_counted_from_the_best_epoch_the_newest_included(scores: lis
 
 
 def test_early_stopping_survives_a_resume(straight: Straight, sample: Path, tmp_path: Path) -> None:
-    """Two epochs without a better one, one of them before the interruption and one after."""
+    """Two epochs without a better score, one before the interruption and one after."""
     run, settings = tmp_path / "run", still(straight.settings, 2)
     interrupt(Classifier(FINETUNE, **settings), sample, run, 2 * STEPS + 1)
     _, history = resume(settings, sample, run)
@@ -815,22 +811,22 @@ def test_early_stopping_survives_a_resume(straight: Straight, sample: Path, tmp_
     assert len(history.resumed) == 1
 
 
-def test_a_run_that_stopped_early_is_finished(straight: Straight, sample: Path, tmp_path: Path, texts: list[str]) -> None:
+def test_run_that_stopped_early_is_finished(straight: Straight, sample: Path, tmp_path: Path, texts: list[str]) -> None:
     run, settings = tmp_path / "run", still(straight.settings, 1)
     before = Classifier(FINETUNE, **settings)
     first = before.train(sample, run_dir=run).history
     classifier, second = resume(settings, sample, run)
     assert first is not None
-    assert second.epochs == first.epochs, "a resume takes no step more"
+    assert second.epochs == first.epochs, "a resume takes no further step"
     np.testing.assert_array_equal(classifier.predict_proba(texts), before.predict_proba(texts))
     _, third = resume({**settings, "loop__patience": 3}, sample, run)
-    assert [epoch.epoch for epoch in third.epochs] == [1, 2, 3, 4], "with more patience it goes on"
+    assert [epoch.epoch for epoch in third.epochs] == [1, 2, 3, 4], "with more patience, training continues"
 
 
 # Another number of processes
 
 
-def test_a_run_of_two_processes_goes_on_with_one(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
+def test_run_of_two_processes_resumes_in_one(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
     folder = checkpoint.listed(copied)[0]
     manifest = checkpoint.verify(folder)
     (folder / checkpoint.MANIFEST).unlink()
@@ -842,10 +838,10 @@ def test_a_run_of_two_processes_goes_on_with_one(straight: Straight, copied: Pat
 
 
 @pytest.mark.slow
-def test_a_true_run_of_two_processes_goes_on_with_one(
+def test_real_run_of_two_processes_resumes_in_one(
     tiny_encoder: Path, straight: Straight, sample: Path, tmp_path: Path, texts: list[str]
 ) -> None:
-    """Without dropout, which each process draws for itself, what two began one ends as if it had been alone."""
+    """Without dropout, which differs between processes, the result is that of a run in one process."""
     encoder = Path(shutil.copytree(tiny_encoder, tmp_path / "encoder"))
     config = json.loads((encoder / "config.json").read_text())
     (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
@@ -869,14 +865,14 @@ def test_a_true_run_of_two_processes_goes_on_with_one(
     assert ended[0][1].resumed[0].rung == "full state"
 
 
-def test_the_trained_parameters_of_a_checkpoint_are_those_of_the_model(straight_qlora: Straight) -> None:
+def test_checkpoint_contains_the_trained_parameters(straight_qlora: Straight) -> None:
     manifest = checkpoint.verify(checkpoint.listed(straight_qlora.folder)[0])
     tensors = load_file(checkpoint.listed(straight_qlora.folder)[0] / checkpoint.WEIGHTS)
     assert {name: list(tensor.shape) for name, tensor in tensors.items()} == manifest.job.trainable
     assert sum(tensor.numel() for tensor in tensors.values()) == straight_qlora.history.trainable
 
 
-def test_a_setting_says_which_checkpoints_stay(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_loop_checkpoints_setting(straight: Straight, tmp_path: Path, sample: Path) -> None:
     for keep, left in (("none", 0), ("all", 3)):
         classifier = Classifier("minilm-finetune", **{**straight.settings, "loop__save_steps": 0, "loop__checkpoints": keep})
         report = classifier.train(sample, run_dir=tmp_path / keep)
@@ -886,9 +882,9 @@ def test_a_setting_says_which_checkpoints_stay(straight: Straight, tmp_path: Pat
         assert ("checkpoints:" in report.history.to_text()) == bool(left)
 
 
-def test_a_folder_that_cannot_be_written_is_named(straight: Straight, tmp_path: Path, sample: Path) -> None:
+def test_unwritable_folder_is_reported(straight: Straight, tmp_path: Path, sample: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
-        TrainingError, match=r"training cannot write to the run's folder .*file: .*name another folder with run_dir"
+        TrainingError, match=r"training cannot write to the run's folder .*file: .*choose another folder with run_dir"
     ):
         Classifier("minilm-finetune", **straight.settings).train(sample, run_dir=tmp_path / "file")

@@ -1,4 +1,4 @@
-"""The state of training, by name: what is written comes back, and what does not fit changes nothing."""
+"""Serialisation of the training state: round trips, and rejected inputs that change nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reviewguard.training.finetuning import state
 
 
 class Net(nn.Module):
-    """Something frozen, something shared in shape, and norms, which take no weight decay."""
+    """A frozen layer, layers of equal shape, and a norm, which has no weight decay."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def make_net(seed: int = 0) -> Net:
 
 
 def take_steps(net: Net, optimizer: Optimizer, number: int, first: int = 0) -> None:
-    """Deterministic steps, each with its own data."""
+    """Take deterministic steps, each on different data."""
     for step in range(first, first + number):
         x = torch.randn(8, 16, generator=torch.Generator().manual_seed(step))
         net(x).pow(2).sum().backward()
@@ -53,7 +53,7 @@ def one_group(net: Net, lr: float = 1e-2) -> Optimizer:
 
 
 def by_decay(net: Net, lr: float = 1e-2) -> Optimizer:
-    """Two groups, as Trainer makes them: the indices of the parameters differ from those of one group."""
+    """Two parameter groups as in Trainer; parameter indices differ from those of one group."""
     plain = [p for n, p in state.trainable(net) if n.endswith("bias") or "norm" in n]
     decayed = [p for n, p in state.trainable(net) if not (n.endswith("bias") or "norm" in n)]
     return AdamW([{"params": decayed, "weight_decay": 1e-2}, {"params": plain, "weight_decay": 1e-2}], lr=lr)
@@ -79,7 +79,7 @@ def assert_same_state(one: dict[str, Any], two: dict[str, Any]) -> None:
 # Weights
 
 
-def test_trained_weights_come_back_and_frozen_ones_are_not_written(tmp_path: Path) -> None:
+def test_only_trained_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     net, other = make_net(0), make_net(1)
     path = write(tmp_path / "weights", state.weights(net))
     frozen = other.base.weight.clone()
@@ -91,7 +91,7 @@ def test_trained_weights_come_back_and_frozen_ones_are_not_written(tmp_path: Pat
     assert not torch.equal(other.base.weight, net.base.weight)
 
 
-def test_what_is_written_does_not_change_with_the_model(tmp_path: Path) -> None:
+def test_serialised_weights_do_not_change_with_the_model(tmp_path: Path) -> None:
     net = make_net()
     before = state.weights(net)
     content = copy.copy(before)
@@ -100,16 +100,16 @@ def test_what_is_written_does_not_change_with_the_model(tmp_path: Path) -> None:
     assert state.weights(net) != before
 
 
-def test_loaded_weights_are_copied_into_the_parameters_that_an_optimizer_holds(tmp_path: Path) -> None:
+def test_weights_are_loaded_in_place(tmp_path: Path) -> None:
     net, path = make_net(1), write(tmp_path / "weights", state.weights(make_net(0)))
-    held = [id(parameter) for _, parameter in state.trainable(net)]
+    identities = [id(parameter) for _, parameter in state.trainable(net)]
     state.load_weights(net, path.read_bytes(), "weights")
-    assert [id(parameter) for _, parameter in state.trainable(net)] == held
+    assert [id(parameter) for _, parameter in state.trainable(net)] == identities
     assert all(parameter.requires_grad and parameter.is_leaf for _, parameter in state.trainable(net))
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "renamed"])
-def test_weights_of_other_names_are_refused(tmp_path: Path, change: str) -> None:
+def test_weights_with_other_names_are_rejected(tmp_path: Path, change: str) -> None:
     net = make_net()
     tensors = load(state.weights(make_net(1)))
     taken = tensors.pop("head.bias") if change != "extra" else torch.zeros(3)
@@ -118,13 +118,15 @@ def test_weights_of_other_names_are_refused(tmp_path: Path, change: str) -> None
     save_file(tensors, tmp_path / "weights")
     before = state.weights(net)
     odd = "head.offset" if change == "extra" else "head.bias"
-    with pytest.raises(CheckpointError, match=f"holds {len(tensors)} tensors, and 8 are trained: {odd}"):
+    with pytest.raises(
+        CheckpointError, match=f"contains {len(tensors)} tensors, but 8 are trained; the first difference is {odd}"
+    ):
         state.load_weights(net, (tmp_path / "weights").read_bytes(), "weights")
     assert state.weights(net) == before
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 1), (1,), (16, 3)])
-def test_weights_of_another_shape_are_refused_and_not_broadcast(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_weights_of_another_shape_are_rejected_and_not_broadcast(tmp_path: Path, shape: tuple[int, ...]) -> None:
     net = make_net()
     save_file({**load(state.weights(make_net(1))), "head.weight": torch.ones(shape)}, tmp_path / "weights")
     before = state.weights(net)
@@ -139,7 +141,7 @@ def test_parameters_are_counted() -> None:
     assert [name for name, _ in state.trainable(net)][:2] == ["first.weight", "first.bias"]
 
 
-def test_a_four_bit_weight_counts_as_what_it_stands_for() -> None:
+def test_four_bit_weight_counts_by_its_original_shape() -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     net = nn.Sequential(bitsandbytes.nn.Linear4bit(64, 32, quant_type="nf4", compute_dtype=torch.float32)).to("cpu")
     assert net[0].weight.numel() < 64 * 32
@@ -151,10 +153,10 @@ def test_a_four_bit_weight_counts_as_what_it_stands_for() -> None:
 
 @pytest.mark.parametrize("after", [one_group, by_decay, backwards])
 @pytest.mark.parametrize("before", [one_group, by_decay, backwards])
-def test_adamw_goes_on_as_if_it_had_never_stopped_in_whatever_groups(
+def test_adamw_resumes_exactly_with_other_parameter_groups(
     tmp_path: Path, before: Callable[[Net], Optimizer], after: Callable[[Net], Optimizer]
 ) -> None:
-    """Every moment must land on the parameter of its name: two of these have one shape, so an index could mix them up unseen."""
+    """Moments are matched by name: two parameters have the same shape, so an index could mix them up unnoticed."""
     straight = make_net()
     optimizer = before(straight)
     take_steps(straight, optimizer, 3)
@@ -172,8 +174,8 @@ def test_adamw_goes_on_as_if_it_had_never_stopped_in_whatever_groups(
         torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-7, msg=name)
 
 
-def test_without_its_moments_the_optimizer_goes_elsewhere(tmp_path: Path) -> None:
-    """The test above could not fail otherwise."""
+def test_without_moments_the_optimizer_diverges(tmp_path: Path) -> None:
+    """Shows that the test above can fail."""
     straight = make_net()
     optimizer = one_group(straight)
     take_steps(straight, optimizer, 3)
@@ -183,7 +185,7 @@ def test_without_its_moments_the_optimizer_goes_elsewhere(tmp_path: Path) -> Non
     assert (straight.head.weight - resumed.head.weight).abs().max() > 1e-4
 
 
-def test_the_settings_stay_those_of_the_recipe(tmp_path: Path) -> None:
+def test_optimizer_settings_remain_those_of_the_recipe(tmp_path: Path) -> None:
     net = make_net()
     optimizer = one_group(net, lr=1e-2)
     take_steps(net, optimizer, 1)
@@ -208,17 +210,17 @@ def altered(tensors: dict[str, torch.Tensor], change: str) -> dict[str, torch.Te
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ("one missing", "that of 7 parameters; 8 are trained"),
-        ("one unknown", "that of 9 parameters; 8 are trained"),
-        ("one renamed", "that of 8 parameters; 8 are trained"),
-        ("none at all", "that of 0 parameters; 8 are trained"),
-        ("first moment", r"\(4, 4\) for first\.weight, which is \(16, 16\)"),
-        ("second moment", r"\(4, 4\) for first\.weight, which is \(16, 16\)"),
+        ("one missing", "the state of 7 parameters, but 8 are trained"),
+        ("one unknown", "the state of 9 parameters, but 8 are trained"),
+        ("one renamed", "the state of 8 parameters, but 8 are trained"),
+        ("none at all", "the state of 0 parameters, but 8 are trained"),
+        ("first moment", r"\(4, 4\) for first\.weight, but the model has \(16, 16\)"),
+        ("second moment", r"\(4, 4\) for first\.weight, but the model has \(16, 16\)"),
     ],
 )
-def test_the_state_of_other_parameters_is_refused_and_the_optimizer_unchanged(tmp_path: Path, change: str, said: str) -> None:
+def test_state_of_other_parameters_is_rejected(tmp_path: Path, change: str, message: str) -> None:
     net = make_net()
     optimizer = one_group(net)
     take_steps(net, optimizer, 2)
@@ -226,7 +228,7 @@ def test_the_state_of_other_parameters_is_refused_and_the_optimizer_unchanged(tm
     take_steps(net, optimizer, 1, first=2)
     before = snapshot(optimizer)
     save_file(altered(tensors, change), tmp_path / "moments")
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         state.load_optimizer(net, optimizer, tmp_path / "moments")
     assert_same_state(optimizer.state_dict(), before)
 
@@ -237,13 +239,13 @@ def eight_bit(net: Net) -> Optimizer:
     return optimizer
 
 
-def test_the_nested_state_of_an_eight_bit_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_nested_state_of_an_eight_bit_optimizer_is_restored_exactly(tmp_path: Path) -> None:
     net = make_net()
     optimizer = eight_bit(net)
     take_steps(net, optimizer, 3)
     path = write(tmp_path / "moments", state.optimizer(net, optimizer))
     with safe_open(path, "pt") as file:
-        assert any(name.count("/") > 1 for name in file.keys()), "the state is nested"  # noqa: SIM118 - it is no mapping
+        assert any(name.count("/") > 1 for name in file.keys()), "the state is nested"  # noqa: SIM118 - not a mapping
     resumed = copy.deepcopy(net)
     fresh = eight_bit(resumed)
     state.load_optimizer(resumed, fresh, path)
@@ -257,7 +259,7 @@ def test_the_nested_state_of_an_eight_bit_optimizer_comes_back_bit_for_bit(tmp_p
         assert torch.equal(parameter, expected), name
 
 
-def test_nested_state_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_nested_state_of_another_shape_is_rejected(tmp_path: Path) -> None:
     net = make_net()
     optimizer = eight_bit(net)
     take_steps(net, optimizer, 1)
@@ -278,7 +280,7 @@ def test_nested_state_of_another_shape_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [0, 1, 4, 5, 6, 20, 39, 40, 41, 60])
 @pytest.mark.parametrize("name", ["cosine", "linear", "constant_with_warmup"])
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_a_schedule_moved_to_a_step_is_one_that_stepped_there(name: str, step: int) -> None:
+def test_moved_schedule_matches_a_stepped_one(name: str, step: int) -> None:
     def make() -> tuple[Optimizer, Any]:
         optimizer = AdamW([{"params": [torch.zeros(1)]}, {"params": [torch.ones(1)], "lr": 1e-4}], lr=1e-3)
         return optimizer, get_scheduler(name, optimizer, num_warmup_steps=5, num_training_steps=40)
@@ -298,8 +300,8 @@ def test_a_schedule_moved_to_a_step_is_one_that_stepped_there(name: str, step: i
         rate = moving.get_last_lr()[0]
 
 
-def test_a_longer_schedule_is_entered_where_it_is_at_that_step() -> None:
-    """Not where a shorter one had come to: at the end of that one the rate was 0."""
+def test_longer_schedule_continues_at_its_own_rate() -> None:
+    """The rate is not that of a shorter schedule, which ends at 0."""
     optimizer = AdamW([torch.zeros(1)], lr=1e-3)
     short = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=20)
     assert state.move_schedule(optimizer, short, 20) == 0
@@ -310,7 +312,7 @@ def test_a_longer_schedule_is_entered_where_it_is_at_that_step() -> None:
 # Random generators
 
 
-def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+def test_random_generators_are_restored(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         torch.rand(7)
@@ -322,11 +324,11 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
         assert torch.equal(torch.nn.functional.dropout(torch.ones(50)), expected[1])
 
 
-def test_a_process_that_had_no_generators_keeps_its_own(tmp_path: Path) -> None:
+def test_missing_generator_state_changes_nothing(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     state.load_generators(tmp_path / "random-3.safetensors")
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_lone_process_gathers_its_own() -> None:
+def test_gather_in_a_single_process() -> None:
     assert state.gather(b"mine") == [b"mine"]
