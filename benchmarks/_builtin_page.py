@@ -150,7 +150,7 @@ def draw_rates(found: dict[str, Any]) -> None:
 def page(found: dict[str, Any]) -> str:
     """Render the results as Markdown."""
     of, point, reading = found["candidate"], found["operating_point"], found["reading"]
-    raised = f" They were then raised until the rate also held for {point['set_by']}." if point["set_by"] else ""
+    raised = f" They are then raised until the rate also holds for {point['set_by']}." if point["set_by"] else ""
     windows = reading["windows"]
     reads = (
         f"Longer texts are read in at most {windows['most']} windows, which overlap by {windows['overlap']} tokens and are "
@@ -195,14 +195,14 @@ The thresholds are set for {100 * found["max_fpr"]:g} % in each band of lengths.
 
 ## Stress test
 
-Product reviews; attacks change all texts. "Recall at the clean rate" is at the false positive rate of the clean texts.
+Product reviews; each attack is applied to all of them. "Recall at the clean rate" is at the false positive rate of the clean texts.
 
 {stress(found)}
 
 ## The model
 
 The model is multilingual-e5-small with an English vocabulary. All weights were fine-tuned in {of["passes"]} passes over {found["rows"]["real"]:,} human texts and
-{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them augmented. It is in int8 and has {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
+{found["rows"]["fake"]:,} generated ones, {100 * of["augment"]:g} % of them augmented. It is quantised to int8 and takes {found["mib"]:.1f} MiB. It reads {of["max_length"]} tokens at once. {reads}
 (ROC AUC on {reading["rows"]} longer held-out texts: {tried}).
 
 ## Licences

@@ -77,24 +77,24 @@ MIXES: Final = {
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A way to train.
+    """A training recipe.
 
     Attributes:
-        encoder: Where it begins.
-        mix: Domains that are trained on, a key of `MIXES`.
-        rows: That are trained on, half of them human, drawn by turns over generators, domains and lengths.
-        products: Rows of the largest source, product reviews by people and by GPT-2, that are trained on besides.
-        kinds: What subclasses fakes are learned as: by "generator", or "none".
-        epochs: Passes over them.
-        learning_rate: Its peak.
-        max_length: Tokens that are read of a text.
-        ngrams: Buckets of a bag of n-grams beside the encoder; 0: none.
-        smoothing: Of labels.
-        normalization: Of the texts.
-        augment: Share of the training texts that are changed (`data.augment`), cuts most often.
-        whole: Share of the texts by GPT-2 that lose the sentence they break off in. Two of three break off where generation stopped,
-            and one human text of ten: a model that learns it calls every human text that is cut a fake.
-        passes: Trainings one after the other, each from the encoder of the one before, with new draws of what is changed.
+        encoder: The initial encoder.
+        mix: Training domains, a key of `MIXES`.
+        rows: Number of training rows, half of them human, stratified by generator, domain and length.
+        products: Number of further training rows from the largest source: product reviews by people and by GPT-2.
+        kinds: Subclasses of fakes: "generator" or "none".
+        epochs: Epochs of a pass.
+        learning_rate: Peak learning rate.
+        max_length: Most tokens of a text.
+        ngrams: Buckets of n-gram features next to the encoder; 0: none.
+        smoothing: Label smoothing.
+        normalization: Normalisation of the texts.
+        augment: Share of the training texts that are augmented (`data.augment`), mostly by cuts.
+        whole: Share of the GPT-2 texts whose unfinished last sentence is removed. Two in three end in mid-sentence, but only one
+            human text in ten: a model that learns this classifies every human text that is cut as a fake.
+        passes: Consecutive training runs, each from the encoder of the previous one, with new augmentation.
     """
 
     encoder: Encoder

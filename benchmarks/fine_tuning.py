@@ -1,12 +1,11 @@
-"""Fine-tune MiniLM on real reviews, every weight and by adapters, and write docs/results/fine-tuning.
+"""Fine-tune MiniLM on real reviews, with all weights and with adapters, and write docs/results/fine-tuning.
 
     python benchmarks/fine_tuning.py [--work build/fine-tuning] [--jobs 1]
 
-Needs ../shared/data/reviews_gpt2.csv, whose column `split` is respected. The arms are a full fine-tune, QLoRA, and the same adapters
-on an encoder that is not quantised, each with three seeds. The first seed goes the whole way through the command line: trained,
-stopped by SIGTERM in the middle and resumed, evaluated, merged, exported, and the export predicts without torch. Minutes on a GPU
-with several jobs side by side, most of a day on two cores; whatever is finished is kept in the working folder, and a run that was
-cut short resumes from its checkpoint.
+Needs ../shared/data/reviews_gpt2.csv and uses its column `split`. The arms are full fine-tuning, QLoRA, and the same adapters on an
+encoder that is not quantised, each with three seeds. The first seed tests the full workflow of the command line: training, a stop by
+SIGTERM, resumption, evaluation, merge, export, and prediction without torch. Takes minutes on a GPU with several parallel jobs, or most
+of a day on two cores. Finished results stay in the working folder, and interrupted runs resume from their checkpoint.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from typing import Any
 import numpy as np
 from _results import RESULTS, ROOT, SHARED, cell, describe, machine, write
 
-#: How each is trained: a preset, and what is set beside it.
+#: Preset and settings of each arm.
 ARMS = {"minilm-finetune": ("minilm-finetune",), "minilm-qlora": ("minilm-qlora",)}
 ARMS["minilm-lora"] = ("minilm-qlora", "--set", "adapter=lora")
 REFERENCE = "minilm-finetune"
 DATA = SHARED / "reviews_gpt2.csv"
 METRICS = ("f1", "accuracy", "precision", "recall", "roc_auc")
 SEEDS = (42, 43, 44)
-#: Steps after which the runs of the first seed are stopped once: not at the end of an epoch.
+#: Step at which the runs of the first seed are stopped once, in the middle of an epoch.
 STOPPED_AT = 500
 TORCH_FREE = """
 import csv, json, sys
@@ -48,14 +47,14 @@ print(json.dumps(labels))
 
 
 def reviewguard(*arguments: object) -> dict[str, Any]:
-    """Run a command of the package in a process of its own; returns what it prints as JSON."""
+    """Run a command of the package in a separate process; returns its JSON output."""
     command = [sys.executable, "-m", "reviewguard", *map(str, arguments), "--json"]
     result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return result
 
 
 def train(work: Path, arm: str, seed: int) -> dict[str, Any]:
-    """Train, or go on with what an earlier run of this script began; returns the training report."""
+    """Train, or resume an earlier run of this script; returns the training report."""
     report = work / "report.json"
     if not report.exists():
         work.mkdir(parents=True, exist_ok=True)
@@ -85,13 +84,13 @@ def train(work: Path, arm: str, seed: int) -> dict[str, Any]:
 
 
 def reached(journal: Path) -> int:
-    """The last step that a run has logged."""
+    """The last logged step of a run."""
     lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     return json.loads(lines[-1])["step"] if lines else 0
 
 
 def once(path: Path, *arguments: object) -> dict[str, Any]:
-    """Run a command whose result is kept."""
+    """Run a command, and cache its result."""
     if not path.exists():
         path.write_text(json.dumps(reviewguard(*arguments)))
     result: dict[str, Any] = json.loads(path.read_text())
@@ -99,7 +98,7 @@ def once(path: Path, *arguments: object) -> dict[str, Any]:
 
 
 def save_csv(path: Path, rows: list[dict[str, str]]) -> Path:
-    """Write rows."""
+    """Write rows as CSV."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -108,14 +107,14 @@ def save_csv(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def predictions(model: Path, validation: Path) -> list[str]:
-    """Labels of an export, given in a process that never imports torch."""
+    """Labels predicted by an export, in a process without torch."""
     command = [sys.executable, "-c", TORCH_FREE, str(model), str(validation)]
     labels: list[str] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return labels
 
 
 def way(work: Path, arm: str, seed: int, validation: Path, truth: list[str]) -> dict[str, Any]:
-    """Train, resume, evaluate, merge, export, predict without torch."""
+    """Train, resume, evaluate, merge, export, and predict without torch."""
     work = work / f"{arm}-{seed}"
     report = train(work, arm, seed)
     del report["history"]["run_dir"]  # a path of this machine
@@ -128,7 +127,7 @@ def way(work: Path, arm: str, seed: int, validation: Path, truth: list[str]) -> 
 
 
 def paired(right: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Accuracy less that of the reference, of arms whose answers (seeds, rows) are right or not: over the same rows, seeds averaged."""
+    """Accuracy of each arm minus that of the reference, from correct predictions (seeds, rows); seeds are averaged."""
     rng = np.random.default_rng(0)
     differences = {}
     for arm, answers in right.items():
@@ -141,10 +140,10 @@ def paired(right: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train, compare, write."""
+    """Train, compare and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "fine-tuning", help="where everything is kept")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; on a GPU several fit")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "fine-tuning", help="folder for all results")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs; a GPU has memory for several")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -169,12 +168,12 @@ def main() -> None:
 
 
 def log_of(arm: str) -> str:
-    """Name of the file with every figure that a run logged."""
+    """Name of the log file of an arm."""
     return f"fine-tuning-{arm}.jsonl"
 
 
 def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str, Any], about: str, jobs: int) -> str:
-    """The results as Markdown."""
+    """Render the results as Markdown."""
     first = results[REFERENCE]["training"]
     validation, positive = first["results"]["validation"], first["results"]["validation"]["positive"]
     scored = {"TF-IDF, linear SVM": validation["baseline"]}
@@ -183,48 +182,49 @@ def page(reports: dict[str, Any], results: dict[str, Any], comparison: dict[str,
     table += [f"| {name} | " + " | ".join(cell(s["metrics"][m]) for m in METRICS) + " |" for name, s in scored.items()]
     parts = [
         "# Fine-tuning on real reviews",
-        f"Amazon reviews against GPT-2-era generated ones (Salminen et al. 2022, CC BY 4.0), column `split` respected: "
-        f"{first['rows']['train']} rows trained on, all {validation['rows']} validation rows scored, none dropped. Metrics are of "
-        f"the class `{positive}`, in percent, with 95 % bootstrap intervals. Fine-tuned models keep their best epoch by macro F1 on the "
-        "same validation rows, which flatters them a little.",
+        f"Amazon reviews and GPT-2-era generated reviews (Salminen et al. 2022, CC BY 4.0), split by the column `split`: "
+        f"{first['rows']['train']} training rows, and all {validation['rows']} validation rows scored, none dropped. Metrics are of "
+        f"the class `{positive}`, in percent, with 95 % bootstrap intervals. Fine-tuned models keep the epoch with the best macro F1 on "
+        "the same validation rows, so their scores are slightly optimistic.",
         "\n".join(table),
-        "These figures are for the generator that the models were trained on. They say nothing about text of newer language models.",
+        "These results are for the generator in the training data. They say nothing about texts of newer language models.",
     ]
     accuracies = comparison["accuracy"]
-    lines = [f"| model | {' | '.join(f'seed {seed}' for seed in SEEDS)} | mean | less {REFERENCE} |"]
+    lines = [f"| model | {' | '.join(f'seed {seed}' for seed in SEEDS)} | mean | minus {REFERENCE} |"]
     lines += ["| --- " * (len(SEEDS) + 3) + "|"]
     for arm, values in accuracies.items():
         cells = [f"{100 * value:.2f}" for value in (*values, np.mean(values))]
         difference = cell(comparison["difference"][arm]) if arm != REFERENCE else ""
         lines.append(f"| {arm} | {' | '.join(cells)} | {difference} |")
     parts += [
-        "## Adapters against the full fine-tune",
-        "Accuracy on the validation rows in percent, predicted by the exports without torch; the difference of the means in points, "
-        "with a paired bootstrap over the rows. `minilm-lora` is the preset `minilm-qlora` with `adapter=lora`: without NF4.",
+        "## Adapters and full fine-tuning",
+        "Accuracy on the validation rows in percent, predicted by the exports without torch. Differences of the means are in points, "
+        "with intervals from a paired bootstrap over the rows. `minilm-lora` is the preset `minilm-qlora` with `adapter=lora`, that is, "
+        "without NF4.",
         "\n".join(lines),
     ]
     for arm, result in results.items():
-        parts += [f"## {arm}", *story(result), f"All that was logged on the way: [{log_of(arm)}]({log_of(arm)})."]
-    made = f"Made by `python benchmarks/fine_tuning.py --jobs {jobs}`; figures in [fine-tuning.json](fine-tuning.json)."
+        parts += [f"## {arm}", *story(result), f"Training log: [{log_of(arm)}]({log_of(arm)})."]
+    made = f"Made by `python benchmarks/fine_tuning.py --jobs {jobs}`; data in [fine-tuning.json](fine-tuning.json)."
     return "\n\n".join([*parts, about, made]) + "\n"
 
 
 def story(result: dict[str, Any]) -> list[str]:
-    """What the run of the first seed was like."""
+    """Details of the run with the first seed."""
     report, export = result["training"], result["export"]
     history = report["history"]
     lines = ["| epoch | step | training loss | validation macro F1 | accuracy |", "| --- | --- | --- | --- | --- |"]
     for epoch in history["epochs"]:
-        kept = " (kept)" if epoch["step"] == history["kept"] else ""
+        mark = " (kept)" if epoch["step"] == history["kept"] else ""
         lines.append(
-            f"| {epoch['epoch']}{kept} | {epoch['step']} | {epoch['loss']:.4f} | {epoch['f1']:.4f} | {100 * epoch['accuracy']:.2f} |"
+            f"| {epoch['epoch']}{mark} | {epoch['step']} | {epoch['loss']:.4f} | {epoch['f1']:.4f} | {100 * epoch['accuracy']:.2f} |"
         )
     resumed = "; ".join(f"at step {one['step']}, {one['rung']}" for one in history["resumed"] if one["rung"] != "from the start")
     text = (
-        f"{history['trainable']:,} of {history['parameters']:,} parameters trained in {history['precision']} on {history['device']}. "
-        f"Stopped by a signal and resumed: {resumed or 'never'}. Plan: {history['memory']}; peak of the whole process: "
-        f"{report['peak_memory_mib']:.0f} MiB; {report['seconds']:.0f} s since the last start. "
-        f"Exported as ONNX: largest logit difference {export['graphs']['fp32']['logits']:.1e}; accuracy predicted without torch "
+        f"{history['trainable']:,} of {history['parameters']:,} parameters are trained, in {history['precision']} on {history['device']}. "
+        f"Resumed after a stop by a signal: {resumed or 'never'}. Memory plan: {history['memory']}. Peak memory of the process: "
+        f"{report['peak_memory_mib']:.0f} MiB. Time since the last start: {report['seconds']:.0f} s. "
+        f"ONNX export: largest logit difference {export['graphs']['fp32']['logits']:.1e}; accuracy without torch "
         f"{100 * export['accuracy']:.2f}."
     )
     if result["merge"]:

@@ -1,14 +1,14 @@
-"""Measure memory and speed of QLoRA on one NVIDIA GPU, and write docs/results/gpu-qlora.
+"""Measure memory and speed of QLoRA on an NVIDIA GPU, and write docs/results/gpu-qlora.
 
     python benchmarks/gpu_qlora.py
 
-Needs no network, no reviews and no weights, 6 GB of scratch space, the packages that it asks for when they are missing, and under
-ten minutes. The project itself need not be installed. Each configuration runs in a process of its own, on the first GPU only;
-results are written after each. Where bitsandbytes or the driver are in doubt, see first whether everything works, in a minute or two:
+Needs 6 GB of scratch space and less than ten minutes, but no network, reviews or weights. The script lists missing packages; the
+project itself need not be installed. Each configuration runs in a separate process on the first GPU, and results are written after each.
+To check bitsandbytes and the driver first, in a minute or two:
 
     python benchmarks/gpu_qlora.py --tiny --out build/gpu-qlora
 
-Without a GPU the same code runs at tiny sizes, as the tests do, with `--device cpu --tiny --out FOLDER`.
+Without a GPU, the same code runs at tiny sizes with `--device cpu --tiny --out FOLDER`, as in the tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from _results import RESULTS, ROOT, describe, gpu, machine, run_apart, save
 
 PRESETS = ("stella-qlora", "flan-t5-qlora")
-#: What training imports; the smallest versions are in pyproject.toml.
+#: Packages that training imports; pyproject.toml has their minimum versions.
 NEEDED = ("accelerate", "bitsandbytes", "huggingface-hub", "msgspec", "numpy", "peft", "psutil", "safetensors", "scikit-learn")
 NEEDED += ("tokenizers", "torch", "tqdm", "transformers")
 REVIEWS = 28_000
@@ -37,25 +37,25 @@ BATCHES = 5
 
 
 def missing() -> list[str]:
-    """What to install before anything can be measured, each with what is there."""
+    """Packages to install first, each with the installed version."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanting = []
-    for asked in map(Requirement, (*project["dependencies"], *extras["train"], *extras["qlora"])):
-        if asked.name in NEEDED:
+    for requirement in map(Requirement, (*project["dependencies"], *extras["train"], *extras["qlora"])):
+        if requirement.name in NEEDED:
             try:
-                found = version(asked.name)
+                installed = version(requirement.name)
             except PackageNotFoundError:
-                found = "absent"
-            if found == "absent" or not asked.specifier.contains(found, prereleases=True):
-                wanting.append(f"{asked.name}{asked.specifier} (here: {found})")
+                installed = "absent"
+            if installed == "absent" or not requirement.specifier.contains(installed, prereleases=True):
+                wanting.append(f"{requirement.name}{requirement.specifier} (here: {installed})")
     return wanting
 
 
 def trials(also: list[int]) -> Iterator[dict[str, Any]]:
-    """The configurations, those that matter most first."""
+    """The configurations, the most important first."""
     loops = {name: tomllib.loads((ROOT / f"reviewguard/presets/{name}.toml").read_text("utf-8"))["loop"] for name in PRESETS}
     for preset, loop in loops.items():
         for recipe, micro in (("ours", loop["micro_batch_size"]), ("study", 2)):
@@ -73,11 +73,11 @@ def padded_tokens(lengths: Any, recipe: str, micro_batch: int, width: int) -> An
 
 
 def extrapolated(trial: dict[str, Any], steps: list[list[float]], lengths: Any, width: int) -> dict[str, float]:
-    """What a whole epoch takes: the time of each of its steps is read off the measured ones by the number of its tokens."""
+    """The time of a complete epoch; the time of each step is interpolated by its number of tokens."""
     import numpy as np
 
     padded, real = padded_tokens(lengths, trial["recipe"], trial["micro_batch"], width), int(lengths.sum())
-    tokens, _, seconds = np.array(sorted(steps[len(steps) // 2 :])).T  # the first pass warms up
+    tokens, _, seconds = np.array(sorted(steps[len(steps) // 2 :])).T  # the first pass is a warm-up
     each = np.interp(padded, tokens, seconds) if np.ptp(tokens) else np.full(len(padded), seconds.mean())
     whole = float(each.sum())
     return {
@@ -90,8 +90,8 @@ def extrapolated(trial: dict[str, Any], steps: list[list[float]], lengths: Any, 
 
 
 def verdicts(runs: list[dict[str, Any]]) -> list[str]:
-    """What the tables say, in words."""
-    said = []
+    """Summarise the tables in words."""
+    sentences = []
     for preset in PRESETS:
         minutes = {}
         for recipe, name in (("ours", "as it ships"), ("study", "as the study padded")):
@@ -100,18 +100,18 @@ def verdicts(runs: list[dict[str, Any]]) -> list[str]:
                 if run["outcome"] == "trained":
                     minutes[recipe] = run["epoch_minutes"]
                     peak = f", with a peak of {run['peak_gib']:.2f} GiB" if "peak_gib" in run else ""
-                    said.append(f"- `{preset}`, {name}, trains in {run['cap_gib']} GiB{peak}.")
+                    sentences.append(f"- `{preset}`, {name}, trains in {run['cap_gib']} GiB{peak}.")
                 else:
-                    said.append(f"- `{preset}`, {name}, does not train in {run['cap_gib']} GiB: {run['outcome']}.")
+                    sentences.append(f"- `{preset}`, {name}, does not train in {run['cap_gib']} GiB: {run['outcome']}.")
         if len(minutes) == 2:
-            said.append(
-                f"- `{preset}`: an epoch is {minutes['study'] / minutes['ours']:.1f} times as fast as with the study's batches."
+            sentences.append(
+                f"- `{preset}`: an epoch is {minutes['study'] / minutes['ours']:.1f} times as fast as with the batches of the study."
             )
-    return said
+    return sentences
 
 
 def markdown(runs: list[dict[str, Any]], about: dict[str, Any], note: str) -> str:
-    """The page of results."""
+    """Render the results as Markdown."""
 
     def row(run: dict[str, Any], names: tuple[str, ...], form: str) -> str:
         cap = f"{run['cap_gib']} GiB" if run["cap_gib"] else "all of it"
@@ -124,16 +124,16 @@ def markdown(runs: list[dict[str, Any]], about: dict[str, Any], note: str) -> st
     head = "| preset | recipe | micro-batch | card | outcome | "
     return f"""# QLoRA on a GPU
 
-{note}The presets train encoders of true size with random weights, on random tokens: memory and speed depend on the shapes alone, and no
-figure here says anything about quality. Lengths are those of the reviews in `benchmarks/review_lengths.json`. The recipe `ours` is the
-preset; `study` differs in padding every text to 512 tokens, in micro-batches of 2. An optimizer step sees 16 reviews.
+{note}The presets train full-size encoders with random weights on random tokens. Memory and speed depend only on shapes, and
+these results say nothing about quality. Text lengths are those in `benchmarks/review_lengths.json`. The recipe `ours` is the
+preset; `study` pads every text to 512 tokens, in micro-batches of 2. An optimizer step uses 16 reviews.
 
 {chr(10).join(verdicts(runs))}
 
 ## Memory, GiB
 
-A "card" is a limit on what torch may take: the nominal size less 0.76 GiB for the CUDA context. Each run meets rows of 512 tokens.
-The plan is what `reviewguard` says before it trains; it compares with the peak: what torch reserved, and the context.
+A "card" is a limit on the memory of torch: the nominal size minus 0.76 GiB for the CUDA context. Each run includes rows of 512 tokens.
+The plan is the estimate of `reviewguard` before training. It corresponds to the peak: memory reserved by torch plus the context.
 
 {head}allocated | reserved | context | peak | plan |
 {"| --- " * 10}|
@@ -141,27 +141,27 @@ The plan is what `reviewguard` says before it trains; it compares with the peak:
 
 ## Speed
 
-Of {BATCHES} batches from the shortest to the longest (of the study's, all of one length, 2), timed in a second pass; the time of every step
-of an epoch is interpolated by its tokens. Tokens are those of the reviews, counted once where a decoder reads them too; minutes are for an epoch of {REVIEWS:,} reviews.
+Measured on {BATCHES} batches from the shortest to the longest (2 for the study, whose batches all have one length), in a second pass. The time of every step
+of an epoch is interpolated by its tokens. Tokens are those of the reviews, counted once if a decoder reads them too. Minutes are for an epoch of {REVIEWS:,} reviews.
 
-{head}s a step | real tokens/s | with padding | min an epoch |
+{head}s per step | real tokens/s | tokens/s with padding | min per epoch |
 {"| --- " * 9}|
 {chr(10).join(row(run, speed, "{:,.2f}") for run in runs)}
 
 {describe(about)}
 
-Made by `python benchmarks/gpu_qlora.py`; figures in [gpu-qlora.json](gpu-qlora.json).
+Made by `python benchmarks/gpu_qlora.py`; data in [gpu-qlora.json](gpu-qlora.json).
 """
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line, and refuse what cannot run here."""
+    """Parse the command line, and reject what cannot run here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="tiny encoders, to see that everything works")
+    parser.add_argument("--tiny", action="store_true", help="use tiny encoders, to test the setup")
     parser.add_argument("--out", type=Path, help="folder for the results of a tiny run")
-    parser.add_argument("--also", type=int, nargs="*", default=[2], help="further micro-batches to time")
-    parser.add_argument("--minutes", type=float, default=9, help="when to stop")
+    parser.add_argument("--also", type=int, nargs="*", default=[2], help="additional micro-batch sizes to time")
+    parser.add_argument("--minutes", type=float, default=9, help="time limit in minutes")
     asked = parser.parse_args()
     if (asked.device == "cpu" and not asked.tiny) or asked.tiny != (asked.out is not None):
         parser.error("--tiny and --out go together, and --device cpu needs both: docs/results is for true sizes on a GPU")
@@ -173,19 +173,19 @@ def arguments() -> argparse.Namespace:
 
 
 def scaled(counts: list[int], width: int) -> list[int]:
-    """The same distribution of lengths, of texts cut at `width` tokens."""
+    """The distribution of lengths, scaled to a maximum of `width` tokens."""
     longest = len(counts) - 1
     lengths = [-(-n * width // longest) for n in range(len(counts))]
     return [sum(count for length, count in zip(lengths, counts, strict=True) if length == n) for n in range(width + 1)]
 
 
 def main() -> None:
-    """Prepare, and measure one configuration after the other."""
+    """Prepare, and measure the configurations in sequence."""
     started, asked = time.monotonic(), arguments()
 
     import numpy as np
 
-    # With several GPUs in sight transformers would spread batches over them. Many threads on small matrices are slower than one.
+    # With several visible GPUs, transformers would split batches. One thread is faster than many on small matrices.
     env = {"CUDA_VISIBLE_DEVICES": "0", **os.environ}
     if asked.device == "cpu":
         env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -200,7 +200,7 @@ def main() -> None:
             left = asked.minutes * 60 - (time.monotonic() - started)
             if left < 30:
                 return {"outcome": "not run: no time left"}
-            # One that hangs must leave time for the others.
+            # A hanging run must leave time for the others.
             return run_apart("_qlora.py", spec, min(left, max(asked.minutes * 20, 60)), env)
 
         spec = {"do": "prepare", "presets": PRESETS, "folder": scratch, "tiny": asked.tiny}
@@ -211,14 +211,14 @@ def main() -> None:
         lengths = np.array(ready["batches"])
         by_longest = lengths[np.argsort(lengths.max(axis=1), kind="stable")]
         picked = by_longest[np.linspace(0, len(lengths) - 1, BATCHES).astype(int)]
-        # Padded to one width, all batches take the same time: two are enough.
+        # Two suffice, since batches padded to one width take the same time.
         chosen = {"ours": picked.ravel().tolist(), "study": picked[[0, -1]].ravel().tolist()}
         queue = deque(trials(asked.also))
         while queue:
             trial = queue.popleft()
             settings = {"loop.epochs": 2, "loop.batch_size": lengths.shape[1], "loop.micro_batch_size": trial["micro_batch"]}
             if asked.device == "cpu":
-                settings["loop.precision"] = "auto"  # few processors compute in bf16, and the others imitate it slowly
+                settings["loop.precision"] = "auto"  # few processors compute in bf16; others emulate it slowly
             spec = {"do": "measure", "preset": trial["preset"], "folder": f"{scratch}/{trial['preset']}", "settings": settings}
             spec |= {"lengths": chosen[trial["recipe"]], "cap_gib": trial["cap_gib"]}
             spec |= {"width": width if trial["recipe"] == "study" else None}
@@ -226,7 +226,7 @@ def main() -> None:
             if run["outcome"] == "trained":
                 run |= extrapolated(trial, run["steps"], lengths, width)
             elif run["outcome"] == "out of memory" and trial["cap_gib"]:
-                # What fits a card fits a larger one, so the next size is tried only now.
+                # Try the next size only now: a run that fits a card also fits a larger one.
                 queue.appendleft({**trial, "cap_gib": CAPS[CAPS.index(trial["cap_gib"]) + 1]})
             result["runs"].append(run)
             save("gpu-qlora", result, markdown(result["runs"], about, note), asked.out or RESULTS)

@@ -1,8 +1,8 @@
-"""How many texts of other languages the built-in model flags as out-of-distribution, and write docs/results/out-of-distribution.
+"""Count texts of other languages that the built-in model flags as out-of-distribution; write docs/results/out-of-distribution.
 
     python benchmarks/out_of_distribution.py
 
-Needs ../shared/data. What is familiar to the model it has learned from its training rows, as `Classifier.train` does.
+Needs ../shared/data. The limits of the model come from its training rows, as `Classifier.train` sets them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ SCORED = "reviews_multilingual.csv"
 
 
 def main() -> None:
-    """Count, write."""
-    box = Classifier.from_pretrained()
-    limit = box.manifest.max_fertility
+    """Count and write."""
+    model = Classifier.from_pretrained()
+    limit = model.manifest.max_fertility
     assert limit is not None
     texts = {"English reviews, validation rows": [row.text for row in validation(load(), "published")]}
     for row in iter_rows(SHARED / SCORED):
         if row["language"] != "English":
             texts.setdefault(row["language"], []).append(row["text"])
-    shares = {name: (len(of), float(np.mean([one.out_of_distribution for one in box.stream(of)]))) for name, of in texts.items()}
+    shares = {
+        name: (len(of), float(np.mean([one.out_of_distribution for one in model.stream(of)]))) for name, of in texts.items()
+    }
     lines = [f"| {name} | {count} | {100 * share:.1f} % |" for name, (count, share) in shares.items()]
     about = machine()
     markdown = "\n".join(
         [
             "# Texts in other languages",
             "",
-            f"The built-in model flags a text as out-of-distribution where its words fall into more than {limit:.2f} pieces on average, or none is "
-            f"known, or it has fewer than {box.manifest.min_tokens} tokens; {100 * FAMILIAR:g} % of its training rows keep each limit. The English "
-            f"reviews are of all its sources; the others are the hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
+            f"The built-in model flags a text as out-of-distribution if its words are split into more than {limit:.2f} tokens on average, none is "
+            f"known, or it has fewer than {model.manifest.min_tokens} tokens; {100 * FAMILIAR:g} % of its training rows are within each limit. The English "
+            f"reviews come from all its sources; the others are the hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
             "",
             "| texts | rows | flagged |",
             "| --- | --- | --- |",
@@ -44,11 +46,11 @@ def main() -> None:
             "",
             describe(about),
             "",
-            "Made by `python benchmarks/out_of_distribution.py`; figures in [out_of_distribution.json](out_of_distribution.json).",
+            "Made by `python benchmarks/out_of_distribution.py`; data in [out_of_distribution.json](out_of_distribution.json).",
         ]
     )
-    found = {name: {"rows": count, "flagged": share} for name, (count, share) in shares.items()}
-    write("out_of_distribution", {"machine": about, "limit": limit, "flagged": found}, markdown)
+    flagged = {name: {"rows": count, "flagged": share} for name, (count, share) in shares.items()}
+    write("out_of_distribution", {"machine": about, "limit": limit, "flagged": flagged}, markdown)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Count how long real reviews are, and write benchmarks/review_lengths.json.
+"""Count the lengths of real reviews, and write benchmarks/review_lengths.json.
 
     python benchmarks/review_lengths.py
 
-Needs ../shared/data/reviews_gpt2.csv. The counts stand beside this script, without any text, so that benchmarks of speed and memory
-can draw realistic lengths where the reviews are not at hand.
+Needs ../shared/data/reviews_gpt2.csv. The file contains counts without texts, so that benchmarks of speed and memory can draw realistic
+lengths without the reviews.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST = 512
 
 
 def main() -> None:
-    """Read, tokenise, count, write."""
+    """Read, tokenise, count and write."""
     with open(DATA, encoding="utf-8", newline="") as file:
         texts = [typography(row["text"]) for row in csv.DictReader(file) if row["split"] == "train"]
     encoder = EncoderConfig(**load_preset("minilm-finetune")["encoder"])
@@ -45,7 +45,7 @@ def main() -> None:
         "median": float(np.median(lengths)),
         "counts": counts.tolist(),
     }
-    # One line a key: the counts would else take a line each.
+    # One line per key; indentation would give each count its own line.
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items())
     OUT.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     print(f"{OUT.name}: {about['rows']} reviews, mean {about['mean']} tokens, {counts[LONGEST]} of {LONGEST} or more")

@@ -1,9 +1,9 @@
-"""Predict the same reviews by the local engine and by Ray, on the same cores, and write docs/results/scale.
+"""Predict the same reviews with the local engine and with Ray, on the same cores, and write docs/results/scale.
 
     python benchmarks/scale.py [--rows N]
 
-Runs `reviewguard predict` with the built-in model both ways, one after the other, on reviews of ../shared/data. Ray is a cluster
-of this machine alone, which the command starts and ends.
+Runs `reviewguard predict` with the built-in model and each engine in turn, on reviews of ../shared/data. The command starts and stops a
+Ray cluster on this machine.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ import pyarrow as pa
 from _results import SHARED, describe, machine, write
 from pyarrow import parquet
 
-#: Parts of the input: enough that cores end at about the same time.
+#: Number of input files, large enough that all cores finish at about the same time.
 PARTS: Final = 40
-#: US dollars for an hour of one virtual core: an assumption, about what clouds ask without a discount.
+#: Assumed price of a virtual core in US dollars per hour, about the list price of cloud providers.
 PRICE: Final = 0.05
-#: Reviews that the worked plan is for, and days that it may take.
+#: Numbers of reviews in the plan, and its duration in days.
 PLANS: Final = (10**8, 10**10)
 DAYS: Final = 1
 
 
 def reviews(rows: int, folder: Path) -> tuple[Path, Path]:
-    """The same rows as CSV and as a folder of Parquet."""
+    """Write the same rows as CSV and as a folder of Parquet files."""
     with open(SHARED / "reviews_gpt2.csv", encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file))
-    order = np.random.default_rng(0).permutation(len(found)).tolist()
-    chosen = list(islice(chain.from_iterable(repeat([found[row] for row in order])), rows))
+        source = list(csv.DictReader(file))
+    order = np.random.default_rng(0).permutation(len(source)).tolist()
+    chosen = list(islice(chain.from_iterable(repeat([source[row] for row in order])), rows))
     with open(folder / "in.csv", "w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, chosen[0])
         writer.writeheader()
         writer.writerows(chosen)
     (folder / "in").mkdir()
     for number in range(PARTS):
-        own = chosen[number * rows // PARTS : (number + 1) * rows // PARTS]
-        parquet.write_table(pa.Table.from_pylist(own), folder / "in" / f"{number:03}.parquet")
+        part = chosen[number * rows // PARTS : (number + 1) * rows // PARTS]
+        parquet.write_table(pa.Table.from_pylist(part), folder / "in" / f"{number:03}.parquet")
     return folder / "in.csv", folder / "in"
 
 
 def run(command: list[str], is_ours: Callable[[psutil.Process], bool]) -> dict[str, float]:
-    """Seconds of a command, and the largest memory of one of its processes that counts, in MiB, sampled each second."""
+    """Run a command; returns seconds, and the peak memory of its largest selected process in MiB, sampled every second."""
     started, peak = time.perf_counter(), 0
     environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
     process = psutil.Popen([sys.executable, "-m", "reviewguard", *command], env=environment)
@@ -60,7 +60,7 @@ def run(command: list[str], is_ours: Callable[[psutil.Process], bool]) -> dict[s
         for one in [process, *process.children(recursive=True)]:
             try:
                 peak = max(peak, one.memory_info().rss if is_ours(one) else 0)
-            except psutil.Error:  # it has ended
+            except psutil.Error:  # the process has ended
                 continue
         time.sleep(1)
     if process.returncode:
@@ -69,12 +69,12 @@ def run(command: list[str], is_ours: Callable[[psutil.Process], bool]) -> dict[s
 
 
 def is_actor(process: psutil.Process) -> bool:
-    """Whether it is one of the actors that predict."""
+    """Whether a process is a predicting actor."""
     return "_Parts" in " ".join(process.cmdline()[:2])
 
 
 def agree(csv_file: Path, folder: Path) -> dict[str, float]:
-    """How the two outputs differ."""
+    """Compare the two outputs."""
     with open(csv_file, encoding="utf-8", newline="") as file:
         local = list(csv.DictReader(file))
     ray = pa.concat_tables(parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))).to_pylist()
@@ -85,7 +85,7 @@ def agree(csv_file: Path, folder: Path) -> dict[str, float]:
 
 
 def page(found: dict[str, Any], about: str) -> str:
-    """The results as Markdown."""
+    """Render the results as Markdown."""
     local, ray, cores = found["local"], found["ray"], found["machine"]["cores"]
     rate = {name: found["rows"] / found[name]["seconds"] for name in ("local", "ray")}
     lines = []
@@ -98,12 +98,12 @@ def page(found: dict[str, Any], about: str) -> str:
         )
     return "\n".join(
         [
-            "# Prediction on Ray beside the local engine",
+            "# Prediction on Ray and with the local engine",
             "",
-            f"{found['rows']:,} reviews of `reviews_gpt2.csv`, by `reviewguard predict` with the built-in model, {cores} cores each "
-            "time; whole commands, the start of Ray included.",
+            f"{found['rows']:,} reviews of `reviews_gpt2.csv`, predicted by `reviewguard predict` with the built-in model, on {cores} "
+            "cores with each engine. Times are for complete commands, including the start of Ray.",
             "",
-            "| engine | seconds | reviews/s | reviews a core-second | largest process (MiB) |",
+            "| engine | seconds | reviews/s | reviews per core-second | largest process (MiB) |",
             "| --- | --- | --- | --- | --- |",
             *(
                 f"| {name} | {found[name]['seconds']:.0f} | {rate[name]:.0f} | {rate[name] / cores:.0f} | "
@@ -111,27 +111,27 @@ def page(found: dict[str, Any], about: str) -> str:
                 for name in ("local", "ray")
             ),
             "",
-            f"Ray takes {ray['seconds'] / local['seconds']:.3f} times as long, the start of its cluster included; "
-            f"{found['idle_seconds']:.0f} s of it are what the command takes for 100 reviews. Of the labels "
-            f"{found['other_labels']} differ, and probabilities by {found['largest_difference']:.1g} at most.",
+            f"Ray takes {ray['seconds'] / local['seconds']:.3f} times as long, including the start of its cluster; the command takes "
+            f"{found['idle_seconds']:.0f} s for 100 reviews. The outputs differ in {found['other_labels']} labels, and probabilities "
+            f"differ by at most {found['largest_difference']:.1g}.",
             "",
-            "## A plan for more",
+            "## Larger data sets",
             "",
-            f"Computed from the rate above, for cores like these; a core-hour at {PRICE} US dollars, which is an assumption.",
+            f"Extrapolated from the rate above, for similar cores, at an assumed price of {PRICE} US dollars per core-hour.",
             "",
-            f"| reviews | core-hours | cores for {DAYS} day | their actors' memory | Parquet out | dollars a million |",
+            f"| reviews | core-hours | cores for {DAYS} day | memory of actors | Parquet output | dollars per million |",
             "| --- | --- | --- | --- | --- | --- |",
             *lines,
             "",
             about,
             "",
-            "Made by `python benchmarks/scale.py`; figures in [scale.json](scale.json).",
+            "Made by `python benchmarks/scale.py`; data in [scale.json](scale.json).",
         ]
     )
 
 
 def main() -> None:
-    """Run both, compare, write."""
+    """Run both engines, compare and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
     rows = parser.parse_args().rows

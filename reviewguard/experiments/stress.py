@@ -31,8 +31,8 @@ def stress_page(report: StressReport, command: str) -> Page:
             Section(
                 "Results by attack",
                 [
-                    f"{report.positives} texts of the class {report.positive!r} and {report.negatives} others; attacks change "
-                    "both. Rates in percent, with 95 % intervals.",
+                    f"{report.positives} texts of the class {report.positive!r} and {report.negatives} others; each attack "
+                    "is applied to all of them. Rates in percent, with 95 % intervals.",
                     Figure("attacks", "Recall and false positive rate by attack.", picture),
                     Table(head, rows),
                 ],

@@ -212,7 +212,7 @@ def test_max_length_above_the_positions_of_the_encoder_is_rejected(tiny_encoder:
     [
         (EncoderConfig(repo="no-such-folder"), "neither a folder nor a Hub id"),
         (EncoderConfig(repo="owner/name"), "pin its commit with encoder.revision"),
-        (EncoderConfig(repo="owner/name", revision="0" * 40), "cannot get owner/name .* from the Hugging Face Hub"),
+        (EncoderConfig(repo="owner/name", revision="0" * 40), "cannot fetch owner/name .* from the Hugging Face Hub"),
     ],
 )
 def test_unavailable_encoder(config: EncoderConfig, message: str) -> None:

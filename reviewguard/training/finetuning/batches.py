@@ -89,8 +89,8 @@ def micro_batch(loop: LoopConfig, processes: int) -> int:
 class LengthGroupedSampler(Sampler[int]):
     """Random order that groups rows of similar length. It depends only on the seed and the epoch.
 
-    Rows are shuffled and sorted by length within blocks of fifty batches; then the batches are shuffled. Unlike with the class of
-    the same name in transformers, text lengths do not change over an epoch.
+    Rows are shuffled and sorted by length within blocks of fifty batches; then the batches are shuffled. Unlike with
+    transformers' class of the same name, no part of an epoch has longer texts than another.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:

@@ -258,7 +258,7 @@ def settle(run: Path, step: int, keep: Literal["none", "last", "all"]) -> float:
 def rotate(run: Path, step: int, keep: int = 2) -> None:
     """Remove all but the newest checkpoints up to the one just written at `step`, and the best checkpoint recorded in each.
 
-    Checkpoints of later steps are damaged or belong to another job. If they counted, the run would lose its own checkpoints.
+    Checkpoints of later steps were skipped on a resume or belong to another job. If they counted, the run would lose its own.
     """
     retained: set[Path] = set()
     for folder in listed(run):
