@@ -105,7 +105,7 @@ def stress(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model; `built-in`: the built-in model.")],
     data: DataArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the report and its chart; requires reviewguard[experiments].")
+        Path | None, typer.Option("--out", "-o", help="Folder for the report and its chart; requires the extra `experiments`.")
     ] = None,
     attack: Annotated[
         list[str] | None, typer.Option(help=f"Attack to run; may be repeated. Default: all of {', '.join(ATTACKS)}.")
