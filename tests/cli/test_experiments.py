@@ -71,7 +71,7 @@ def test_transfer(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = tmp_path / "out"
     assert call("transfer", tmp_path / "one.csv", tmp_path / "two.csv", "--presets", "tfidf", "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "tfidf, trained on one source, finds " in printed
+    assert "tfidf, trained on one source: recall on another source is " in printed
     result = [(item.job.name, item.job.trained_on, item.job.max_fpr) for item in read_results(out)]
     assert result == [*(("tfidf", arm, 0.02) for arm in ("one", "two", "all")), (CONTROL, "all", 0.02)]
     assert_whole(out)
