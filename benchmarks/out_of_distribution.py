@@ -13,7 +13,7 @@ from _results import SHARED, describe, machine, write
 
 from reviewguard import Classifier
 from reviewguard.data.rows import iter_rows
-from reviewguard.data.tokens import FAMILIAR
+from reviewguard.data.tokens import COVERED
 
 SCORED = "reviews_multilingual.csv"
 
@@ -37,7 +37,7 @@ def main() -> None:
             "# Texts in other languages",
             "",
             f"The built-in model flags a text as out-of-distribution if its words are split into more than {limit:.2f} tokens on average, none is "
-            f"known, or it has fewer than {model.manifest.min_tokens} tokens; {100 * FAMILIAR:g} % of its training rows are within each limit. The English "
+            f"known, or it has fewer than {model.manifest.min_tokens} tokens; {100 * COVERED:g} % of its training rows are within each limit. The English "
             f"reviews come from all its sources; the others are the hotel reviews of `{SCORED}` (MAiDE-up), by people and by GPT-4.",
             "",
             "| texts | rows | flagged |",
@@ -46,11 +46,11 @@ def main() -> None:
             "",
             describe(about),
             "",
-            "Made by `python benchmarks/out_of_distribution.py`; data in [out_of_distribution.json](out_of_distribution.json).",
+            "Made by `python benchmarks/out_of_distribution.py`; data in [out-of-distribution.json](out-of-distribution.json).",
         ]
     )
     flagged = {name: {"rows": count, "flagged": share} for name, (count, share) in shares.items()}
-    write("out_of_distribution", {"machine": about, "limit": limit, "flagged": flagged}, markdown)
+    write("out-of-distribution", {"machine": about, "limit": limit, "flagged": flagged}, markdown)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         max_length: Maximum number of tokens of a text.
         head: Kind of head (`reviewguard.models.heads`).
         recipe: Settings of the training run, including the hash of the encoder.
-        training: Training report (`reviewguard.evaluation.report.TrainingReport`) as plain data; None after `fit`.
+        training: Training report (`reviewguard.training.report.TrainingReport`) as plain data; None after `fit`.
         decision: How logits become decisions: temperature, operating point, abstention.
         windows: How texts longer than `max_length` tokens are read; None: they are truncated.
         merged: Effect of merging the adapters (`reviewguard.export.merge.MergeReport`) as plain data; None: nothing was merged.

@@ -30,7 +30,7 @@ class Stress(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         attack: Name of the attack.
-        changed: Number of texts that it changed.
+        changed: Number of texts changed by the attack.
         recall: Recall at the model's own threshold, with its interval (Wilson 1927).
         false_positive_rate: False positive rate at the model's own threshold, with its interval.
         recall_at_clean_rate: Recall at the threshold for which the perturbed negatives have the false positive rate of the clean
