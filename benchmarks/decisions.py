@@ -19,7 +19,7 @@ from _results import RESULTS, ROOT, SHARED, describe, machine, write
 from reviewguard.bundle.decision import Decision
 from reviewguard.data.assigned import only
 from reviewguard.data.reviews import class_indices, read
-from reviewguard.evaluation import operating
+from reviewguard.evaluation import calibration, operating
 from reviewguard.evaluation.metrics import calibration_error, reliability
 from reviewguard.evaluation.tables import markdown_table
 from reviewguard.experiments.results import logits_of, read_results
@@ -49,7 +49,7 @@ def halves(logits: Any, y: Any, classes: list[str], positive: int) -> dict[str, 
     for _ in range(DRAWS):
         order = rng.permutation(len(y))
         own, new = order[: len(y) // 2], order[len(y) // 2 :]
-        temperature = operating.calibrate(logits[own], y[own], draws=0).temperature
+        temperature = calibration.calibrate(logits[own], y[own], draws=0).temperature
         note("temperature", temperature)
         note("error before", calibration_error(y[new], Decision().probabilities(logits[new])))
         note("error after", calibration_error(y[new], Decision(temperature=temperature).probabilities(logits[new])))
@@ -105,7 +105,7 @@ def main() -> None:
         results[name] = halves(logits, y, classes, positive)
         order = np.random.default_rng(0).permutation(len(y))
         own, new = order[: len(y) // 2], order[len(y) // 2 :]
-        temperature = operating.calibrate(logits[own], y[own], draws=0).temperature
+        temperature = calibration.calibrate(logits[own], y[own], draws=0).temperature
         curves[name] = {
             title: msgspec.to_builtins(reliability(y[new], Decision(temperature=t).probabilities(logits[new])))
             for title, t in (("before", 1.0), ("calibrated", temperature))

@@ -16,7 +16,9 @@ from reviewguard import config, files, loading, saving
 from reviewguard.bundle.manifest import Manifest
 from reviewguard.data.labels import read_weights, restored
 from reviewguard.data.perturb import Attack
-from reviewguard.data.reviews import Data, iter_texts, read_pair, texts_of
+from reviewguard.data.reviews import read_pair
+from reviewguard.data.tables import Data
+from reviewguard.data.texts import iter_texts, texts_of
 from reviewguard.errors import ConfigError, ExportError, NotTrainedError, requires
 from reviewguard.inference import adaptation, streaming
 from reviewguard.inference.adaptation import Adaptation
@@ -28,8 +30,7 @@ from reviewguard.inference.streaming import Summary
 
 if TYPE_CHECKING:
     from reviewguard.bundle.decision import Abstention, OperatingPoint
-    from reviewguard.evaluation.held_out import HeldOut
-    from reviewguard.evaluation.operating import Calibration
+    from reviewguard.evaluation.calibration import Calibration
     from reviewguard.evaluation.report import Report
     from reviewguard.evaluation.stress import StressReport
     from reviewguard.evaluation.windows import WindowChoice
@@ -402,7 +403,7 @@ class Classifier:
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
-        self._model, calibration = decisions.calibrate(self._trained(), self._held_out(data, split))
+        self._model, calibration = decisions.calibrate(self._trained(), data, split)
         return calibration
 
     def set_windows(self, data: Data, *, overlap: int | None = None, max_windows: int = 8, split: str = "") -> WindowChoice:
@@ -432,9 +433,7 @@ class Classifier:
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
-        trained = self._trained()
-        reviews = labelled_rows(trained.manifest, data, split=split)
-        self._model, choice = decisions.set_windows(trained, reviews, overlap, max_windows)
+        self._model, choice = decisions.set_windows(self._trained(), data, split, overlap, max_windows)
         return choice
 
     def set_operating_point(
@@ -468,10 +467,7 @@ class Classifier:
         """
         with requires("train"):
             from reviewguard.evaluation import decisions
-        trained = self._trained()
-        decisions.require_two_classes(trained)
-        rows = self._held_out(data, split, group)
-        self._model, point = decisions.set_operating_point(trained, rows, max_fpr, by_length)
+        self._model, point = decisions.set_operating_point(self._trained(), data, split, max_fpr, by_length, group)
         return point
 
     def set_abstention(
@@ -510,9 +506,7 @@ class Classifier:
         with requires("train"):
             from reviewguard.evaluation import decisions
         trained = self._trained()
-        decisions.require_rates(trained, error_rate, review_rate, one_sided)
-        rows = self._held_out(data, split)
-        self._model, abstention = decisions.set_abstention(trained, rows, error_rate, review_rate, one_sided)
+        self._model, abstention = decisions.set_abstention(trained, data, split, error_rate, review_rate, one_sided)
         return abstention
 
     def adapt(self, texts: Iterable[str], labels: Iterable[Any], *, references: Iterable[str] | None = None) -> Adaptation:
@@ -761,13 +755,6 @@ class Classifier:
                 "Classifier.from_pretrained(folder)"
             )
         return self._model
-
-    def _held_out(self, data: Data | None, split: str, group: str = "") -> HeldOut:
-        from reviewguard.evaluation.held_out import held_out_rows
-
-        trained = self._trained()
-        reviews = None if data is None else labelled_rows(trained.manifest, data, split=split)
-        return held_out_rows(trained, reviews, group)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

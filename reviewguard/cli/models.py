@@ -29,7 +29,7 @@ from reviewguard.inference.rows import labelled_rows
 
 if TYPE_CHECKING:
     from reviewguard.bundle.decision import Abstention, OperatingPoint
-    from reviewguard.evaluation.operating import Calibration
+    from reviewguard.evaluation.calibration import Calibration
     from reviewguard.evaluation.windows import WindowChoice
 
 

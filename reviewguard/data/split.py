@@ -17,7 +17,8 @@ from reviewguard.config import DataConfig
 from reviewguard.data.assigned import SplitName, column_split
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.reviews import Reviews, is_null
+from reviewguard.data.reviews import Reviews
+from reviewguard.data.tables import is_null
 from reviewguard.errors import ConfigError, DataError, requires
 
 with requires("train"):

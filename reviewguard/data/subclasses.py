@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard.data.reviews import Reviews, is_null
+from reviewguard.data.reviews import Reviews
+from reviewguard.data.tables import is_null
 from reviewguard.errors import DataError
 
 #: A label and a value of the subclass column.

@@ -20,7 +20,7 @@ from reviewguard.errors import BundleError
 #: allows 195 characters for each of 512 tokens.
 MAX_CHARS: Final = 100_000
 #: Share of training texts within the limit for language, and within that for length; see benchmarks/out_of_distribution.py.
-FAMILIAR: Final = 0.995
+COVERED: Final = 0.995
 #: A text with this many tokens, about ten words, is never too short, however long the training texts are.
 ENOUGH: Final = 16
 
@@ -204,8 +204,8 @@ def word_counts(encoded: Sequence[Encoded]) -> NDArray[np.int64]:
     return np.array([item.words for item in encoded], dtype=np.int64)
 
 
-class Familiar(NamedTuple):
-    """Limits outside which a text is out-of-distribution; a share of `FAMILIAR` of the training texts is within each.
+class DistributionLimits(NamedTuple):
+    """Limits outside which a text is out-of-distribution; a share of `COVERED` of the training texts is within each.
 
     Attributes:
         max_fertility: Maximum number of pieces per word; None: too many training texts have no known word to set a limit.
@@ -216,9 +216,9 @@ class Familiar(NamedTuple):
     min_tokens: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, texts: list[str]) -> Familiar:
+    def of(cls, tokenizer: Tokenizer, texts: list[str]) -> DistributionLimits:
         """Derive the limits from training texts."""
         encoded = tokenizer.encode(texts)
-        most = np.quantile([item.fertility for item in encoded], FAMILIAR, method="higher")
-        least = np.quantile([len(item.ids) for item in encoded], 1 - FAMILIAR, method="lower")
+        most = np.quantile([item.fertility for item in encoded], COVERED, method="higher")
+        least = np.quantile([len(item.ids) for item in encoded], 1 - COVERED, method="lower")
         return cls(float(most) if np.isfinite(most) else None, min(int(least), ENOUGH))

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from reviewguard.bundle.folder import well_formed
 from reviewguard.bundle.manifest import VALIDATION
-from reviewguard.data.reviews import Reviews, class_indices
+from reviewguard.data.reviews import class_indices
+from reviewguard.data.tables import Data
 from reviewguard.data.tokens import word_counts
 from reviewguard.errors import DataError, nearest
 from reviewguard.inference import trained_on
 from reviewguard.inference.model import TrainedModel
+from reviewguard.inference.rows import labelled_rows
 from reviewguard.inference.scoring import Floats
 
 
@@ -42,12 +44,13 @@ def to_file(rows: HeldOut) -> dict[str, bytes]:
     return {VALIDATION: safetensors.numpy.save(stored)}
 
 
-def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "") -> HeldOut:
-    """Score held-out rows.
+def held_out_rows(trained: TrainedModel, data: Data | None, split: str = "", group: str = "") -> HeldOut:
+    """Read and score held-out rows.
 
     Args:
         trained: Trained model.
-        reviews: Labelled rows that were not used for training. None: the validation rows stored with the model.
+        data: Labelled rows that were not used for training. None: the validation rows stored with the model.
+        split: Value of the split column; only these rows are used. Empty: all rows.
         group: Name of the group column. Empty: no groups.
 
     Raises:
@@ -56,12 +59,13 @@ def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "
     Warns:
         UserWarning: If the model was trained on some of the texts.
     """
-    if reviews is None:
+    if data is None:
         if trained.manifest.windows is not None:
             raise DataError("the validation rows stored with this model were not read in windows; pass labelled rows as data")
         if group:
             raise DataError(f"group is {group!r}, but no data were passed; pass labelled rows with that column as data")
         return kept(trained)
+    reviews = labelled_rows(trained.manifest, data, split=split)
     if group and group not in reviews.columns:
         raise DataError(f"{reviews.source} has no group column {group!r}; {nearest(group, reviews.columns)}")
     texts, labels = reviews.require_complete(trained.manifest.classes)
@@ -69,7 +73,7 @@ def held_out_rows(trained: TrainedModel, reviews: Reviews | None, group: str = "
         warnings.warn(
             f"the model was trained on {seen.sum()} of {len(texts)} texts of {reviews.source}; error rates set on them are "
             "optimistic: pass rows that were not used for training",
-            stacklevel=3,
+            stacklevel=4,  # the caller of the method of `Classifier`
         )
     logits, encoded = trained.logits(texts, "scoring")
     return HeldOut(

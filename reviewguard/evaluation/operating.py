@@ -1,4 +1,4 @@
-"""Set calibration, the operating point and abstention on held-out rows."""
+"""Set the operating point and abstention on held-out rows."""
 
 from __future__ import annotations
 
@@ -7,85 +7,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from scipy.stats import beta
 
 from reviewguard.bundle.decision import Abstention, Band, Decision, GroupRate, OperatingPoint, log_odds
 from reviewguard.bundle.estimate import Estimate
 from reviewguard.errors import ConfigError, DataError
-from reviewguard.evaluation.metrics import Bin, calibration_error, reliability
+from reviewguard.evaluation.calibration import require_all_classes
 
-#: Bounds of the temperature search, as logarithms.
-_COLDEST, _HOTTEST = -5.0, 5.0
 #: Minimum number of held-out negatives for which a group's own false positive rate is held.
 LEAST: Final = 150
 #: Name of the pooled smaller groups.
 OTHERS: Final = "other groups"
 #: Maximum difference of a logit between engines.
 _HAIR: Final = 1e-4
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of calibration, on the rows that it was set on.
-
-    Attributes:
-        temperature: Divisor of the logits. A value above 1 means that the model was overconfident.
-        rows: Number of held-out rows.
-        before: Expected calibration error before calibration, with its bootstrap interval.
-        after: Expected calibration error after calibration. Slightly optimistic, because the temperature was chosen on the same
-            rows.
-        bins: Confidence and accuracy after calibration, for a reliability diagram.
-    """
-
-    temperature: float
-    rows: int
-    before: Estimate
-    after: Estimate
-    bins: list[Bin]
-
-    def to_text(self) -> str:
-        """Format for a terminal."""
-        lines = [
-            f"temperature {self.temperature:.3f}, from {self.rows} rows",
-            f"expected calibration error: {self.before} -> {self.after}",
-            "confidence  accuracy  rows",
-            *(f"{100 * item.confidence:>9.1f}%{100 * item.accuracy:>9.1f}%{item.rows:>6}" for item in self.bins),
-        ]
-        return "\n".join(lines)
-
-
-def calibrate(logits: NDArray[np.floating], y: NDArray[np.int64], draws: int = 1000) -> Calibration:
-    """Find the temperature that maximises the likelihood of held-out labels.
-
-    Args:
-        logits: Logits, (n, classes).
-        y: Class indices, int64 (n,), with every class present.
-        draws: Number of bootstrap draws. 0: no intervals.
-
-    Raises:
-        DataError: If a class has no rows.
-    """
-    _require_all(y, logits.shape[1])
-    exact = logits.astype(np.float64)
-
-    def loss(log_temperature: float) -> float:
-        scaled = exact / np.exp(log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]).mean())
-
-    optimum = minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
-    temperature = float(np.exp(optimum.x))
-    before, after = (Decision(temperature=t).probabilities(logits) for t in (1.0, temperature))
-    return Calibration(
-        temperature=temperature,
-        rows=len(y),
-        before=_error(y, before, draws),
-        after=_error(y, after, draws),
-        bins=reliability(y, after),
-    )
 
 
 def operating_point(
@@ -249,7 +185,7 @@ def abstain_by_review_rate(
         DataError: If a class has no rows.
     """
     require_share("review_rate", review_rate, "texts of the other class")
-    _require_all(y, 2)
+    require_all_classes(y, 2)
     odds = log_odds(logits)[:, positive]
     negative = y != positive
     if decision.operating_point is not None:
@@ -279,7 +215,7 @@ def abstain_by_error_rate(
     """
     require_share("error_rate", error_rate, "texts of each class")
     classes = logits.shape[1]
-    _require_all(y, classes)
+    require_all_classes(y, classes)
     odds, floors, rows = log_odds(logits), [], []
     for column in range(classes):
         ranked = np.sort(odds[y == column, column])
@@ -307,20 +243,6 @@ def _beside(value: float, values: NDArray[np.float64], side: Literal[1, -1]) -> 
     """Slightly above or below a value, but not past the next one, so that rounding in another engine does not change sides."""
     beyond = (values - value) * side
     return float(value + side * min(_HAIR, beyond[beyond > 0].min(initial=np.inf) / 2))
-
-
-def _require_all(y: NDArray[np.int64], classes: int) -> None:
-    if missing := sorted(set(range(classes)) - set(y.tolist())):
-        raise DataError(f"the held-out rows lack {len(missing)} of the {classes} classes; each class needs rows")
-
-
-def _error(y: NDArray[np.int64], probabilities: NDArray[np.floating], draws: int) -> Estimate:
-    value, rng = calibration_error(y, probabilities), np.random.default_rng(0)
-    if not draws:
-        return Estimate(value, None, None)
-    samples = (rng.integers(0, len(y), len(y)) for _ in range(draws))
-    low, high = np.percentile([calibration_error(y[rows], probabilities[rows]) for rows in samples], (2.5, 97.5))
-    return Estimate(value, float(low), float(high))
 
 
 def _beta(a: float, b: float, value: float) -> Estimate:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reviewguard import config as settings_
-from reviewguard.data.reviews import Data, read
+from reviewguard.data.reviews import read
+from reviewguard.data.tables import Data
 from reviewguard.errors import ConfigError
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.candidates import data_config, recipe_of

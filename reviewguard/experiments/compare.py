@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reviewguard.data.reviews import Data, read
+from reviewguard.data.reviews import read
+from reviewguard.data.tables import Data
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.candidates import candidates, data_config
 from reviewguard.experiments.comparison import Comparison, hold

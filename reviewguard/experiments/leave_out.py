@@ -13,7 +13,8 @@ import numpy as np
 from reviewguard.bundle.decision import log_odds
 from reviewguard.bundle.estimate import Estimate
 from reviewguard.config import DataConfig
-from reviewguard.data.reviews import Data, Reviews, class_indices, concatenate, read
+from reviewguard.data.reviews import Reviews, class_indices, concatenate, read
+from reviewguard.data.tables import Data
 from reviewguard.errors import DataError, nearest
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.audit import control

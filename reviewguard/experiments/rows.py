@@ -16,8 +16,9 @@ from reviewguard.config import DataConfig
 from reviewguard.data.assigned import column_split
 from reviewguard.data.clean import clean
 from reviewguard.data.near import fold
-from reviewguard.data.reviews import Data, Reviews, concatenate
+from reviewguard.data.reviews import Reviews, concatenate
 from reviewguard.data.split import divide, make_split
+from reviewguard.data.tables import Data
 from reviewguard.errors import DataError
 
 #: Seed of the split, which is the same for all runs.

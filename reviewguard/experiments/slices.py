@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reviewguard.data.reviews import Reviews, is_null
+from reviewguard.data.reviews import Reviews
+from reviewguard.data.tables import is_null
 
 _VALUES = 20  # a column with more distinct values identifies rows, not slices
 _ROWS = 30  # fewer rows are too few for a share

@@ -13,7 +13,8 @@ import numpy as np
 
 from reviewguard.bundle.estimate import Estimate
 from reviewguard.config import DataConfig
-from reviewguard.data.reviews import Data, Reviews, concatenate, read
+from reviewguard.data.reviews import Reviews, concatenate, read
+from reviewguard.data.tables import Data
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.audit import audit, control

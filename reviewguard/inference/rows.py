@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from reviewguard import config
 from reviewguard.bundle.manifest import Manifest
 from reviewguard.data.assigned import only
-from reviewguard.data.reviews import Data, Reviews, read, texts_of
+from reviewguard.data.reviews import Reviews, read
+from reviewguard.data.tables import Data
+from reviewguard.data.texts import texts_of
 
 
 def labelled_rows(manifest: Manifest, data: Data, *, split: str = "", text: str = "", label: str = "") -> Reviews:

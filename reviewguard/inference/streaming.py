@@ -18,8 +18,8 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from reviewguard import files
-from reviewguard.data.reviews import TEXT_COLUMNS, pick_column
 from reviewguard.data.rows import STREAMED, File, open_rows
+from reviewguard.data.tables import TEXT_COLUMNS, pick_column
 from reviewguard.errors import DataError
 from reviewguard.inference.model import CHUNK_TEXTS, TrainedModel
 from reviewguard.inference.scoring import Prediction

@@ -10,7 +10,7 @@ import msgspec
 
 from reviewguard import config, files
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.reviews import TEXT_COLUMNS, pick_column
+from reviewguard.data.tables import TEXT_COLUMNS, pick_column
 from reviewguard.errors import ConfigError, requires
 from reviewguard.scale import cluster, jobs, parts
 from reviewguard.scale.parts import Part, Place

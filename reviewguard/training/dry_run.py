@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from reviewguard.config import Recipe
+from reviewguard.config import LoopConfig, Recipe
 from reviewguard.data.clean import CleaningReport
-from reviewguard.data.reviews import Data
+from reviewguard.data.tables import Data
 from reviewguard.training.backends import Backend
-from reviewguard.training.finetuning.batches import micro_batch
-from reviewguard.training.plan import Batches, loop_of, prepare
+from reviewguard.training.finetuning.batches import Batches, divided
+from reviewguard.training.plan import prepare
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,24 +39,22 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.truncated} training rows will be truncated",
         ]
         if self.batches is not None:
-            rows, processes, accumulation, _ = self.batches
+            rows, processes, accumulation = self.batches
             lines.append(f"{self.steps} steps, each of {rows} rows x {processes} process(es) x {accumulation} micro-batches")
         return "\n".join([*lines, "dry run: nothing was trained or written"])
 
 
 def dry_run(recipe: Recipe, backend: Backend, data: Data, validation: Data | None, processes: int) -> DryRun:
     """Plan the training and describe it; see `reviewguard.Classifier.dry_run`."""
-    loop = loop_of(recipe)
-    if loop is not None:
-        micro_batch(loop, processes)  # fails on a wrong batch size before anything is loaded
+    loop = getattr(recipe, "loop", None)
+    batches = divided(loop, processes) if isinstance(loop, LoopConfig) else None  # fails before anything is loaded
     plan = prepare(recipe, backend, data, validation)
-    batches = plan.batches(processes)
     assert plan.cleaning is not None
     return DryRun(
         cleaning=plan.cleaning,
         rows={name: len(part) for name, part in plan.parts.items()},
         classes=plan.classes,
         truncated=sum(item.truncated for item in plan.encoder.tokenizer.encode(plan.labelled["train"].texts)),
-        steps=batches.steps_per_epoch * loop.epochs if batches is not None and loop is not None else None,
+        steps=-(-len(plan.parts["train"]) // loop.batch_size) * loop.epochs if isinstance(loop, LoopConfig) else None,
         batches=batches,
     )

@@ -1,48 +1,32 @@
-"""The training plan: rows, classes, subclasses and batches."""
+"""The training plan: rows, classes and subclasses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from reviewguard.bundle.decision import NOT_FLAGGED, REVIEW
-from reviewguard.config import LoopConfig, Recipe
+from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.assigned import SplitName, column_split
 from reviewguard.data.clean import CleaningReport, Step, clean
 from reviewguard.data.labels import ordered
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.perturb import augmented
-from reviewguard.data.reviews import Data, Reviews, class_indices, read
+from reviewguard.data.reviews import Reviews, class_indices, read
 from reviewguard.data.subclasses import Subclass, subclass_indices, subclasses_of
+from reviewguard.data.tables import Data
 from reviewguard.errors import ConfigError, DataError, nearest
 from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.training.backends import Backend, Labelled
-from reviewguard.training.finetuning.batches import micro_batch
 
 #: Case-folded names of classes that are positive by default.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
-
-
-class Batches(NamedTuple):
-    """How each optimizer step of fine-tuning is divided.
-
-    Attributes:
-        rows: Rows in one micro-batch on one device.
-        processes: Number of processes.
-        accumulation: Micro-batches whose gradients are accumulated.
-        steps_per_epoch: Optimizer steps in one pass over the training rows.
-    """
-
-    rows: int
-    processes: int
-    accumulation: int
-    steps_per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -74,25 +58,6 @@ class Plan:
     labelled: dict[str, Labelled]
     subclasses: list[Subclass]
     targets: dict[str, Labelled]
-
-    def batches(self, processes: int) -> Batches | None:
-        """Divide the steps of fine-tuning between processes. None: the backend does not fine-tune.
-
-        Raises:
-            ConfigError: If the rows of a step cannot be divided evenly.
-        """
-        loop = loop_of(self.recipe)
-        if loop is None:
-            return None
-        rows = micro_batch(loop, processes)
-        steps = -(-len(self.labelled["train"].y) // loop.batch_size)
-        return Batches(rows, processes, loop.batch_size // (rows * processes), steps)
-
-
-def loop_of(recipe: Recipe) -> LoopConfig | None:
-    """Settings of the training loop. None: the backend does not fine-tune."""
-    loop = getattr(recipe, "loop", None)
-    return loop if isinstance(loop, LoopConfig) else None
 
 
 def prepare(recipe: Recipe, backend: Backend, data: Data, validation: Data | None) -> Plan:

@@ -21,8 +21,9 @@ from reviewguard.bundle.manifest import FORMAT_VERSION, Manifest
 from reviewguard.config import Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.labels import read_weights
-from reviewguard.data.reviews import Data, read_pair
-from reviewguard.data.tokens import Familiar, word_counts
+from reviewguard.data.reviews import read_pair
+from reviewguard.data.tables import Data
+from reviewguard.data.tokens import DistributionLimits, word_counts
 from reviewguard.errors import DataError
 from reviewguard.evaluation import held_out
 from reviewguard.evaluation.baseline import Baseline
@@ -171,7 +172,7 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
     model, loaded, classes = learned.model, plan.encoder, plan.classes
     local = Path(loaded.config.repo).is_dir()
     encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
-    familiar = Familiar.of(loaded.tokenizer, plan.labelled["train"].texts)
+    limits = DistributionLimits.of(loaded.tokenizer, plan.labelled["train"].texts)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         reviewguard_version=version("reviewguard"),
@@ -182,8 +183,8 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
         head=kind_of(model.head),
         recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
         training=None if report is None else msgspec.to_builtins(report),
-        max_fertility=familiar.max_fertility,
-        min_tokens=familiar.min_tokens,
+        max_fertility=limits.max_fertility,
+        min_tokens=limits.min_tokens,
         label_type=rows.label_type,
         data_sha256=_data_sha256(rows.require_complete()),
     )

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from reviewguard.data.reviews import LABEL_COLUMNS, TEXT_COLUMNS, Reviews, pick_column, read, texts_of
+from reviewguard.data.reviews import Reviews, read
+from reviewguard.data.tables import LABEL_COLUMNS, TEXT_COLUMNS, pick_column
+from reviewguard.data.texts import texts_of
 from reviewguard.errors import DataError
 
 TEXTS = ["good, cheap", 'she said "no"\nand left', "caf\u00e9 \U0001f600", ""]

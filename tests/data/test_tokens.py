@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewguard.data.normalize import NORMALIZERS
-from reviewguard.data.tokens import ENOUGH, MAX_CHARS, Encoded, Familiar, Tokenizer
+from reviewguard.data.tokens import ENOUGH, MAX_CHARS, DistributionLimits, Encoded, Tokenizer
 from reviewguard.errors import BundleError
 
 LENGTH = 16
@@ -271,8 +271,12 @@ def test_limits_of_familiar_texts(tokenizer):
     usual, short, odd = ["the kettle boils fast"], ["kettle"], ["\u8fd9\u662f\u4e00\u5bb6\u9152\u5e97"]
     (entry,), (few,) = tokenizer.encode(usual), tokenizer.encode(short)
     # A few outliers among a thousand texts do not change the limits; ten do.
-    assert Familiar.of(tokenizer, usual * 1000 + short * 2 + odd * 2) == (entry.fertility, len(entry.ids))
-    assert Familiar.of(tokenizer, usual * 1000 + short * 10).min_tokens == len(few.ids)
-    assert Familiar.of(tokenizer, usual * 1000 + odd * 10).max_fertility != entry.fertility
-    assert Familiar.of(tokenizer, [""] * 3).max_fertility is None
-    assert Familiar.of(tokenizer, usual * 10).min_tokens < Familiar.of(tokenizer, [usual[0] * 9]).min_tokens == ENOUGH
+    assert DistributionLimits.of(tokenizer, usual * 1000 + short * 2 + odd * 2) == (entry.fertility, len(entry.ids))
+    assert DistributionLimits.of(tokenizer, usual * 1000 + short * 10).min_tokens == len(few.ids)
+    assert DistributionLimits.of(tokenizer, usual * 1000 + odd * 10).max_fertility != entry.fertility
+    assert DistributionLimits.of(tokenizer, [""] * 3).max_fertility is None
+    assert (
+        DistributionLimits.of(tokenizer, usual * 10).min_tokens
+        < DistributionLimits.of(tokenizer, [usual[0] * 9]).min_tokens
+        == ENOUGH
+    )

@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 
 from reviewguard.bundle.decision import Decision, log_odds
 from reviewguard.errors import ConfigError, DataError
-from reviewguard.evaluation import operating
+from reviewguard.evaluation import calibration, operating
 
 
 def rows(
@@ -51,7 +51,7 @@ class TestCalibration:
     @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
     def test_the_temperature_is_recovered(self, sharpness: float) -> None:
         logits, y = rows(np.random.default_rng(0), 8000, 3, sharpness)
-        found = operating.calibrate(logits, y)
+        found = calibration.calibrate(logits, y)
         assert found.temperature == pytest.approx(sharpness, rel=0.08)
         assert found.after.value is not None
         assert found.after.value < 0.02
@@ -65,12 +65,12 @@ class TestCalibration:
         logits, y = rows(np.random.default_rng(1), 500, 3, 2.5)
         model = FrozenEstimator(Logits(3).fit(logits, y))
         reference = CalibratedClassifierCV(model, method="temperature", ensemble=False).fit(logits, y)
-        found = Decision(temperature=operating.calibrate(logits, y).temperature)
+        found = Decision(temperature=calibration.calibrate(logits, y).temperature)
         np.testing.assert_allclose(found.probabilities(logits), reference.predict_proba(logits), atol=2e-4)
 
     def test_every_class_needs_rows(self) -> None:
         with pytest.raises(DataError, match="lack 1 of the 3 classes"):
-            operating.calibrate(np.zeros((4, 3), np.float32), np.array([0, 1, 1, 0]))
+            calibration.calibrate(np.zeros((4, 3), np.float32), np.array([0, 1, 1, 0]))
 
 
 class TestOperatingPoint:

@@ -17,14 +17,14 @@ LOOP = {"loop__epochs": 2, "loop__batch_size": 32, "loop__micro_batch_size": 8}
 def test_counts_match_training(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     classifier = Classifier("minilm-finetune", **tiny_settings, **LOOP)
     plan = classifier.dry_run(sample)
-    assert plan.batches == (8, 1, 4, plan.steps // 2)
+    assert plan.batches == (8, 1, 4)
     report = classifier.train(sample, run_dir=tmp_path)
     assert plan.rows == report.rows
     assert plan.cleaning == report.cleaning
     assert plan.classes == classifier.classes_.tolist()
     assert report.history is not None
     assert plan.steps == report.history.epochs[-1].step
-    assert classifier.dry_run(sample, processes=2).batches[:3] == (8, 2, 2)
+    assert classifier.dry_run(sample, processes=2).batches == (8, 2, 2)
 
 
 def test_heads_have_no_steps(tiny_settings: dict[str, object], sample: Path) -> None:

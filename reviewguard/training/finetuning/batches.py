@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -49,8 +50,7 @@ def row_weights(
     weight = np.ones(len(y)) if weight is None else weight
     if class_weight == "none":
         return weight
-    sums = np.bincount(y, weight)
-    class_weights: NDArray[np.float64] = weight.sum() / (len(sums) * sums)
+    class_weights: NDArray[np.float64] = compute_class_weight("balanced", classes=np.unique(y), y=y, sample_weight=weight)
     return weight * class_weights[y]
 
 
@@ -71,8 +71,22 @@ def digest(rows: Rows) -> str:
     return sha256.hexdigest()
 
 
-def micro_batch(loop: LoopConfig, processes: int) -> int:
-    """Number of rows in one micro-batch of one process.
+class Batches(NamedTuple):
+    """How each optimizer step is divided.
+
+    Attributes:
+        rows: Rows in one micro-batch on one device.
+        processes: Number of processes.
+        accumulation: Micro-batches whose gradients are accumulated.
+    """
+
+    rows: int
+    processes: int
+    accumulation: int
+
+
+def divided(loop: LoopConfig, processes: int) -> Batches:
+    """Divide the rows of a step between processes and micro-batches.
 
     Raises:
         ConfigError: If the rows of a step cannot be divided evenly.
@@ -83,7 +97,7 @@ def micro_batch(loop: LoopConfig, processes: int) -> int:
             f"loop.batch_size {loop.batch_size} is not a multiple of loop.micro_batch_size {rows} times {processes} process(es); "
             "change one of them"
         )
-    return rows
+    return Batches(rows, processes, loop.batch_size // (rows * processes))
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -124,9 +138,9 @@ class LengthGroupedSampler(Sampler[int]):
 class TokenDataset(Dataset[tuple[Encoded, int, float]]):
     """Rows as a torch dataset of tokens, class and weight."""
 
-    def __init__(self, rows: Rows, weights: NDArray[np.float64]) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._weights = weights
+        self._weights = np.ones(len(rows.y)) if rows.weight is None else rows.weight
 
     def __len__(self) -> int:
         return len(self._rows.encoded)

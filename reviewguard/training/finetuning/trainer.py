@@ -30,7 +30,7 @@ from reviewguard.training.finetuning.batches import (
     LengthGroupedSampler,
     Rows,
     TokenDataset,
-    micro_batch,
+    divided,
     row_weights,
     sorted_by_length,
 )
@@ -95,20 +95,19 @@ class TextTrainer(Trainer):
             )
             # Without torchrun, Trainer would split each batch over all GPUs in one process, which fails with 4-bit weights.
             args._n_gpu = min(args.n_gpu, 1)
-            self.micro_batch = micro_batch(loop, args.world_size)
+            self.micro_batch, _, args.gradient_accumulation_steps = divided(loop, args.world_size)
             args.per_device_train_batch_size = self.micro_batch
             args.per_device_eval_batch_size = max(16, self.micro_batch)
-            args.gradient_accumulation_steps = loop.batch_size // (self.micro_batch * args.world_size)
             weights = row_weights(train.y, train.weight, loop.class_weight)
             self._smoothing = loop.label_smoothing
             self._order = LengthGroupedSampler([len(item.ids) for item in train.encoded], loop.batch_size, seed)
             # Sorted by length, so that batches contain little padding; metrics do not depend on the order.
-            held_out = None if validation is None else TokenDataset(sorted_by_length(validation), np.ones(len(validation.y)))
+            held_out = None if validation is None else TokenDataset(sorted_by_length(validation))
             super().__init__(
                 model=model,
                 args=args,
                 # Scaled to mean 1, so that the scale of the weights does not change the effective learning rate.
-                train_dataset=TokenDataset(train, weights / weights.mean()),
+                train_dataset=TokenDataset(train._replace(weight=weights / weights.mean())),
                 eval_dataset=held_out,
                 data_collator=Collator(tokenizer),
                 compute_loss_func=self._loss,
