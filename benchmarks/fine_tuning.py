@@ -219,7 +219,9 @@ def story(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {epoch['epoch']}{mark} | {epoch['step']} | {epoch['loss']:.4f} | {epoch['f1']:.4f} | {100 * epoch['accuracy']:.2f} |"
         )
-    resumed = "; ".join(f"at step {one['step']}, {one['rung']}" for one in history["resumed"] if one["rung"] != "from the start")
+    resumed = "; ".join(
+        f"at step {one['step']}, {one['restored']}" for one in history["resumed"] if one["restored"] != "from the start"
+    )
     text = (
         f"{history['trainable']:,} of {history['parameters']:,} parameters are trained, in {history['precision']} on {history['device']}. "
         f"Resumed after a stop by a signal: {resumed or 'never'}. Memory plan: {history['memory']}. Peak memory of the process: "

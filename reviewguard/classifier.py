@@ -350,8 +350,10 @@ class Classifier:
         trained = self._trained()
         with requires("train"):
             from reviewguard.evaluation import evaluate
+            from reviewguard.models.files import load_baseline
         reviews = labelled_rows(trained.manifest, data, split=split, text=text, label=label)
-        return evaluate.evaluate(trained, reviews, f"{reviews.source} ({split})" if split else reviews.source)
+        title = f"{reviews.source} ({split})" if split else reviews.source
+        return evaluate.evaluate(trained, reviews, title, load_baseline(trained))
 
     def stress(
         self,

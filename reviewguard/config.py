@@ -173,17 +173,25 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         backend: Name of a module of `reviewguard.training.backends`.
-        encoder: The encoder and its settings.
         data: How rows are read, cleaned and split.
         description: One line for `reviewguard presets`.
         seed: Random seed of all steps.
     """
 
     backend: str
-    encoder: EncoderConfig
     data: DataConfig = DataConfig()
     description: str = ""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
+
+
+class EncoderRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings common to the backends that start from a published encoder.
+
+    Attributes:
+        encoder: The encoder and its settings.
+    """
+
+    encoder: EncoderConfig
 
 
 R = TypeVar("R", bound=msgspec.Struct)

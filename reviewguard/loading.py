@@ -88,5 +88,5 @@ def load(bundle: Bundle, runtime: Engine = "auto", precision: Precision = "auto"
     else:
         with requires("train"):
             from reviewguard.models.files import load_model
-        scorer = load_model(bundle, config.decode(recipe_of(bundle).get("encoder", {}), config.EncoderConfig, "encoder"))
+        scorer = load_model(bundle, recipe_of(bundle))
     return TrainedModel(manifest, tokenizer, scorer, {name: bundle.path(name) for name in manifest.files})

@@ -34,7 +34,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 def _full_precision():
     """Without a word from a test, all is computed in fp32, for most compare to 1e-4; some CPUs would choose bf16."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reviewguard.inference.engines.select._bf16_at_hand", lambda: False)
+        patch.setattr("reviewguard.inference.engines.select._bf16_available", lambda: False)
         patch.setattr("torch.cpu.get_capabilities", dict)
         yield
 

@@ -8,8 +8,8 @@ from reviewguard import Classifier
 from reviewguard.config import (
     DataConfig,
     EncoderConfig,
+    EncoderRecipe,
     LoraConfig,
-    Recipe,
     decode,
     load_preset,
     merge,
@@ -27,10 +27,10 @@ def test_preset_names():
     names = preset_names()
     heads = {f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")}
     tuned = {"minilm-finetune", "minilm-qlora", "stella-qlora", "stella-rsqlora", "flan-t5-qlora", "detector-large"}
-    assert names == sorted(heads | tuned | set(GENERIC))
+    assert names == sorted(heads | tuned | {"tfidf"} | set(GENERIC))
 
 
-@pytest.mark.parametrize("name", sorted(set(preset_names()) - set(GENERIC)))
+@pytest.mark.parametrize("name", sorted(set(preset_names()) - {*GENERIC, "tfidf"}))
 def test_presets_decode_and_pin_their_encoder(name):
     recipe = decode(load_preset(name), get_backend(load_preset(name)["backend"]).Config)
     assert recipe.backend in (name.split("-")[1], "finetune")
@@ -124,7 +124,7 @@ def test_assignment_without_key_or_value(item):
 @pytest.mark.parametrize("value", ["1", "0", "fake"])
 def test_string_options_may_look_like_numbers(value):
     # Labels are often 0 and 1, so data.positive=1 must work in a shell without nested quotes.
-    assert decode(merge(PLAIN, parse_assignments([f"data.positive={value}"])), Recipe).data.positive == value
+    assert decode(merge(PLAIN, parse_assignments([f"data.positive={value}"])), EncoderRecipe).data.positive == value
 
 
 @pytest.mark.parametrize("key", ["encoder.max_length", "encoder__max_length"])
@@ -145,12 +145,12 @@ def test_merge_into_a_value_is_refused():
 
 
 def test_decode_fills_in_defaults_and_returns_a_frozen_recipe():
-    recipe = decode(PLAIN, Recipe)
-    assert recipe == Recipe(backend="logreg", encoder=EncoderConfig(repo="owner/name", max_length=64))
+    recipe = decode(PLAIN, EncoderRecipe)
+    assert recipe == EncoderRecipe(backend="logreg", encoder=EncoderConfig(repo="owner/name", max_length=64))
     assert (recipe.seed, recipe.data.min_tokens, recipe.data.max_tokens) == (42, 10, 512)
     with pytest.raises(AttributeError):
         recipe.seed = 1
-    assert decode(msgspec.to_builtins(recipe), Recipe) == recipe
+    assert decode(msgspec.to_builtins(recipe), EncoderRecipe) == recipe
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_decode_fills_in_defaults_and_returns_a_frozen_recipe():
 )
 def test_unknown_options_name_place_and_nearest(overrides, place, hint):
     with pytest.raises(ConfigError, match=f"^{place} is not an option; .*{hint}"):
-        decode(merge(PLAIN, overrides), Recipe)
+        decode(merge(PLAIN, overrides), EncoderRecipe)
 
 
 def test_unknown_option_of_a_section_names_the_full_path():
@@ -195,7 +195,7 @@ def test_unknown_option_of_a_section_names_the_full_path():
 )
 def test_values_out_of_range_name_the_place(key, value):
     with pytest.raises(ConfigError, match=rf"invalid value: .*\$\.{re.escape(key)}"):
-        decode(merge(PLAIN, {key: value}), Recipe)
+        decode(merge(PLAIN, {key: value}), EncoderRecipe)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_values_out_of_range_name_the_place(key, value):
 )
 def test_misspelt_values_name_the_nearest(key, value, meant):
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)} has an invalid value: .*did you mean '{meant}'"):
-        decode(merge({**PLAIN, "data": {}}, {key: value}), Recipe)
+        decode(merge({**PLAIN, "data": {}}, {key: value}), EncoderRecipe)
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_misspelt_values_name_the_nearest(key, value, meant):
     ],
 )
 def test_values_at_the_edge_of_the_range(key, value):
-    assert getattr(decode(merge(PLAIN, {f"data.{key}": value}), Recipe).data, key) == value
+    assert getattr(decode(merge(PLAIN, {f"data.{key}": value}), EncoderRecipe).data, key) == value
 
 
 @pytest.mark.parametrize("missing", ["backend", "encoder"])
 def test_missing_options_are_named(missing):
     with pytest.raises(ConfigError, match=f"`{missing}`"):
-        decode({key: value for key, value in PLAIN.items() if key != missing}, Recipe)
+        decode({key: value for key, value in PLAIN.items() if key != missing}, EncoderRecipe)

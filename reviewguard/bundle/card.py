@@ -23,6 +23,7 @@ def render(manifest: Manifest, results: str, metrics: Mapping[str, Mapping[str, 
     from huggingface_hub import EvalResult, ModelCardData
 
     encoder = manifest.recipe.get("encoder", {})
+    on = f" on `{encoder['repo']}`" if encoder else ""
     published = "/" in str(encoder.get("repo", "")) and encoder.get("revision")
     data = ModelCardData(
         library_name="reviewguard",
@@ -40,7 +41,7 @@ def render(manifest: Manifest, results: str, metrics: Mapping[str, Mapping[str, 
     body = [
         "# Text classifier trained with reviewguard",
         f"Classes, in the order of the logits: {', '.join(f'`{name}`' for name in manifest.classes)}.",
-        f"Approach: `{manifest.recipe.get('backend')}` on `{encoder.get('repo')}`; text normalisation "
+        f"Approach: `{manifest.recipe.get('backend')}`{on}; text normalisation "
         f"`{manifest.normalization}`; maximum length {manifest.max_length} tokens.",
         f'```python\nfrom reviewguard import Classifier\n\nClassifier.from_pretrained("{_HERE}").predict(["A review."])\n```',
         "## Results",

@@ -13,7 +13,8 @@
 - `references.safetensors`: embeddings of negative validation texts, used to adapt an export
 - `adaptation.safetensors`: correction that adaptation adds to the log-odds, if the model was adapted
 - `export_report.json`: comparison of the graphs with the torch model
-- `baseline.json`, `baseline.safetensors`: the TF-IDF baseline with which every result is compared
+- `tfidf.json`, `tfidf.safetensors`: n-grams and coefficients of a model of the backend `tfidf`
+- `baseline.json`, `baseline.safetensors`: the same of the baseline that was fitted on the same training rows
 - `trained_on.safetensors`: hashes of the training texts, by which `evaluate` recognises rows that the model has seen
 - `validation.safetensors`: logits and class indices of the validation rows, on which decisions can be set
 - `split.csv`: the split of each text, by SHA-256

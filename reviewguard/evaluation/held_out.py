@@ -64,7 +64,7 @@ def held_out_rows(trained: TrainedModel, data: Data | None, split: str = "", gro
             raise DataError("the validation rows stored with this model were not read in windows; pass labelled rows as data")
         if group:
             raise DataError(f"group is {group!r}, but no data were passed; pass labelled rows with that column as data")
-        return kept(trained)
+        return stored(trained)
     reviews = labelled_rows(trained.manifest, data, split=split)
     if group and group not in reviews.columns:
         raise DataError(f"{reviews.source} has no group column {group!r}; {nearest(group, reviews.columns)}")
@@ -84,7 +84,7 @@ def held_out_rows(trained: TrainedModel, data: Data | None, split: str = "", gro
     )
 
 
-def kept(trained: TrainedModel) -> HeldOut:
+def stored(trained: TrainedModel) -> HeldOut:
     """Read the rows that `to_file` wrote.
 
     Raises:

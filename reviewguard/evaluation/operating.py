@@ -144,20 +144,20 @@ def _threshold(odds: NDArray[np.float64], rows: NDArray[np.bool_], max_fpr: floa
     return _beside(ranked[max(_allowed(max_fpr, len(ranked)), 0)], odds, 1)
 
 
-def _warn_of_few(found: OperatingPoint | Band, max_fpr: float, kind: str) -> None:
-    high = found.false_positive_rate.high
+def _warn_of_few(point: OperatingPoint | Band, max_fpr: float, kind: str) -> None:
+    high = point.false_positive_rate.high
     assert high is not None
-    if _allowed(max_fpr, found.negatives) < 0:
+    if _allowed(max_fpr, point.negatives) < 0:
         needed = int(np.ceil(1 / max_fpr)) - 1
         warnings.warn(
-            f"{found.negatives} rows that are {kind} cannot support a false positive rate of {100 * max_fpr:g} %: at "
+            f"{point.negatives} rows that are {kind} cannot support a false positive rate of {100 * max_fpr:g} %: at "
             f"least {needed} are needed, and more for a narrow interval. The threshold is above all their scores",
             stacklevel=3,
         )
     elif high > 2 * max_fpr:
         warnings.warn(
-            f"from {found.negatives} rows that are {kind}, the false positive rate is only known to be "
-            f"{found.false_positive_rate}; use more rows to confirm {100 * max_fpr:g} %",
+            f"from {point.negatives} rows that are {kind}, the false positive rate is only known to be "
+            f"{point.false_positive_rate}; use more rows to confirm {100 * max_fpr:g} %",
             stacklevel=3,
         )
 

@@ -12,7 +12,7 @@ from reviewguard.data.tables import Data
 from reviewguard.errors import ConfigError
 from reviewguard.experiments import charts, sections
 from reviewguard.experiments.candidates import data_config, recipe_of
-from reviewguard.experiments.comparison import Comparison, hold
+from reviewguard.experiments.comparison import Comparison, run_comparison
 from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
 from reviewguard.experiments.page import Block, Figure, Page, Section, Table
 from reviewguard.experiments.results import folder_at
@@ -80,7 +80,7 @@ def ablate(
             name = preset if changed == base else f"{preset}+{key}={value}"
             recipes[name], factors[key][value] = changed, name
     source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
-    comparison = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
+    comparison = run_comparison(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(comparison, preset, factors, max_fpr, command)
     page.save(folder)
     return Experiment(results=[*comparison.results, comparison.control], page=page, folder=folder)

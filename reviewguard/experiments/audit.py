@@ -13,7 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from reviewguard.config import DataConfig
 from reviewguard.data.near import clusters, fold
 from reviewguard.data.reviews import Reviews
-from reviewguard.experiments.jobs import BASELINE, Job, Task
+from reviewguard.experiments.candidates import BASELINE, recipe_of
+from reviewguard.experiments.jobs import Job, Task
 from reviewguard.experiments.rows import Source
 from reviewguard.training.plan import classes_of
 
@@ -90,7 +91,7 @@ def control(source: Source, config: DataConfig, max_fpr: float) -> Task:
         rows = part.take(row for row, label in enumerate(part.labels) if label == plain)
         return replace(rows, labels=[f"lot {number}" for number in rng.permutation(len(rows)) % 2], label_type="str")
 
-    recipe = {"backend": BASELINE, "data": {"normalization": config.normalization}}
+    recipe = recipe_of(BASELINE, {"data.normalization": config.normalization})
     return Task(
         job=Job(name=CONTROL, trained_on=source.name, recipe=recipe, max_fpr=max_fpr),
         train=drawn(source.train),

@@ -11,9 +11,11 @@ from reviewguard import config
 from reviewguard.config import DataConfig
 from reviewguard.errors import ConfigError
 from reviewguard.evaluation.operating import require_share
-from reviewguard.experiments.jobs import BASELINE, Job
+from reviewguard.experiments.jobs import Job
 from reviewguard.training.backends import recipe_from
 
+#: Preset of the baseline, with which every comparison starts.
+BASELINE: Final = "tfidf"
 #: Names for groups of presets: those that run anywhere, and the six approaches of the study of fake reviews.
 GROUPS: Final = {
     "minilm": ["minilm-logreg", "minilm-svm", "minilm-mlp", "minilm-finetune", "minilm-qlora+adapter=lora", "minilm-qlora"],
@@ -29,44 +31,32 @@ GROUPS: Final = {
 
 
 def candidates(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Recipes by name.
+    """Recipes by name. The baseline is always one of them.
 
     Args:
-        names: Presets, recipes in TOML, "tfidf", or groups, with settings after plus signs: `stella-qlora+loop.epochs=5`.
-        settings: Settings of all candidates.
+        names: Presets, recipes in TOML, or groups, with settings after plus signs: `stella-qlora+loop.epochs=5`.
+        settings: Settings of all candidates. The baseline is the same in every comparison and takes only those of the data.
 
     Raises:
-        ConfigError: If a name or a setting is unknown, or there is nothing to run.
+        ConfigError: If a name or a setting is unknown.
     """
+    of_data = {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
     recipes = {}
-    for name in (member for given in names for member in GROUPS.get(given, [given])):
+    for name in [*(member for given in names for member in GROUPS.get(given, [given])), BASELINE]:
         preset, *assignments = name.split("+")
-        overrides = config.parse_assignments(assignments)
-        recipes[name] = recipe_of(preset, {**(_of_data(settings) if preset == BASELINE else settings), **overrides})
-    if not recipes:
-        raise ConfigError(f"there is nothing to run; name presets (see `reviewguard presets`) or {', '.join(GROUPS)}")
+        common = of_data if name == BASELINE else settings
+        recipes[name] = recipe_of(preset, {**common, **config.parse_assignments(assignments)})
     return recipes
 
 
 def recipe_of(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A complete, validated recipe as plain data."""
-    if preset == BASELINE:
-        if others := settings.keys() - _of_data(settings).keys():
-            raise ConfigError(f"{BASELINE} accepts only settings of the data, such as data.normalization; got {others.pop()}")
-        return {"backend": BASELINE, "data": _plain(data_config(settings))}
     if "seed" in settings:
         raise ConfigError("an experiment sets the seed of each run; list the seeds with seeds (--seeds 1,2,3)")
-    return _plain(recipe_from(config.merge(config.load_preset(preset), settings)))
-
-
-def _plain(settings: msgspec.Struct) -> dict[str, Any]:
-    """Settings after a JSON round trip, with lists for tuples, so that a result read from disk equals the one written."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
+    recipe = recipe_from(config.merge(config.load_preset(preset), settings))
+    # A JSON round trip turns tuples into lists, so that a result read from disk equals the one written.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(recipe))
     return plain
-
-
-def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
 
 
 def data_config(settings: Mapping[str, Any]) -> DataConfig:
@@ -75,7 +65,7 @@ def data_config(settings: Mapping[str, Any]) -> DataConfig:
 
 
 def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_fpr: float, trained_on: str) -> list[Job]:
-    """Make a job for each recipe and seed; the baseline gets one job because it is deterministic.
+    """Make a job for each recipe and seed.
 
     Raises:
         ConfigError: If the seeds or the rate are invalid.
@@ -84,12 +74,7 @@ def make_jobs(recipes: Mapping[str, dict[str, Any]], seeds: Sequence[int], max_f
         raise ConfigError(f"seeds are distinct whole numbers from 0, at least one; got {', '.join(map(str, seeds)) or 'none'}")
     require_share("max_fpr", max_fpr, "texts that are not positive")
     return [
-        Job(
-            name=name,
-            trained_on=trained_on,
-            recipe=recipe if recipe["backend"] == BASELINE else {**recipe, "seed": seed},
-            max_fpr=max_fpr,
-        )
+        Job(name=name, trained_on=trained_on, recipe={**recipe, "seed": seed}, max_fpr=max_fpr)
         for name, recipe in recipes.items()
-        for seed in (seeds if recipe["backend"] != BASELINE else seeds[:1])
+        for seed in seeds
     ]

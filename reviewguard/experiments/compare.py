@@ -9,10 +9,9 @@ from typing import Any
 from reviewguard.data.reviews import read
 from reviewguard.data.tables import Data
 from reviewguard.experiments import charts, sections
-from reviewguard.experiments.candidates import candidates, data_config
-from reviewguard.experiments.comparison import Comparison, hold
+from reviewguard.experiments.candidates import BASELINE, candidates, data_config
+from reviewguard.experiments.comparison import Comparison, run_comparison
 from reviewguard.experiments.experiment import Evidence, Experiment, about, percent
-from reviewguard.experiments.jobs import BASELINE
 from reviewguard.experiments.page import Figure, Page, Section
 from reviewguard.experiments.results import folder_at
 from reviewguard.experiments.rows import divide_source, name_of
@@ -53,9 +52,9 @@ def compare(
     """
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = candidates([*presets, BASELINE], given)
+    recipes = candidates(presets, given)
     source = divide_source(read(data, text=config.text, label=config.label, settings=config), config, name_of(data))
-    comparison = hold(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
+    comparison = run_comparison(source, recipes, config, folder, seeds=seeds, jobs=jobs, max_fpr=max_fpr)
     page = _page(comparison, max_fpr, command)
     page.save(folder)
     return Experiment(results=[*comparison.results, comparison.control], page=page, folder=folder)

@@ -39,7 +39,7 @@ class Comparison:
     control: Result
 
 
-def hold(
+def run_comparison(
     source: Source,
     recipes: Mapping[str, dict[str, Any]],
     config: DataConfig,
@@ -58,10 +58,10 @@ def hold(
         Task(job=job, train=source.train, validation=source.validation, scored={SCORED: source.scored})
         for job in make_jobs(recipes, seeds, max_fpr, trained_on=source.name)
     ]
-    *results, of_control = run_all([*tasks, control(source, config, max_fpr)], folder, jobs)
+    *results, control_result = run_all([*tasks, control(source, config, max_fpr)], folder, jobs)
     require_some(results)
     evidence = Evidence.of(results, source.scored, SCORED, folder)
-    return Comparison(source=source, results=results, evidence=evidence, audit=audit(source, config), control=of_control)
+    return Comparison(source=source, results=results, evidence=evidence, audit=audit(source, config), control=control_result)
 
 
 def require_some(results: Sequence[Result]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,9 +16,6 @@ from reviewguard.evaluation.metrics import Scores
 from reviewguard.experiments.rows import digest
 from reviewguard.training.history import History
 
-#: Name of the baseline in place of a preset or a backend.
-BASELINE: Final = "tfidf"
-
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The definition of a run.
@@ -26,7 +23,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Name of the candidate.
         trained_on: Name of the training rows.
-        recipe: All settings, the seed included. The baseline, backend "tfidf", uses only those of the data.
+        recipe: All settings, the seed included.
         max_fpr: False positive rate that the operating point is set for, on the validation rows.
     """
 
@@ -87,7 +84,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         rows: Number of training rows after cleaning.
         classes: Class names in the order of the logits.
         positive: The positive class; None with more than two classes.
-        cleaning: Rows dropped by cleaning; None for the baseline, which uses every row.
+        cleaning: Rows dropped by cleaning. None: the run failed.
         scores: Scores of the most probable class, by the name of the rows.
         at_point: Scores at the operating point, by the name of the rows; empty with more than two classes.
         notes: Warnings of the run.

@@ -21,7 +21,7 @@ from reviewguard.experiments.audit import control
 from reviewguard.experiments.candidates import candidates, data_config, make_jobs
 from reviewguard.experiments.comparison import require_some
 from reviewguard.experiments.experiment import Experiment, about, mean, percent, spread
-from reviewguard.experiments.jobs import BASELINE, Result, Task
+from reviewguard.experiments.jobs import Result, Task
 from reviewguard.experiments.page import Figure, Page, Section, Table
 from reviewguard.experiments.results import folder_at, logits_of
 from reviewguard.experiments.rows import Source, divide_source, unseen
@@ -74,7 +74,7 @@ def leave_out(
     """Leave out each combination of column values in turn; see `transfer`."""
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = candidates([*presets, BASELINE], given)
+    recipes = candidates(presets, given)
     source, positive = _whole(data, columns, config)
     cells = _cells(source, columns, positive)
     tasks = [
@@ -83,7 +83,7 @@ def leave_out(
         for job in make_jobs(recipes, seeds, max_fpr, trained_on=f"all but {cell.name}")
         for task in [Task(job=job, **_parts(source, cell, positive))]
     ]
-    *results, of_control = run_all([*tasks, control(source, config, max_fpr)], folder, jobs)
+    *results, control_result = run_all([*tasks, control(source, config, max_fpr)], folder, jobs)
     require_some(results)
     scored = {cell.name: _parts(source, cell, positive)["scored"][SCORED] for cell in cells}
     recalls = {
@@ -95,7 +95,7 @@ def leave_out(
     }
     page = Page(
         title=f"Left out: {', '.join(columns)}",
-        short=[*_findings(recalls, max_fpr), sections.negative_control(of_control)],
+        short=[*_findings(recalls, max_fpr), sections.negative_control(control_result)],
         sections=[
             *(_section(preset, cells, recalls[preset], results, scored, max_fpr) for preset in recipes),
             *sections.runs(results),
@@ -103,7 +103,7 @@ def leave_out(
         about=about(results, command),
     )
     page.save(folder)
-    return Experiment(results=[*results, of_control], page=page, folder=folder)
+    return Experiment(results=[*results, control_result], page=page, folder=folder)
 
 
 def _whole(data: Sequence[Data] | Mapping[str, Data], columns: Sequence[str], config: DataConfig) -> tuple[Source, str]:

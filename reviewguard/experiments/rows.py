@@ -72,7 +72,7 @@ def divide_source(reviews: Reviews, config: DataConfig, name: str) -> Source:
             "validation or test"
         )
     if "test" in parts and "validation" in parts:
-        return Source(name=name, train=_complete(parts["train"]), validation=parts["validation"], scored=parts["test"])
+        return Source(name=name, train=_usable(parts["train"]), validation=parts["validation"], scored=parts["test"])
     scored = parts.get("test") or parts["validation"]
     rest = _without_repeats(parts["train"], config)
     no_test = msgspec.structs.replace(config, validation=config.validation or DataConfig().validation, test=0.0)
@@ -113,8 +113,8 @@ def digest(parts: Mapping[str, Reviews]) -> str:
     return whole.hexdigest()
 
 
-def _complete(reviews: Reviews) -> Reviews:
-    """Rows with text and label. Recipes drop the others when they clean, but the baseline does not clean."""
+def _usable(reviews: Reviews) -> Reviews:
+    """Rows with text and label."""
     pairs = zip(reviews.texts, reviews.labels, strict=True)
     return reviews.take(row for row, (text, label) in enumerate(pairs) if text and text.strip() and label)
 

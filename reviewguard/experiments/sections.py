@@ -140,26 +140,26 @@ def details(evidence: Evidence) -> list[Section]:
 _PER_CLASS = ("precision", "recall", "f1")
 
 
-def leakage(evidence: Evidence, found: Audit) -> Section:
+def leakage(evidence: Evidence, audit: Audit) -> Section:
     """Rows that may have leaked, and the accuracy without them."""
     y, classes = evidence.y, evidence.classes
     flagged = [
         [
             name,
             str(int((y == index).sum())),
-            *(f"{mask[y == index].sum()} ({100 * mask[y == index].mean():.1f} %)" for mask in (found.near, found.sibling)),
+            *(f"{mask[y == index].sum()} ({100 * mask[y == index].mean():.1f} %)" for mask in (audit.near, audit.sibling)),
         ]
         for index, name in enumerate(classes)
         if (y == index).any()
     ]
     rows = []
     for name in ranked(evidence):
-        masks = [np.ones(len(y), dtype=bool), ~found.near, ~(found.near | found.sibling)]
+        masks = [np.ones(len(y), dtype=bool), ~audit.near, ~(audit.near | audit.sibling)]
         rows.append([name, *(percent(_accuracy_of(evidence.logits[name], y, mask)) for mask in masks)])
     text = (
         "A scored row is a near-duplicate if it shares most of its word triples with a training row, ignoring case and "
         "punctuation. It has a sibling if a training row is more similar to it than a cosine of "
-        f"{found.similarity:.2f} between TF-IDF vectors of words; 99 % of the scored texts of the class {found.plain} are less "
+        f"{audit.similarity:.2f} between TF-IDF vectors of words; 99 % of the scored texts of the class {audit.plain} are less "
         "similar than that to every training text of their class. Texts generated from one prompt or original are usually "
         "siblings. Many siblings in a class mean that its scored texts repeat its training texts. The last column is the "
         "accuracy without these rows."

@@ -21,7 +21,7 @@ from reviewguard.experiments.audit import audit, control
 from reviewguard.experiments.candidates import candidates, data_config, make_jobs
 from reviewguard.experiments.comparison import require_some
 from reviewguard.experiments.experiment import Evidence, Experiment, about, mean, percent
-from reviewguard.experiments.jobs import BASELINE, Result, Task
+from reviewguard.experiments.jobs import Result, Task
 from reviewguard.experiments.leave_out import leave_out as leave_out_columns
 from reviewguard.experiments.page import Block, Figure, Items, Page, Section, Table
 from reviewguard.experiments.results import folder_at
@@ -78,7 +78,7 @@ def transfer(
         )
     given, folder = settings or {}, folder_at(out)
     config = data_config(given)
-    recipes = candidates([*presets, BASELINE], given)
+    recipes = candidates(presets, given)
     sources = _sources(data, by, config)
     arms = _arms(list(sources))
     tasks, scored = [], {}
@@ -91,12 +91,12 @@ def transfer(
             for job in make_jobs(recipes, seeds, max_fpr, trained_on=arm)
         ]
     everything = pool(list(sources.values()), "all")
-    *results, of_control = run_all([*tasks, control(everything, config, max_fpr)], folder, jobs)
+    *results, control_result = run_all([*tasks, control(everything, config, max_fpr)], folder, jobs)
     require_some(results)
     table = Transfer(sources=sources, arms=arms, scored=scored, presets=list(recipes), results=results, max_fpr=max_fpr)
     page = Page(
         title=f"Transfer between {', '.join(sources)}",
-        short=[*_findings(table), sections.negative_control(of_control)],
+        short=[*_findings(table), sections.negative_control(control_result)],
         sections=[
             *(_matrices(table, preset) for preset in table.presets),
             _use(),
@@ -106,7 +106,7 @@ def transfer(
         about=about(results, command),
     )
     page.save(folder)
-    return Experiment(results=[*results, of_control], page=page, folder=folder)
+    return Experiment(results=[*results, control_result], page=page, folder=folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,33 +106,33 @@ def judge(
     return fidelity
 
 
-def _require(found: Fidelity, precision: Precision, limits: Limits) -> None:
+def _require(fidelity: Fidelity, precision: Precision, limits: Limits) -> None:
     exceeded = []
-    if precision == "fp32" and not found.logits <= limits.logits:
-        exceeded.append(f"a logit differs from torch by {found.logits:.3g} (at most {limits.logits:g})")
-    if not found.neighbours <= limits.neighbours:
+    if precision == "fp32" and not fidelity.logits <= limits.logits:
+        exceeded.append(f"a logit differs from torch by {fidelity.logits:.3g} (at most {limits.logits:g})")
+    if not fidelity.neighbours <= limits.neighbours:
         exceeded.append(
-            f"a probability changes by {found.neighbours:.3g} with the rest of its batch (at most {limits.neighbours:g})"
+            f"a probability changes by {fidelity.neighbours:.3g} with the rest of its batch (at most {limits.neighbours:g})"
         )
-    if found.texts and not found.flips / found.texts <= limits.flips:
-        exceeded.append(f"{found.flips} of {found.texts} texts change their label (at most {100 * limits.flips:g} %)")
-    if found.f1 is not None and not abs(found.f1) <= limits.f1:
-        exceeded.append(f"F1 changes by {100 * found.f1:+.2f} points (at most {100 * limits.f1:g})")
+    if fidelity.texts and not fidelity.flips / fidelity.texts <= limits.flips:
+        exceeded.append(f"{fidelity.flips} of {fidelity.texts} texts change their label (at most {100 * limits.flips:g} %)")
+    if fidelity.f1 is not None and not abs(fidelity.f1) <= limits.f1:
+        exceeded.append(f"F1 changes by {100 * fidelity.f1:+.2f} points (at most {100 * limits.f1:g})")
     if exceeded:
-        examples = "".join(f"\n  {flip.to_text()}" for flip in found.flipped)
+        examples = "".join(f"\n  {flip.to_text()}" for flip in fidelity.flipped)
         raise ExportError(f"the {precision} graph differs from the model: {'; '.join(exceeded)}. Nothing was written{examples}")
 
 
 def _on_shapes(model: TextModel, scorer: OnnxScorer, max_length: int) -> float:
     """The largest difference of a logit on padded batches of random tokens, of several shapes."""
-    rng, vocabulary = np.random.default_rng(0), int(model.encoder.config.vocab_size)
+    rng = np.random.default_rng(0)
     worst = 0.0
     for rows, longest in _SHAPES:
         length = longest or max_length
         lengths = rng.integers(1, length + 1, size=rows)
         lengths[0] = length
         mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
-        batch = {"input_ids": rng.integers(0, vocabulary, size=(rows, length)) * mask, "attention_mask": mask}
+        batch = {"input_ids": model.encoder.random_ids(rng, rows, length) * mask, "attention_mask": mask}
         worst = max(worst, float(np.abs(scorer.logits(batch) - model.logits(batch)).max()))
     return worst
 

@@ -17,7 +17,7 @@ from reviewguard.errors import ExportError
 from reviewguard.inference.model import TrainedModel
 from reviewguard.models import lora
 from reviewguard.models.device import best_device
-from reviewguard.models.encoder import Encoder, load_encoder
+from reviewguard.models.encoder import TransformerEncoder, load_encoder
 from reviewguard.models.files import model_files
 from reviewguard.models.text_model import TextModel
 
@@ -105,6 +105,7 @@ def merged_model(trained: TrainedModel) -> TextModel:
     """A copy of the model with its adapters merged into the weights they were trained on, dequantised to float32."""
     assert isinstance(trained.scorer, TextModel)
     model = copy.deepcopy(trained.scorer)
+    assert isinstance(model.encoder, TransformerEncoder)
     lora.merge(model.encoder)
     return model
 
@@ -112,10 +113,11 @@ def merged_model(trained: TrainedModel) -> TextModel:
 def _on_original(trained: TrainedModel) -> TextModel:
     adapted = trained.scorer
     assert isinstance(adapted, TextModel)
+    assert isinstance(adapted.encoder, TransformerEncoder)
     recipe, source = trained.manifest.recipe, trained.files.get("encoder/config.json")
     config = decode(recipe["encoder"], EncoderConfig, "encoder")
     # A local encoder is loaded from the bundle, or from its location at training.
-    encoder: Encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
+    encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
     weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
     lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)
     lora.merge(encoder)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from reviewguard.bundle.folder import check_target, write_bundle
-from reviewguard.bundle.manifest import ADAPTER, HEAD
+from reviewguard.bundle.manifest import HEAD
 from reviewguard.data.reviews import Reviews, class_indices
 from reviewguard.errors import ExportError
 from reviewguard.export.gate import Judges, judge
@@ -24,7 +24,7 @@ from reviewguard.inference.engines.cores import available_cores
 from reviewguard.inference.engines.onnx import OnnxScorer
 from reviewguard.inference.engines.select import GRAPHS
 from reviewguard.inference.model import TrainedModel
-from reviewguard.models.files import NGRAMS
+from reviewguard.models.files import WEIGHTS
 
 REPORT: Final = "export_report.json"
 
@@ -51,9 +51,7 @@ def export(trained: TrainedModel, folder: Path, validation: Reviews | None, *, i
             graphs["int8"] = judge(small, [small], "int8", plain, judges, limits)
             graph = small
         report = ExportReport(limits=limits, graphs=graphs)
-        files = {
-            name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/", HEAD, NGRAMS))
-        }
+        files = {name: content for name, content in trained.files.items() if not name.startswith(WEIGHTS)}
         files[REPORT] = msgspec.json.format(msgspec.json.encode(report), indent=1)
         files["README.md"] = trained.read("README.md") + b"\n" + report.to_markdown().encode()
         files |= _references(plain, graph, texts, labels)

@@ -115,7 +115,7 @@ def fit(
     before = _margins(both, both.odds, decision)
     # Scores of the texts that a correction was fitted to are optimistic, so the bias is set on cross-fitted scores.
     after = np.empty(len(y))
-    folds = _dealt(y, min(_FOLDS, int(y.sum())))
+    folds = _stratified_folds(y, min(_FOLDS, int(y.sum())))
     for fold in range(int(folds.max()) + 1):
         is_out = folds == fold
         held_out = both.rows(is_out)
@@ -141,7 +141,7 @@ def _margins(texts: Embedded, odds: NDArray[np.float64], decision: Decision) -> 
     return odds if decision.operating_point is None else odds - decision.operating_point.thresholds(texts.words)
 
 
-def _dealt(y: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
+def _stratified_folds(y: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
     """The fold of each row, int64 (n,), stratified by class."""
     fold_of = np.empty(len(y), dtype=np.int64)
     for rows in (y, ~y):

@@ -78,7 +78,7 @@ def predict_file(
         with files.exclusive(out, timeout=0), open_rows(source) as (rows, position):
             text = text or trained.manifest.text_column
             job = hashlib.sha256(msgspec.json.encode([trained.manifest, text])).hexdigest()
-            progress = _left_over(partial, record, job)
+            progress = _recorded_progress(partial, record, job)
             resumed = progress.rows
             size = Path(source).stat().st_size
             blocks = _blocks(trained, source, rows, out, text, progress)
@@ -152,7 +152,7 @@ def _summary(progress: _Progress, resumed: int, out: str | None, started: float)
     )
 
 
-def _left_over(partial: Path, record: Path, job: str) -> _Progress:
+def _recorded_progress(partial: Path, record: Path, job: str) -> _Progress:
     """Read the progress of an interrupted run."""
     if not partial.exists() or not record.exists():
         return _Progress(job=job)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,23 +21,20 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfi
 from transformers.utils import logging as transformers_logging
 
 from reviewguard import files
-from reviewguard.config import EncoderConfig
+from reviewguard.config import EncoderConfig, Recipe
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import EncoderError
 from reviewguard.models.device import best_device
-from reviewguard.models.sources import WEIGHTS, locate, weights_sha256
+from reviewguard.models.sources import WEIGHTS, encoder_files, locate, weights_sha256
+from reviewguard.models.text_model import Encoder
 
 Pooling: TypeAlias = Literal["mean", "last"]
 
 _POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 
 
-class Encoder(nn.Module):
-    """Maps token ids to one embedding per text.
-
-    Attributes:
-        tuned: Whether the transformer's own weights (not those of an adapter) differ from the published ones.
-    """
+class TransformerEncoder(Encoder):
+    """A transformer, pooling, and optionally a Dense layer and normalisation to unit length."""
 
     def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool, pooling: Pooling = "mean") -> None:
         """Combine the modules.
@@ -51,7 +50,6 @@ class Encoder(nn.Module):
         self.dense = dense
         self.normalize = normalize
         self.pooling = pooling
-        self.tuned = False
 
     @property
     def config(self) -> PretrainedConfig:
@@ -64,6 +62,15 @@ class Encoder(nn.Module):
     def width(self) -> int:
         """Dimension of the embeddings."""
         return self.dense.out_features if self.dense is not None else int(self.config.hidden_size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The transformer's configuration, without local paths."""
+        return {name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"}
+
+    def random_ids(self, rng: np.random.Generator, rows: int, length: int) -> NDArray[np.int64]:
+        """Uniformly drawn token ids (rows, length)."""
+        return rng.integers(0, int(self.config.vocab_size), size=(rows, length))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map int64 (batch, length) token ids and mask to float32 (batch, width) embeddings."""
@@ -99,10 +106,25 @@ class LoadedEncoder(NamedTuple):
     `config` is the requested configuration with the SHA-256 of the weights filled in; `folder` contains the files.
     """
 
-    encoder: Encoder
+    encoder: TransformerEncoder
     tokenizer: Tokenizer
     config: EncoderConfig
     folder: Path
+
+    def pinned(self, recipe: Recipe) -> Recipe:
+        """The recipe with the hash of the weights. A local encoder is part of the model, and its path is replaced."""
+        config = msgspec.structs.replace(self.config, repo="encoder") if self._local else self.config
+        return msgspec.structs.replace(recipe, encoder=config)
+
+    def files(self) -> dict[str, Path]:
+        """Files of a local encoder that was not trained, by their path in a bundle. Others are fetched again, or saved."""
+        if not self._local or self.encoder.tuned:
+            return {}
+        return {f"encoder/{name}": path for name, path in encoder_files(self.folder, self.config.dense).items()}
+
+    @property
+    def _local(self) -> bool:
+        return Path(self.config.repo).is_dir()
 
 
 def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: torch.dtype | None = None) -> LoadedEncoder:
@@ -138,7 +160,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
         tokenizer = _load_tokenizer(folder, config.max_length)
     except Exception as error:  # malformed files make transformers and safetensors raise errors without a common base class
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
-    encoder = Encoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
+    encoder = TransformerEncoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
     return LoadedEncoder(encoder, tokenizer, msgspec.structs.replace(config, weights_sha256=digest), folder)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 import torch
@@ -14,15 +15,19 @@ from reviewguard.bundle.manifest import ADAPTER, HEAD, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import BundleError
-from reviewguard.models import lora, ngrams
+from reviewguard.inference.model import TrainedModel
+from reviewguard.models import lora, ngrams, tfidf
 from reviewguard.models.device import best_device, compute_dtype
-from reviewguard.models.encoder import load_encoder, transformer_files
+from reviewguard.models.encoder import TransformerEncoder, load_encoder, transformer_files
 from reviewguard.models.heads import rebuild
 from reviewguard.models.published import as_published
-from reviewguard.models.text_model import TextModel
+from reviewguard.models.text_model import Encoder, TextModel
+from reviewguard.models.tfidf import TfidfEncoder
 
 #: File of the n-gram scores in a bundle.
 NGRAMS: Final = "ngrams.safetensors"
+#: How the names of the files start that contain the torch model, and that an export omits.
+WEIGHTS: Final = (ADAPTER, "encoder/", HEAD, NGRAMS, f"{tfidf.MODEL}.")
 
 
 def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
@@ -31,6 +36,9 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
     contents = {HEAD: save(head)}
     if model.bag is not None:
         contents[NGRAMS] = ngrams.to_bytes(model.bag)
+    if isinstance(model.encoder, TfidfEncoder):
+        return contents | tfidf.to_files(model.encoder, tfidf.MODEL)
+    assert isinstance(model.encoder, TransformerEncoder)
     if lora.is_adapted(model.encoder):
         contents |= {ADAPTER + name: content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
@@ -43,17 +51,42 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
     return contents
 
 
-def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
+def load_baseline(trained: TrainedModel) -> TfidfEncoder | None:
+    """The baseline that was fitted on the model's training rows, if the model contains one."""
+    names = [f"{tfidf.BASELINE}.json", f"{tfidf.BASELINE}.safetensors"]
+    return tfidf.from_files({name: trained.read(name) for name in names}, tfidf.BASELINE) if names[0] in trained.files else None
+
+
+def load_model(bundle: Bundle, recipe: Mapping[str, Any]) -> TextModel:
     """Rebuild a model from its bundle. An encoder that is not in the bundle is fetched again and checked against its hash.
 
     Args:
         bundle: Bundle that contains `head.safetensors`.
-        config: Encoder settings of the bundle's recipe.
+        recipe: The bundle's recipe, with the path of a local encoder on this machine.
 
     Raises:
         BundleError: If the head is malformed, or head, n-grams, adapter and encoder do not match.
         EncoderError: If the encoder is not available.
     """
+    names = [f"{tfidf.MODEL}.json", f"{tfidf.MODEL}.safetensors"]
+    encoder: Encoder
+    if names[0] in bundle:
+        encoder = tfidf.from_files({name: bundle.read(name) for name in names}, tfidf.MODEL)
+    else:
+        encoder = _transformer(bundle, decode(recipe.get("encoder", {}), EncoderConfig, "encoder"))
+    try:
+        bag = ngrams.from_bytes(bundle.read(NGRAMS)) if NGRAMS in bundle else None
+        head = rebuild(bundle.manifest.head, load(bundle.read(HEAD)))
+        with torch.inference_mode():
+            width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
+    except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
+        raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
+    if width != len(bundle.manifest.classes):
+        raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")
+    return TextModel(encoder, head, bag).eval().requires_grad_(False).to(best_device())
+
+
+def _transformer(bundle: Bundle, config: EncoderConfig) -> TransformerEncoder:
     folder = None
     if "encoder/config.json" in bundle:
         # The manifest has the hashes of these files. The hash in the recipe is that of the weights before training.
@@ -66,13 +99,4 @@ def load_model(bundle: Bundle, config: EncoderConfig) -> TextModel:
     encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
     if adapted:
         lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(ADAPTER + lora.WEIGHTS))
-    try:
-        bag = ngrams.from_bytes(bundle.read(NGRAMS)) if NGRAMS in bundle else None
-        head = rebuild(bundle.manifest.head, load(bundle.read(HEAD)))
-        with torch.inference_mode():
-            width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
-    except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
-        raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
-    if width != len(bundle.manifest.classes):
-        raise BundleError(f"the head of {bundle.folder} has {width} logits for {len(bundle.manifest.classes)} classes")
-    return TextModel(encoder, head, bag).eval().requires_grad_(False).to(best_device())
+    return encoder

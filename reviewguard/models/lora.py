@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from reviewguard.config import EncoderConfig, LoraConfig
 from reviewguard.errors import BundleError, ConfigError, nearest
-from reviewguard.models.encoder import Encoder
+from reviewguard.models.encoder import TransformerEncoder
+from reviewguard.models.text_model import Encoder
 
 if TYPE_CHECKING:
     import peft
@@ -28,7 +29,7 @@ WEIGHTS: Final = "adapter_model.safetensors"
 _LAYER: Final = re.compile(r"(.*?)\.(\d+)\.(?:.*\.)?([^.]+)")
 
 
-def attach(encoder: Encoder, lora: LoraConfig, base: EncoderConfig) -> peft.PeftModel:
+def attach(encoder: TransformerEncoder, lora: LoraConfig, base: EncoderConfig) -> peft.PeftModel:
     """Add new adapters to an encoder's linear layers; afterwards only they are trainable.
 
     Args:
@@ -67,10 +68,10 @@ def is_adapted(encoder: Encoder) -> bool:
     """Whether this encoder has adapters."""
     # Importing PEFT imports bitsandbytes, which may download kernels. A model without adapters needs neither.
     peft = sys.modules.get("peft")
-    return peft is not None and isinstance(encoder.transformer, peft.PeftModel)
+    return peft is not None and isinstance(encoder, TransformerEncoder) and isinstance(encoder.transformer, peft.PeftModel)
 
 
-def adapter_files(encoder: Encoder) -> dict[str, bytes]:
+def adapter_files(encoder: TransformerEncoder) -> dict[str, bytes]:
     """The adapter in PEFT's own format: contents by file name."""
     transformer: Any = encoder.transformer  # a PeftModel
     with tempfile.TemporaryDirectory() as scratch, _quiet():
@@ -78,7 +79,7 @@ def adapter_files(encoder: Encoder) -> dict[str, bytes]:
         return {name: (Path(scratch) / name).read_bytes() for name in ("adapter_config.json", WEIGHTS)}
 
 
-def load_adapter(encoder: Encoder, lora: LoraConfig, base: EncoderConfig, weights: bytes) -> None:
+def load_adapter(encoder: TransformerEncoder, lora: LoraConfig, base: EncoderConfig, weights: bytes) -> None:
     """Attach adapters and fill them from the contents of `adapter_model.safetensors`.
 
     The recipe defines how they are attached. `adapter_config.json` is not read, because it can make PEFT do other things.
@@ -100,7 +101,7 @@ def load_adapter(encoder: Encoder, lora: LoraConfig, base: EncoderConfig, weight
         raise BundleError(f"the adapter does not match its recipe: {error}") from error
 
 
-def merge(encoder: Encoder) -> None:
+def merge(encoder: TransformerEncoder) -> None:
     """Merge the adapters into the base weights, in float32 and in place.
 
     4-bit weights are dequantised first: the adapters were trained on these values, and rounding the sum to 4 bits would lose most

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
+from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.heads import LinearHead
 from reviewguard.models.text_model import TextModel
 
@@ -27,7 +28,9 @@ def as_published(model: TextModel, classes: Sequence[str], pad_id: int) -> PreTr
     Returns:
         The transformers model. None: no class is equivalent.
     """
-    encoder, head, config = model.encoder, model.head, copy.deepcopy(model.encoder.config)
+    encoder, head = model.encoder, model.head
+    assert isinstance(encoder, TransformerEncoder)
+    config = copy.deepcopy(encoder.config)
     class_: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
     if class_ is None or model.bag is not None or encoder.pooling != "last" or config.is_encoder_decoder or encoder.normalize:
         return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -12,9 +14,32 @@ from torch import Tensor, nn
 from reviewguard.data.tokens import Batch
 from reviewguard.inference.scoring import Floats
 from reviewguard.models.device import token_budget
-from reviewguard.models.encoder import Encoder
 from reviewguard.models.heads import Head
 from reviewguard.models.ngrams import NgramBag
+
+
+class Encoder(nn.Module, ABC):
+    """Maps token ids, int64 (batch, length), and their mask to one vector per text, float32 (batch, width).
+
+    Attributes:
+        tuned: Whether the encoder's own weights (not those of an adapter) differ from the published ones.
+    """
+
+    tuned = False
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Dimension of the vectors."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Contents of config.json."""
+
+    @abstractmethod
+    def random_ids(self, rng: np.random.Generator, rows: int, length: int) -> NDArray[np.int64]:
+        """Token ids (rows, length) on which the vectors differ, for comparisons of implementations."""
 
 
 class TextModel(nn.Module):
@@ -29,8 +54,8 @@ class TextModel(nn.Module):
         self.head = head
         self.bag = bag
         # accelerate reads this attribute to find the layers that FSDP shards separately.
-        layers = getattr(encoder.transformer, "_no_split_modules", None) or ()
-        self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & set(layers))
+        layers = {name for module in encoder.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted({type(module).__name__ for module in encoder.modules()} & layers)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from reviewguard import config, files
+from reviewguard.config import EncoderRecipe
 from reviewguard.data.normalize import NORMALIZERS
 from reviewguard.data.tables import TEXT_COLUMNS, pick_column
 from reviewguard.errors import ConfigError, requires
@@ -87,7 +88,8 @@ class _Encoder(jobs.Worker):
     def __init__(self, settings: dict[str, Any], source: Place, cache: str) -> None:
         os.environ["REVIEWGUARD_CACHE"] = cache
         self._recipe, self._source = backends.recipe_from(settings), source
-        self._loaded = backends.get_backend(self._recipe.backend).load(self._recipe)
+        assert isinstance(self._recipe, EncoderRecipe)
+        self._loaded = _embed.load(self._recipe)
 
     def done(self, part: Part) -> dict[str, int]:
         normalize = NORMALIZERS[self._recipe.data.normalization]

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Rung: TypeAlias = Literal["full state", "weights and schedule", "weights only", "from the start"]
+Restored: TypeAlias = Literal["full state", "weights and schedule", "weights only", "from the start"]
 
 
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,20 +14,20 @@ class Resumption(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         step: Optimizer step that the run resumed from.
-        rung: How much of the state was restored.
+        restored: How much of the state was restored.
         lost: What was not restored, and why. Empty: the run continues as if it had not been interrupted.
         learning_rate: Learning rates before and after, if the settings changed it: more epochs stretch the schedule. None: the
             learning rate is unchanged.
     """
 
     step: int
-    rung: Rung
+    restored: Restored
     lost: list[str]
     learning_rate: tuple[float, float] | None = None
 
     def to_text(self) -> str:
         """Format the resumption as one line."""
-        text = f"resumed at step {self.step}: {self.rung}"
+        text = f"resumed at step {self.step}: {self.restored}"
         if self.learning_rate is not None:
             text += f"; learning rate {self.learning_rate[0]:.3g} -> {self.learning_rate[1]:.3g} (the settings changed)"
         return text + "".join(f"; lost: {what}" for what in self.lost)

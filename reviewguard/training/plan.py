@@ -22,8 +22,7 @@ from reviewguard.data.reviews import Reviews, class_indices, read
 from reviewguard.data.subclasses import Subclass, subclass_indices, subclasses_of
 from reviewguard.data.tables import Data
 from reviewguard.errors import ConfigError, DataError, nearest
-from reviewguard.models.encoder import LoadedEncoder
-from reviewguard.training.backends import Backend, Labelled
+from reviewguard.training.backends import Backend, Labelled, Loaded
 
 #: Case-folded names of classes that are positive by default.
 POSITIVE_NAMES: Final = ("fake", "spam", "deceptive", "generated", "machine", "cg", "ai", "1", "true", "yes", "positive")
@@ -36,7 +35,7 @@ class Plan:
     Attributes:
         recipe: Settings of the training run.
         backend: The backend that trains.
-        encoder: The loaded encoder, with its tokenizer.
+        encoder: What the backend loaded: the tokenizer, and the encoder if it is not fitted.
         parts: Rows as read, by the name of the split; "train" is cleaned.
         cleaning: Rows dropped by cleaning. None: nothing was cleaned.
         classes: Labels, in the order of the logits.
@@ -50,7 +49,7 @@ class Plan:
 
     recipe: Recipe
     backend: Backend
-    encoder: LoadedEncoder
+    encoder: Loaded
     parts: dict[str, Reviews]
     cleaning: CleaningReport | None
     classes: list[str]
@@ -82,7 +81,7 @@ def prepare(recipe: Recipe, backend: Backend, data: Data, validation: Data | Non
 def make_plan(
     recipe: Recipe,
     backend: Backend,
-    encoder: LoadedEncoder,
+    encoder: Loaded,
     parts: Mapping[str, Reviews],
     cleaning: CleaningReport | None = None,
     weight: NDArray[np.float64] | None = None,
@@ -120,7 +119,7 @@ def make_plan(
 
 
 def parts_of(
-    reviews: Reviews, validation: Data | None, recipe: Recipe, encoder: LoadedEncoder
+    reviews: Reviews, validation: Data | None, recipe: Recipe, encoder: Loaded
 ) -> tuple[dict[str, Reviews], CleaningReport]:
     """Divide rows into train, validation and test, and clean the training rows. Splits without rows are omitted."""
     data = recipe.data

@@ -18,7 +18,7 @@ import torch
 from reviewguard.bundle import card
 from reviewguard.bundle.decision import log_odds
 from reviewguard.bundle.manifest import FORMAT_VERSION, Manifest
-from reviewguard.config import Recipe
+from reviewguard.config import EncoderRecipe, Recipe
 from reviewguard.data import split as splits
 from reviewguard.data.labels import read_weights
 from reviewguard.data.reviews import read_pair
@@ -26,17 +26,17 @@ from reviewguard.data.tables import Data
 from reviewguard.data.tokens import DistributionLimits, word_counts
 from reviewguard.errors import DataError
 from reviewguard.evaluation import held_out
-from reviewguard.evaluation.baseline import Baseline
 from reviewguard.evaluation.held_out import HeldOut
 from reviewguard.evaluation.report import make_report
 from reviewguard.inference import trained_on
 from reviewguard.inference.model import TrainedModel
+from reviewguard.models import tfidf
 from reviewguard.models.device import peak_memory_mib
 from reviewguard.models.files import model_files
 from reviewguard.models.heads import SubclassHead, kind_of
-from reviewguard.models.sources import encoder_files
 from reviewguard.models.text_model import TextModel
 from reviewguard.training.backends import Backend
+from reviewguard.training.backends import tfidf as baseline
 from reviewguard.training.finetuning.checkpoint import Run
 from reviewguard.training.history import History
 from reviewguard.training.plan import Plan, make_plan, prepare
@@ -59,13 +59,13 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
     held_out_parts = {name: rows for name, rows in plan.labelled.items() if name != "train"}
     logits = {name: backend.logits(learned.model, rows.texts, encoder=plan.encoder) for name, rows in held_out_parts.items()}
     encoded = {name: plan.encoder.tokenizer.encode(rows.texts) for name, rows in held_out_parts.items()}
-    baseline = Baseline.fit(plan.labelled["train"].texts, plan.labelled["train"].y, classes=len(plan.classes), seed=recipe.seed)
+    fitted = baseline.fit(plan.labelled["train"], len(plan.classes), baseline.Config(backend="tfidf", seed=recipe.seed))
     results = {
         name: make_report(
             name,
             complete[name][1],
             log_odds(logits[name]),
-            baseline.scores(rows.texts),
+            tfidf.scores(fitted, rows.texts),
             classes=plan.classes,
             positive=plan.positive,
             truncated=sum(item.truncated for item in encoded[name]),
@@ -82,7 +82,7 @@ def train(recipe: Recipe, backend: Backend, data: Data, validation: Data | None,
         history=learned.history,
     )
     sides = [(text, name) for name, (texts, _) in complete.items() for text in texts]
-    extra = {**baseline.to_files(), "split.csv": splits.to_csv(sides).encode()}
+    extra = {**tfidf.to_files(fitted, tfidf.BASELINE), "split.csv": splits.to_csv(sides).encode()}
     if "validation" in logits:
         words = word_counts(encoded["validation"])
         extra |= held_out.to_file(HeldOut(logits["validation"], plan.labelled["validation"].y, words))
@@ -170,8 +170,6 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
     if report is not None and report.history is not None:
         report = msgspec.structs.replace(report, history=msgspec.structs.replace(report.history, run_dir=""))
     model, loaded, classes = learned.model, plan.encoder, plan.classes
-    local = Path(loaded.config.repo).is_dir()
-    encoder = msgspec.structs.replace(loaded.config, repo="encoder") if local else loaded.config
     limits = DistributionLimits.of(loaded.tokenizer, plan.labelled["train"].texts)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -179,9 +177,9 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
         classes=classes,
         positive=plan.positive,
         normalization=recipe.data.normalization,
-        max_length=loaded.config.max_length,
+        max_length=loaded.tokenizer.max_length,
         head=kind_of(model.head),
-        recipe=msgspec.to_builtins(msgspec.structs.replace(recipe, encoder=encoder)),
+        recipe=msgspec.to_builtins(loaded.pinned(recipe)),
         training=None if report is None else msgspec.to_builtins(report),
         max_fertility=limits.max_fertility,
         min_tokens=limits.min_tokens,
@@ -190,7 +188,7 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
     )
     labels = dict(enumerate(classes))
     settings = {
-        **{name: value for name, value in model.encoder.config.to_dict().items() if name != "_name_or_path"},
+        **model.encoder.settings,
         "id2label": labels,
         "label2id": {name: index for index, name in labels.items()},
         "problem_type": "single_label_classification",
@@ -201,10 +199,9 @@ def _trained_model(plan: Plan, learned: Learned, report: TrainingReport | None, 
         **loaded.tokenizer.files(),
         "config.json": json.dumps(settings, indent=1).encode(),
         "README.md": card.render(manifest, _results(report), _metrics(report)).encode(),
+        **loaded.files(),
+        **model_files(model, loaded.tokenizer, manifest),
     }
-    if local and not model.encoder.tuned:
-        files |= {f"encoder/{name}": path for name, path in encoder_files(loaded.folder, loaded.config.dense).items()}
-    files |= model_files(model, loaded.tokenizer, manifest)
     return TrainedModel(manifest, loaded.tokenizer, model.eval(), files)
 
 
@@ -219,7 +216,8 @@ def _run_name(recipe: Recipe, rows: tuple[list[str], list[str]]) -> str:
     for name in ("epochs", "report_to", "save_steps", "checkpoints"):
         settings.get("loop", {}).pop(name, None)
     job = hashlib.sha256(msgspec.json.encode([settings, _data_sha256(rows)])).hexdigest()
-    return f"{recipe.encoder.repo.rstrip('/').rsplit('/', 1)[-1]}-{recipe.backend}-{job[:10]}"
+    encoder = f"{recipe.encoder.repo.rstrip('/').rsplit('/', 1)[-1]}-" if isinstance(recipe, EncoderRecipe) else ""
+    return f"{encoder}{recipe.backend}-{job[:10]}"
 
 
 def _results(report: TrainingReport | None) -> str:

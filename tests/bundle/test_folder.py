@@ -31,7 +31,7 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {name: bundle.read(name) for name in bundle.manifest.files}
 
 
-def _left_over(model: Path) -> list[str]:
+def _recorded_progress(model: Path) -> list[str]:
     return sorted(path.name for path in model.parent.iterdir() if path != model)
 
 
@@ -52,7 +52,7 @@ def test_round_trip(model):
         )
     assert _tree(model) == FILES | {MANIFEST: (model / MANIFEST).read_bytes()}
     assert is_bundle(model)
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_files_may_be_copied_from_paths(tmp_path):
@@ -98,7 +98,7 @@ def test_overwriting_replaces_all_files(model):
     assert _content(model) == {"head.safetensors": b"new"}
     assert set(_tree(model)) == {MANIFEST, "head.safetensors"}
     assert open_bundle(model).manifest.head == "mlp"
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_a_foreign_file_inside_a_bundle_is_not_lost(model):
@@ -143,7 +143,7 @@ def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "model").mkdir()
     write_bundle(tmp_path / "model", PLAIN, FILES)
     assert _content(tmp_path / "model") == FILES
-    assert _left_over(tmp_path / "model") == []
+    assert _recorded_progress(tmp_path / "model") == []
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
@@ -283,7 +283,7 @@ def test_a_bundle_set_aside_is_opened_and_recovered(model):
     assert _content(model) == FILES
     write_bundle(model, PLAIN, {"new": b"1"})
     assert _content(model) == {"new": b"1"}
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_a_bundle_set_aside_is_restored_if_the_next_write_fails(model, tmp_path):
@@ -298,7 +298,7 @@ def test_a_bundle_opened_where_it_was_set_aside_can_be_written_back(model):
     bundle = open_bundle(model)
     write_bundle(model, bundle.manifest, {name: bundle.path(name) for name in bundle.manifest.files})
     assert _content(model) == FILES
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_leftovers_next_to_a_complete_bundle_are_removed(model):
@@ -309,14 +309,14 @@ def test_leftovers_next_to_a_complete_bundle_are_removed(model):
     write_bundle(model, PLAIN, {"new": b"1"})
     assert _content(model) == {"new": b"1"}
     assert set(_tree(model)) == {MANIFEST, "new"}
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_a_failed_write_changes_nothing(model, tmp_path):
     with pytest.raises(BundleError, match=r"cannot write .*model.*gone"):
         write_bundle(model, PLAIN, {"a": b"1", "b": tmp_path / "gone"})
     assert _content(model) == FILES
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
@@ -354,4 +354,4 @@ def test_writers_take_turns(model):
     content = _content(model)
     assert not failed
     assert content["a"] == content["b"]
-    assert _left_over(model) == []
+    assert _recorded_progress(model) == []

@@ -153,7 +153,7 @@ def test_fine_tune_resume_merge(tiny_encoder: Path, sample: Path, tmp_path: Path
     assert "fine-tuned" in done.stdout
     report = json.loads(run(*command, "--resume", "--set", "loop.epochs=2", "--json").stdout)
     assert [epoch["epoch"] for epoch in report["history"]["epochs"]] == [1, 2]
-    assert [item["rung"] for item in report["history"]["resumed"]] == ["full state"]
+    assert [item["restored"] for item in report["history"]["resumed"]] == ["full state"]
     assert json.loads((model / "adapter" / "adapter_config.json").read_text())["r"] == 8
     assert "cannot resume" in run(*command, "--resume", "--set", "lora.r=16", check=False).stderr
 

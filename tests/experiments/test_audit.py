@@ -11,6 +11,7 @@ import pytest
 from reviewguard.config import DataConfig
 from reviewguard.data.reviews import Reviews, read
 from reviewguard.experiments.audit import CONTROL, Audit, audit, control, plain_class
+from reviewguard.experiments.candidates import recipe_of
 from reviewguard.experiments.execute import execute
 from reviewguard.experiments.rows import Source, divide_source
 from reviewguard.experiments.sections import negative_control
@@ -105,7 +106,7 @@ def test_the_control_has_one_class_with_random_labels(planted: Source) -> None:
         assert drawn.texts == [text for text, label in zip(part.texts, part.labels, strict=True) if label == "real"]
         assert sorted(set(drawn.labels)) == ["lot 0", "lot 1"]
         assert drawn.labels.count("lot 0") == pytest.approx(len(drawn) / 2, abs=1)
-    assert task.job.recipe == {"backend": "tfidf", "data": {"normalization": "none"}}
+    assert task.job.recipe == recipe_of("tfidf", {"data.normalization": "none"})
     assert task.job.max_fpr == 0.07
     assert control(planted, DataConfig(normalization="none"), 0.07).key == task.key
 

@@ -15,13 +15,12 @@ from reviewguard.training.backends import recipe_from
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_groups_stand_for_presets(group: str) -> None:
-    recipes = candidates([group, "tfidf"], {"data.text": "review"})
+    recipes = candidates([group], {"data.text": "review"})
     assert list(recipes) == [*GROUPS[group], "tfidf"]
     for name, recipe in recipes.items():
         assert recipe["data"]["text"] == "review"
-        if name != "tfidf":
-            assert recipe["encoder"]["repo"] == config.load_preset(name.split("+")[0])["encoder"]["repo"]
-            assert msgspec.json.decode(msgspec.json.encode(recipe_from(recipe))) == recipe, "whole: every setting has its value"
+        assert recipe.get("encoder", {}).get("repo") == config.load_preset(name.split("+")[0]).get("encoder", {}).get("repo")
+        assert msgspec.json.decode(msgspec.json.encode(recipe_from(recipe))) == recipe, "whole: every setting has its value"
 
 
 def test_the_study_has_six_approaches() -> None:
@@ -32,7 +31,7 @@ def test_the_study_has_six_approaches() -> None:
 def test_settings_come_after_plus_signs() -> None:
     own = "minilm-qlora+lora.r=4+lora.target_modules=[\"query\",'value']"
     recipes = candidates([own, "minilm-qlora"], {"lora__r": 16})
-    assert list(recipes) == [own, "minilm-qlora"]
+    assert list(recipes) == [own, "minilm-qlora", "tfidf"]
     assert recipes[own]["lora"]["r"] == 4
     assert tuple(recipes[own]["lora"]["target_modules"]) == ("query", "value")
     assert recipes["minilm-qlora"]["lora"]["r"] == 16
@@ -58,7 +57,6 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         (["minilm-logreg+C=much"], {}, "the recipe has an invalid value"),
         (["tfidf"], {"data.labl": "review"}, r"data\.labl is not an option; did you mean 'label'\?"),
         (["tfidf+data.tekst=review"], {}, r"data\.tekst is not an option"),
-        ([], {}, "there is nothing to run; name presets .* or minilm, study"),
     ],
 )
 def test_unknown_names_are_rejected(names: list[str], settings: dict[str, object], said: str) -> None:
@@ -66,19 +64,13 @@ def test_unknown_names_are_rejected(names: list[str], settings: dict[str, object
         candidates(names, settings)
 
 
-def test_a_setting_that_the_baseline_lacks_is_rejected() -> None:
-    """Otherwise the report would list it as a variation."""
-    with pytest.raises(ConfigError, match="C"):
-        candidates(["tfidf+C=3"], {})
-
-
-def test_the_baseline_has_only_settings_of_the_data() -> None:
-    of_all = {"C": 3, "encoder__repo": "x", "data__text": "review", "data.normalization": "study"}
-    recipe = candidates(["tfidf"], of_all)["tfidf"]
-    assert recipe.keys() == {"backend", "data"}
-    assert (recipe["data"]["text"], recipe["data"]["normalization"]) == ("review", "study")
-    with pytest.raises(ConfigError, match="tfidf accepts only settings of the data"):
-        candidates(["tfidf+C=3"], {})
+def test_the_baseline_is_always_included_and_has_only_common_settings_of_the_data() -> None:
+    recipes = candidates(["tfidf+C=3"], {"data__text": "review", "data.normalization": "study", "max_features": 9})
+    assert list(recipes) == ["tfidf+C=3", "tfidf"]
+    assert [(recipe["C"], recipe["max_features"]) for recipe in recipes.values()] == [(3, 9), (1, 100_000)]
+    for recipe in recipes.values():
+        assert (recipe["data"]["text"], recipe["data"]["normalization"]) == ("review", "study")
+    assert list(candidates(["tfidf", "minilm-logreg"], {"encoder__repo": "x"})) == ["tfidf", "minilm-logreg"]
 
 
 def test_settings_of_the_data() -> None:
@@ -88,13 +80,12 @@ def test_settings_of_the_data() -> None:
         data_config({"data.test": 2})
 
 
-def test_every_seed_is_a_job_and_the_baseline_has_one() -> None:
-    recipes = candidates(["minilm-logreg", "tfidf", "minilm-logreg+C=3"], {})
+def test_every_seed_is_a_job() -> None:
+    recipes = candidates(["minilm-logreg", "tfidf"], {})
     jobs = make_jobs(recipes, (3, 1, 2), 0.05, trained_on="garden")
     assert [(job.name, job.recipe.get("seed")) for job in jobs] == [
         *(("minilm-logreg", seed) for seed in (3, 1, 2)),
-        ("tfidf", None),
-        *(("minilm-logreg+C=3", seed) for seed in (3, 1, 2)),
+        *(("tfidf", seed) for seed in (3, 1, 2)),
     ]
     assert {(job.max_fpr, job.trained_on) for job in jobs} == {(0.05, "garden")}
     assert {**jobs[0].recipe, "seed": 42} == recipes["minilm-logreg"]

@@ -42,11 +42,12 @@ def test_the_baseline_and_the_control_are_always_included(done: Experiment) -> N
     assert [(one.job.name, one.job.recipe.get("seed"), one.outcome) for one in done.results] == [
         ("minilm-logreg", 1, "done"),
         ("minilm-logreg", 2, "done"),
-        ("tfidf", None, "done"),
-        (CONTROL, None, "done"),
+        ("tfidf", 1, "done"),
+        ("tfidf", 2, "done"),
+        (CONTROL, 42, "done"),
     ]
     saved = read_results(done.folder)
-    assert sorted(one.job.name for one in saved) == ["minilm-logreg", "minilm-logreg", CONTROL, "tfidf"]
+    assert sorted(one.job.name for one in saved) == ["minilm-logreg", "minilm-logreg", CONTROL, "tfidf", "tfidf"]
     assert all(one.outcome == "done" for one in saved)
 
 
@@ -62,7 +63,7 @@ def test_results_match_the_logits(done: Experiment, source: Source) -> None:
 def test_evidence(done: Experiment, source: Source) -> None:
     failed = [msgspec.structs.replace(one, outcome="failed", job=done.results[2].job) for one in done.results]
     evidence = Evidence.of([*done.results[:-1], *failed], source.scored, "scored", done.folder)
-    assert {name: len(own) for name, own in evidence.results.items()} == {"minilm-logreg": 2, "tfidf": 1}
+    assert {name: len(own) for name, own in evidence.results.items()} == {"minilm-logreg": 2, "tfidf": 2}
     assert (evidence.classes, evidence.positive) == (["fake", "real"], "fake")
     for name, right in evidence.right().items():
         accuracies = [one.metrics["accuracy"].value for one in evidence.scores(name)]

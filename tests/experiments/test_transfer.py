@@ -70,7 +70,7 @@ def test_every_arm_is_trained_and_scored_on_every_source(done: Experiment, sourc
     for one in results:
         assert one.outcome == "done"
         assert one.scores.keys() == set("abc")
-        assert one.rows == sum(len(sources[name].train) for name in ARMS[one.job.trained_on])
+        assert one.cleaning.rows_in == sum(len(sources[name].train) for name in ARMS[one.job.trained_on])
 
 
 def test_scored_texts_are_never_training_texts(done: Experiment, sources: dict[str, Source]) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from reviewguard.config import EncoderConfig, decode, load_preset
 from reviewguard.errors import EncoderError
-from reviewguard.models.encoder import Encoder, load_encoder, read_config
+from reviewguard.models.encoder import TransformerEncoder, load_encoder, read_config
 from reviewguard.models.text_model import run
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
@@ -156,7 +156,7 @@ def test_encoder_of_an_encoder_decoder(tiny_encoder: Path, tmp_path: Path) -> No
     loaded = load_encoder(EncoderConfig(repo=str(tmp_path), max_length=64))
     reference = T5EncoderModel.from_pretrained(tmp_path)
     batch = loaded.tokenizer.pad(loaded.tokenizer.encode(["a kettle", "the pan is good"]))
-    expected = run(Encoder(reference, None, False), batch)
+    expected = run(TransformerEncoder(reference, None, False), batch)
     np.testing.assert_allclose(run(loaded.encoder, batch), expected, atol=1e-6)
     assert loaded.encoder.width == 16
 

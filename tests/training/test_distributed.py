@@ -100,7 +100,7 @@ def test_two_processes_match_one_process(
     assert len({history["trainable"] for history in histories.values()}) == 1
     assert len({history["parameters"] for history in histories.values()}) == 1
     for name in ("alone", "sharded"):
-        assert [resumption["rung"] for resumption in histories[name]["resumed"]][-1] == "full state"
+        assert [resumption["restored"] for resumption in histories[name]["resumed"]][-1] == "full state"
     np.testing.assert_allclose(models["alone"].predict_proba(texts), models["sharded"].predict_proba(texts), atol=1e-4)
 
 
@@ -158,9 +158,9 @@ def test_launcher_restarts_a_killed_worker_from_the_last_checkpoint(sample: Path
         manifest = Classifier.from_pretrained(tmp_path / name / "model").manifest
         assert manifest.training is not None
         histories[name] = manifest.training["history"]
-    assert [resumption["rung"] for resumption in histories["whole"]["resumed"]] == ["from the start"]
+    assert [resumption["restored"] for resumption in histories["whole"]["resumed"]] == ["from the start"]
     begun, resumed = histories["killed"]["resumed"]
-    assert (begun["rung"], resumed["rung"]) == ("from the start", "full state")
+    assert (begun["restored"], resumed["restored"]) == ("from the start", "full state")
     assert resumed["step"] >= 4
     losses = [[epoch["loss"] for epoch in history["epochs"]] for history in histories.values()]
     np.testing.assert_allclose(losses[0][-1], losses[1][-1], rtol=1e-4)
@@ -200,7 +200,7 @@ def test_launchers_on_two_machines_train_one_model(launcher: str, sample: Path, 
     assert manifest.training is not None
     history = manifest.training["history"]
     assert history["processes"] == 2
-    assert [resumption["rung"] for resumption in history["resumed"]] == [
+    assert [resumption["restored"] for resumption in history["resumed"]] == [
         "from the start",
         *["full state"] * (launcher == "torchrun"),
     ]

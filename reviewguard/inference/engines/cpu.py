@@ -79,11 +79,11 @@ class CpuScorer(ABC):
     def _session(self, alone: bool) -> Any:
         """The session for a single batch or for many. Loaded once per process, thread-safe."""
         if self._process != os.getpid():
-            self._begin_anew()
+            self._discard_inherited()
         with self._loading:
             return self._of_one if alone else self._of_many
 
-    def _begin_anew(self) -> None:
+    def _discard_inherited(self) -> None:
         """Discard the parent's sessions in a forked process: their threads do not exist here."""
         # Keep a reference: destroying a session waits for its threads.
         _ABANDONED.append([self.__dict__.pop(name, None) for name in ("_of_many", "_of_one", "_requests")])

@@ -49,7 +49,9 @@ def open_scorer(bundle: Bundle, engine: Engine = "auto", precision: Precision = 
     engine, precision = _resolve(bundle, engine, precision)
     graph = GRAPHS["int8" if precision == "int8" else "fp32"]
     if graph not in bundle:
-        raise ConfigError(f"{bundle.folder} has no {graph}, which {precision} requires; it contains {', '.join(_held(bundle))}")
+        raise ConfigError(
+            f"{bundle.folder} has no {graph}, which {precision} requires; it contains {', '.join(_graphs_in(bundle))}"
+        )
     if foreign := [name for name in external_files(bundle.path(graph)) if f"onnx/{name}" not in bundle]:
         raise BundleError(f"{bundle.path(graph)} refers to {foreign[0]!r}, which the manifest does not list; it was not loaded")
     threads, path, classes = threads or available_cores(), bundle.path(graph), bundle.manifest.classes
@@ -65,16 +67,16 @@ def _resolve(bundle: Bundle, engine: Engine, precision: Precision) -> tuple[Engi
         other = "openvino" if engine == "onnxruntime" else "onnxruntime"
         raise ConfigError(f"{engine} does not support {precision}; omit one of the two, or set runtime={other!r}")
     if engine == "auto":
-        use_openvino = precision == "bf16" or (precision == "auto" and GRAPHS["fp32"] in bundle and _bf16_at_hand())
+        use_openvino = precision == "bf16" or (precision == "auto" and GRAPHS["fp32"] in bundle and _bf16_available())
         engine = "openvino" if use_openvino else "onnxruntime"
     if precision == "auto" and engine == "openvino":
-        precision = "bf16" if _bf16_at_hand() else "fp32"
+        precision = "bf16" if _bf16_available() else "fp32"
     elif precision == "auto":
         precision = "int8" if GRAPHS["int8"] in bundle else "fp32"
     return engine, precision
 
 
-def _bf16_at_hand() -> bool:
+def _bf16_available() -> bool:
     try:
         from reviewguard.inference.engines.openvino import computes_in_bf16
     except ModuleNotFoundError:
@@ -82,5 +84,5 @@ def _bf16_at_hand() -> bool:
     return computes_in_bf16()
 
 
-def _held(bundle: Bundle) -> list[str]:
+def _graphs_in(bundle: Bundle) -> list[str]:
     return [graph for graph in GRAPHS.values() if graph in bundle]

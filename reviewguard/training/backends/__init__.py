@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from reviewguard.errors import ConfigError, nearest, requires
 from reviewguard.inference.scoring import Floats
 
 with requires("train"):
-    from reviewguard.models.encoder import LoadedEncoder
+    from reviewguard.data.tokens import Tokenizer
     from reviewguard.models.text_model import TextModel
     from reviewguard.training.finetuning.checkpoint import Run
     from reviewguard.training.history import History
@@ -45,13 +46,30 @@ class Trained(NamedTuple):
     history: History | None = None
 
 
+class Loaded(Protocol):
+    """What a backend loads before training, such as `reviewguard.models.encoder.LoadedEncoder`."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model."""
+        ...
+
+    def pinned(self, recipe: Recipe) -> Recipe:
+        """The recipe that the model records, with the hashes of what was loaded and without local paths."""
+        ...
+
+    def files(self) -> Mapping[str, bytes | Path]:
+        """Loaded files that the model must contain because they cannot be fetched again, by their path in the bundle."""
+        ...
+
+
 class Backend(Protocol):
     """Interface of a backend module."""
 
     Config: type[Recipe]
 
-    def load(self, config: Recipe) -> LoadedEncoder:
-        """Load the encoder for training."""
+    def load(self, config: Recipe) -> Loaded:
+        """Load what training starts from."""
         ...
 
     def train(
@@ -60,7 +78,7 @@ class Backend(Protocol):
         validation: Labelled | None,
         *,
         classes: Sequence[str],
-        encoder: LoadedEncoder,
+        encoder: Loaded,
         config: Recipe,
         run: Run,
     ) -> Trained:
@@ -76,7 +94,7 @@ class Backend(Protocol):
         """
         ...
 
-    def logits(self, model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
+    def logits(self, model: TextModel, texts: list[str], *, encoder: Loaded) -> Floats:
         """Compute logits, float32 (n, classes), of normalised texts, in the cheapest way after training."""
         ...
 

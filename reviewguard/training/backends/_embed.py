@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from reviewguard.config import Recipe
+from reviewguard.config import EncoderRecipe
 from reviewguard.errors import ConfigError
 from reviewguard.inference.scoring import Floats
 from reviewguard.models.device import best_device
@@ -37,7 +37,7 @@ class Vectors(NamedTuple):
     weight: NDArray[np.float64] | None = None
 
 
-def load(config: Recipe) -> LoadedEncoder:
+def load(config: EncoderRecipe) -> LoadedEncoder:
     """Load the frozen encoder in full precision."""
     return load_encoder(config.encoder)
 

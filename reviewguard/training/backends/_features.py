@@ -100,8 +100,7 @@ def _key(loaded: LoadedEncoder) -> str:
 
 
 def _architecture(loaded: LoadedEncoder) -> str:
-    settings = {name: value for name, value in loaded.encoder.config.to_dict().items() if name != "_name_or_path"}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(loaded.encoder.settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class FeatureStore:

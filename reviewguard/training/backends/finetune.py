@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import nn
 
-from reviewguard.config import LoopConfig, LoraConfig, Recipe
+from reviewguard.config import EncoderRecipe, LoopConfig, LoraConfig
 from reviewguard.errors import ConfigError, requires
 from reviewguard.inference.scoring import Floats, compute
 from reviewguard.models import lora
@@ -31,7 +31,7 @@ with requires("train"):
 __all__ = ["Config", "load", "logits", "train"]
 
 
-class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(EncoderRecipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of fine-tuning.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from sklearn.linear_model import LogisticRegression
 
-from reviewguard.config import Recipe
+from reviewguard.config import EncoderRecipe
 from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.models.heads import LinearHead
 from reviewguard.training.backends import Labelled, Trained
@@ -19,7 +19,7 @@ from reviewguard.training.finetuning.checkpoint import Run
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
-class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(EncoderRecipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of logistic regression.
 
     Attributes:

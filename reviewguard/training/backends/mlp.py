@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from tqdm import trange
 
-from reviewguard.config import Positive, Recipe
+from reviewguard.config import EncoderRecipe, Positive
 from reviewguard.errors import ConfigError, DataError
 from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.models.heads import MlpHead
@@ -28,7 +28,7 @@ from reviewguard.training.finetuning.checkpoint import Run
 __all__ = ["Config", "fit_head", "load", "logits", "train"]
 
 
-class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(EncoderRecipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the perceptron. The defaults are those of the study.
 
     Attributes:

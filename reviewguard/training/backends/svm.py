@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.svm import SVC
 
-from reviewguard.config import Recipe
+from reviewguard.config import EncoderRecipe
 from reviewguard.errors import DataError
 from reviewguard.models.encoder import LoadedEncoder
 from reviewguard.models.heads import RbfHead
@@ -28,7 +28,7 @@ __all__ = ["Config", "fit_head", "load", "logits", "train"]
 _LEAST_SLOPE: Final = 0.1
 
 
-class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(EncoderRecipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the support vector machine.
 
     Attributes:

@@ -31,7 +31,7 @@ import msgspec
 from reviewguard import files
 from reviewguard.bundle.manifest import FileEntry
 from reviewguard.errors import CheckpointError
-from reviewguard.training.history import Resumption, Rung
+from reviewguard.training.history import Restored, Resumption
 
 MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "weights.safetensors"
@@ -107,13 +107,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         folder: The checkpoint. None: the run starts from the beginning.
         manifest: Manifest of the checkpoint.
-        rung: How much of the state can be restored.
+        restored: How much of the state can be restored.
         lost: What cannot be restored, and why, including newer checkpoints that were skipped.
     """
 
     folder: Path | None
     manifest: CheckpointManifest | None
-    rung: Rung
+    restored: Restored
     lost: list[str]
 
 
@@ -203,10 +203,10 @@ def find_start(run: Path, job: Job, *, processes: int, optimizer: str, may_resta
         except CheckpointError as error:
             skipped.append(str(error))
             continue
-        rung, lost = _rung(folder, manifest, job, processes, optimizer)
-        return Start(folder=folder, manifest=manifest, rung=rung, lost=[*skipped, *lost])
+        restored, lost = _restored(folder, manifest, job, processes, optimizer)
+        return Start(folder=folder, manifest=manifest, restored=restored, lost=[*skipped, *lost])
     if may_restart:
-        return Start(folder=None, manifest=None, rung="from the start", lost=skipped or ["there was no checkpoint"])
+        return Start(folder=None, manifest=None, restored="from the start", lost=skipped or ["there was no checkpoint"])
     reasons = "; ".join(skipped) or "it contains no checkpoint"
     raise CheckpointError(
         f"cannot resume from {run}: {reasons}. To start over in this case, pass resume='if-possible' (command line: "
@@ -227,7 +227,7 @@ def _require_same(saved: Job, wanted: Job, folder: Path) -> None:
         )
 
 
-def _rung(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, optimizer: str) -> tuple[Rung, list[str]]:
+def _restored(folder: Path, manifest: CheckpointManifest, job: Job, processes: int, optimizer: str) -> tuple[Restored, list[str]]:
     if not (folder / STATE).is_file():
         return "weights only", [f"optimizer, schedule and position: {folder.name} has no {STATE}"]
     if manifest.job.rows != job.rows:

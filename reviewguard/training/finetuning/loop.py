@@ -18,6 +18,7 @@ from reviewguard import files
 from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import CheckpointError, ReviewGuardError, TrainingError
+from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.text_model import TextModel
 from reviewguard.training.finetuning import checkpoint, memory, state
 from reviewguard.training.finetuning.batches import Rows, digest
@@ -75,6 +76,7 @@ def fine_tune(
         if trainer.is_world_process_zero():
             log.info("fine-tuning %s", plan.to_text())
         if loop.gradient_checkpointing:
+            assert isinstance(model.encoder, TransformerEncoder)
             model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         start = None
         if run.folder is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Encoded
 from reviewguard.errors import TrainingError
+from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.text_model import TextModel
 
 _GIB = 2**30
@@ -71,8 +72,9 @@ def plan(model: TextModel, encoded: Sequence[Encoded], loop: LoopConfig, micro_b
     probe = max(4, min(_PROBE, length))
     probes = [probe // 4, probe // 2, probe]
     # A row of n tokens saves a n^2 + b n bytes. Constant terms, such as weights copied in another precision, are saved once.
-    square, linear, constant = np.polyfit(probes, [_kept(model, tokens, dtype) for tokens in probes], 2).clip(0).tolist()
+    square, linear, constant = np.polyfit(probes, [_saved_bytes(model, tokens, dtype) for tokens in probes], 2).clip(0).tolist()
     activations = constant + micro_batch * (linear * length + square * length**2)
+    assert isinstance(model.encoder, TransformerEncoder)
     config = model.encoder.config
     layers = int(config.num_hidden_layers) + int(getattr(config, "num_decoder_layers", None) or 0)
     # The backward pass also needs the gradients of one layer's activations.
@@ -105,7 +107,7 @@ def peak_text(device: torch.device) -> str:
     return f"; took {(torch.cuda.max_memory_reserved(device) + CUDA_CONTEXT) / _GIB:.1f} GiB"
 
 
-def _kept(model: TextModel, length: int, dtype: torch.dtype) -> int:
+def _saved_bytes(model: TextModel, length: int, dtype: torch.dtype) -> int:
     """Bytes that a forward pass over one row saves for the backward pass, without weights."""
     device = next(model.parameters()).device
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}

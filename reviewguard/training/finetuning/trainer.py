@@ -135,9 +135,9 @@ class TextTrainer(Trainer):
         source = None
         if start is not None:
             before = start.manifest.resumed if start.manifest else []
-            step = start.manifest.step if start.manifest and start.rung != "weights only" else 0
-            self.resumed = [*before, Resumption(step=step, rung=start.rung, lost=start.lost)]
-            if start.rung == "weights only" and start.folder:
+            step = start.manifest.step if start.manifest and start.restored != "weights only" else 0
+            self.resumed = [*before, Resumption(step=step, restored=start.restored, lost=start.lost)]
+            if start.restored == "weights only" and start.folder:
                 self._load_from_checkpoint(str(start.folder))
             elif start.folder:
                 source = str(start.folder)
@@ -230,12 +230,12 @@ class TextTrainer(Trainer):
         if checkpoint is None or self.start is None or self.start.manifest is None:
             return
         manifest, resumption = self.start.manifest, self.resumed[-1]
-        if self.start.rung == "full state":
+        if self.start.restored == "full state":
             try:
                 state.load_optimizer(self.text_model, self._prepared()[0], Path(checkpoint) / OPTIMIZER)
             except CheckpointError as error:
                 lost = [*resumption.lost, f"optimizer state: {error}"]
-                resumption = msgspec.structs.replace(resumption, rung="weights and schedule", lost=lost)
+                resumption = msgspec.structs.replace(resumption, restored="weights and schedule", lost=lost)
         rate = state.move_schedule(*self._prepared(), manifest.step)
         if abs(rate - manifest.learning_rate) > 1e-9 * self.args.learning_rate:
             resumption = msgspec.structs.replace(resumption, learning_rate=(manifest.learning_rate, rate))

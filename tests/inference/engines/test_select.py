@@ -43,7 +43,7 @@ def models(tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pyt
 def test_selection(
     models: Path, bf16: bool, model: str, asked: dict[str, str], got: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "_bf16_at_hand", lambda: bf16)
+    monkeypatch.setattr(choose, "_bf16_available", lambda: bf16)
     chosen = Classifier.from_pretrained(models / model, threads=3, **asked)
     assert chosen.runtime == f"{got}, threads: 3"
 

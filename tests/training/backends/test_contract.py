@@ -23,10 +23,12 @@ TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but 
 
 
 #: A preset for each backend, and for each kind of adapter.
-PRESETS = ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-qlora", "minilm-svm"]
+PRESETS = ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-qlora", "minilm-svm", "tfidf"]
 
 
 def settings_of(preset: str, tiny_settings: dict[str, object]) -> dict[str, object]:
+    if preset == "tfidf":
+        return {"max_length": 400, "data__min_tokens": 10}
     loop = {"loop__epochs": 2, "loop__learning_rate": 1e-3} if load_preset(preset)["backend"] == "finetune" else {}
     return {**tiny_settings, **loop}
 
@@ -120,7 +122,7 @@ def agree_everywhere(classifier: Classifier, tmp_path: Path, sample: Path) -> No
     )
 
 
-@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
+@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm", "tfidf"])
 def test_subclasses_are_trained_and_summed(preset: str, tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
     classifier = Classifier(preset, **settings_of(preset, tiny_settings), data__subclass="category")
     classifier.train(sample, run_dir=tmp_path / "run")
@@ -136,7 +138,7 @@ def test_subclasses_are_trained_and_summed(preset: str, tiny_settings: dict[str,
         assert fitted.manifest.head == "linear-subclasses"
 
 
-@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm"])
+@pytest.mark.parametrize("preset", ["minilm-finetune", "minilm-logreg", "minilm-mlp", "minilm-svm", "tfidf"])
 def test_sample_weight(preset: str, tiny_settings: dict[str, object]) -> None:
     """Each text has both labels, and the label with the larger weight wins. Rows of weight 0 are ignored."""
     settings = settings_of(preset, tiny_settings)
@@ -277,8 +279,9 @@ def test_unknown_settings_are_rejected(preset: str) -> None:
     section = "loop__" if load_preset(preset)["backend"] == "finetune" else ""
     with pytest.raises(ConfigError, match="did you mean 'class_weight'"):
         Classifier(preset, **{f"{section}clas_weight": "none"}).get_params()
-    with pytest.raises(ConfigError, match=r"encoder.max_lenght is not an option; did you mean 'max_length'"):
-        Classifier(preset, encoder__max_lenght=3).get_params()
+    encoder = "" if preset == "tfidf" else "encoder__"
+    with pytest.raises(ConfigError, match=r"max_lenght is not an option; did you mean 'max_length'"):
+        Classifier(preset, **{f"{encoder}max_lenght": 3}).get_params()
     with pytest.raises(ConfigError, match="class_weight"):
         Classifier(preset, **{f"{section}class_weight": "heavy"}).get_params()
 

@@ -13,12 +13,12 @@ from reviewguard.training import backends
 CENTROIDS = """
 import numpy as np
 
-from reviewguard.config import Recipe
+from reviewguard.config import EncoderRecipe
 from reviewguard.models.heads import LinearHead
 from reviewguard.training.backends._embed import load, logits, tensor, train_head
 
 
-class Config(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(EncoderRecipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scale: float = 10.0
 
 

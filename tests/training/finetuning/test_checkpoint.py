@@ -196,49 +196,49 @@ def test_same_job_resumes_with_full_state(tmp_path: Path) -> None:
     make(tmp_path, 5)
     newest = make(tmp_path, 12)
     found = start(tmp_path)
-    assert (found.folder, found.rung, found.lost) == (newest, "full state", [])
+    assert (found.folder, found.restored, found.lost) == (newest, "full state", [])
     assert found.manifest == checkpoint.verify(newest)
 
 
 def test_without_optimizer_weights_and_schedule_are_restored(tmp_path: Path) -> None:
     (make(tmp_path, 5) / checkpoint.OPTIMIZER).unlink()
     found = start(tmp_path)
-    assert found.rung == "weights and schedule"
+    assert found.restored == "weights and schedule"
     assert found.lost == ["optimizer state: checkpoint-5 has no optimizer.safetensors"]
 
 
 def test_with_another_optimizer_weights_and_schedule_are_restored(tmp_path: Path) -> None:
     make(tmp_path, 5)
     found = start(tmp_path, optimizer="paged_adamw_8bit")
-    assert found.rung == "weights and schedule"
+    assert found.restored == "weights and schedule"
     assert found.lost == ["optimizer state: adamw_torch, now paged_adamw_8bit"]
 
 
 def test_without_trainer_state_only_weights_are_restored(tmp_path: Path) -> None:
     (make(tmp_path, 5) / checkpoint.STATE).unlink()
     found = start(tmp_path)
-    assert found.rung == "weights only"
+    assert found.restored == "weights only"
     assert found.lost == ["optimizer, schedule and position: checkpoint-5 has no trainer_state.json"]
 
 
 def test_with_other_rows_only_weights_are_restored(tmp_path: Path) -> None:
     make(tmp_path, 5)
     found = start(tmp_path, job=other(rows="r2"))
-    assert found.rung == "weights only"
+    assert found.restored == "weights only"
     assert found.lost == ["optimizer, schedule and position: the training rows have changed"]
 
 
 def test_with_another_order_only_weights_are_restored(tmp_path: Path) -> None:
     make(tmp_path, 5)
     found = start(tmp_path, job=other(order="seed 7, 16 rows a step"))
-    assert found.rung == "weights only"
+    assert found.restored == "weights only"
     assert found.lost == ["optimizer, schedule and position: seed 42, 16 rows a step, now seed 7, 16 rows a step"]
 
 
 def test_additional_processes_have_no_random_state(tmp_path: Path) -> None:
     make(tmp_path, 5, processes=2)
     found = start(tmp_path, processes=4)
-    assert found.rung == "full state"
+    assert found.restored == "full state"
     (lost,) = found.lost
     assert lost == "random state of 2 of 4 process(es): not in checkpoint-5"
 
@@ -246,14 +246,14 @@ def test_additional_processes_have_no_random_state(tmp_path: Path) -> None:
 def test_fewer_processes_restore_their_random_state(tmp_path: Path) -> None:
     make(tmp_path, 5, processes=2)
     found = start(tmp_path, processes=1)
-    assert (found.rung, found.lost) == ("full state", [])
+    assert (found.restored, found.lost) == ("full state", [])
 
 
 def test_missing_random_state_is_reported(tmp_path: Path) -> None:
     """Otherwise, the run would report an exact resume, although dropout differs."""
     (make(tmp_path, 5) / "random-0.safetensors").unlink()
     found = start(tmp_path)
-    assert found.rung == "full state"
+    assert found.restored == "full state"
     (lost,) = found.lost
     assert lost.startswith("random state of 1 of 1 process(es)")
 
@@ -262,7 +262,7 @@ def test_all_losses_are_reported(tmp_path: Path) -> None:
     (make(tmp_path, 5) / checkpoint.OPTIMIZER).unlink()
     flip(make(tmp_path, 8) / checkpoint.WEIGHTS)
     found = start(tmp_path, processes=2)
-    assert found.rung == "weights and schedule"
+    assert found.restored == "weights and schedule"
     damaged, optimizer, random = found.lost
     assert damaged.startswith("checkpoint-8 is damaged")
     assert optimizer.startswith("optimizer state")
@@ -274,7 +274,7 @@ def test_damaged_newest_checkpoint_is_skipped(tmp_path: Path, name: str) -> None
     before = make(tmp_path, 5)
     flip(make(tmp_path, 10) / name)
     found = start(tmp_path)
-    assert (found.folder, found.rung) == (before, "full state")
+    assert (found.folder, found.restored) == (before, "full state")
     assert found.lost == [f"checkpoint-10 is damaged: {name} has been altered"]
 
 
@@ -285,7 +285,7 @@ def test_several_damaged_checkpoints_are_skipped(tmp_path: Path) -> None:
     (make(tmp_path, 20) / checkpoint.MANIFEST).unlink()
     (make(tmp_path, 25) / checkpoint.WEIGHTS).unlink()
     found = start(tmp_path)
-    assert (found.folder, found.rung) == (good, "full state")
+    assert (found.folder, found.restored) == (good, "full state")
     assert [text.split(":")[0] for text in found.lost] == [
         "checkpoint-25 is damaged",
         "checkpoint-20 is incomplete",
@@ -316,7 +316,7 @@ def test_restart_reports_the_reasons(tmp_path: Path) -> None:
     flip(make(tmp_path, 5) / checkpoint.WEIGHTS)
     make(tmp_path, 10, job=other(base="abc nf4"))
     found = start(tmp_path, may_restart=True)
-    assert (found.folder, found.manifest, found.rung) == (None, None, "from the start")
+    assert (found.folder, found.manifest, found.restored) == (None, None, "from the start")
     assert len(found.lost) == 2
     assert "different base weights (abc nf4, now abc fp32)" in found.lost[0]
     assert "checkpoint-5 is damaged" in found.lost[1]
@@ -324,7 +324,7 @@ def test_restart_reports_the_reasons(tmp_path: Path) -> None:
 
 def test_restart_of_a_run_that_does_not_exist(tmp_path: Path) -> None:
     found = start(tmp_path / "absent", may_restart=True)
-    assert (found.rung, found.lost) == ("from the start", ["there was no checkpoint"])
+    assert (found.restored, found.lost) == ("from the start", ["there was no checkpoint"])
 
 
 def test_restart_is_not_used_if_a_checkpoint_is_usable(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_different_trainable_parameters_are_reported(
 
 def test_parameter_order_is_not_part_of_the_job(tmp_path: Path) -> None:
     make(tmp_path, 5)
-    assert start(tmp_path, job=other(trainable=dict(reversed(JOB.trainable.items())))).rung == "full state"
+    assert start(tmp_path, job=other(trainable=dict(reversed(JOB.trainable.items())))).restored == "full state"
 
 
 def test_newer_checkpoint_of_another_job_is_skipped(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_run_resumes_exactly_after_a_signal(straight: Straight, copied: Path, sa
     classifier, history = resume(straight.settings, sample, copied)
     assert_as_straight(classifier, history, straight, texts)
     (resumption,) = history.resumed
-    assert (resumption.step, resumption.rung, resumption.lost, resumption.learning_rate) == (21, "full state", [], None)
+    assert (resumption.step, resumption.restored, resumption.lost, resumption.learning_rate) == (21, "full state", [], None)
 
 
 def test_qlora_run_resumes_exactly_after_a_signal(
@@ -222,7 +222,7 @@ def test_qlora_run_resumes_exactly_after_a_signal(
     interrupt(Classifier(QLORA, **straight_qlora.settings), sample, tmp_path / "run", 20)
     classifier, history = resume(straight_qlora.settings, sample, tmp_path / "run", QLORA)
     assert_as_straight(classifier, history, straight_qlora, texts)
-    assert history.resumed[0].rung == "full state"
+    assert history.resumed[0].restored == "full state"
 
 
 def test_run_resumes_after_repeated_signals(straight: Straight, copied: Path, sample: Path, texts: list[str]) -> None:
@@ -325,7 +325,7 @@ torch.set_num_threads(1)
 import bitsandbytes
 from reviewguard import Classifier
 from reviewguard.training import backends, train as training
-from reviewguard.evaluation import baseline, report
+from reviewguard.evaluation import report
 from reviewguard.models import lora
 
 backends.get_backend("finetune")
@@ -401,7 +401,7 @@ def test_killed_repeatedly_at_random_times(
     report = json.loads((tmp_path / "run.json").read_text())
     history = msgspec.convert(report["history"], History)
     assert_ends_as(tmp_path / "run", history, expected)
-    assert {resumption.rung for resumption in history.resumed} <= {"full state", "from the start"}
+    assert {resumption.restored for resumption in history.resumed} <= {"full state", "from the start"}
     steps = [resumption.step for resumption in history.resumed]
     assert steps == sorted(steps), "no run resumes from an earlier step than the one before"
     assert steps[-1] > 0, "the test needs a resume from a checkpoint"
@@ -474,7 +474,7 @@ def test_command_line_stops_on_a_signal_and_resumes(
         classifier = Classifier.from_pretrained(out)
         history = msgspec.convert(json.loads(done.stdout)["history"], History)
     assert_as_straight(classifier, history, straight, texts)
-    assert [resumption.rung for resumption in history.resumed] == ["full state"]
+    assert [resumption.restored for resumption in history.resumed] == ["full state"]
 
 
 # Damage
@@ -489,7 +489,7 @@ def test_damaged_checkpoint_is_skipped_and_the_previous_one_is_restored(
     classifier, history = resume(straight.settings, sample, copied)
     assert_as_straight(classifier, history, straight, texts)
     (resumption,) = history.resumed
-    assert (resumption.step, resumption.rung) == (20, "full state")
+    assert (resumption.step, resumption.restored) == (20, "full state")
     (lost,) = resumption.lost
     assert lost.startswith(f"checkpoint-21 is damaged: {name}")
 
@@ -511,7 +511,7 @@ def test_resume_without_optimizer_state(straight: Straight, copied: Path, sample
     (folder / checkpoint.OPTIMIZER).unlink()
     _, history = resume(straight.settings, sample, copied)
     (resumption,) = history.resumed
-    assert resumption.rung == "weights and schedule"
+    assert resumption.restored == "weights and schedule"
     assert resumption.step == 21
     assert resumption.lost == [f"optimizer state: {folder.name} has no optimizer.safetensors"]
     assert resumption.learning_rate is None, "the schedule continues"
@@ -530,7 +530,7 @@ def test_resume_without_trainer_state(straight: Straight, copied: Path, sample: 
     # At this learning rate, the weights do not change.
     classifier, history = resume({**straight.settings, "loop__learning_rate": 1e-12}, sample, copied)
     (resumption,) = history.resumed
-    assert (resumption.step, resumption.rung) == (0, "weights only")
+    assert (resumption.step, resumption.restored) == (0, "weights only")
     assert resumption.lost == [f"optimizer, schedule and position: {folder.name} has no trainer_state.json"]
     assert [epoch.step for epoch in history.epochs] == [STEPS, 2 * STEPS, 3 * STEPS]
     weights = trained_weights(classifier)
@@ -542,7 +542,7 @@ def test_missing_random_state_is_reported(straight: Straight, copied: Path, samp
     (checkpoint.listed(copied)[0] / "random-0.safetensors").unlink()
     _, history = resume(straight.settings, sample, copied)
     (resumption,) = history.resumed
-    assert resumption.rung == "full state"
+    assert resumption.restored == "full state"
     (lost,) = resumption.lost
     assert lost.startswith("random state of 1 of 1 process(es)")
 
@@ -570,7 +570,7 @@ def test_run_without_usable_checkpoints_starts_over_if_possible(
     classifier, history = resume(straight.settings, sample, copied, resume="if-possible")
     assert_as_straight(classifier, history, straight, texts)
     (resumption,) = history.resumed
-    assert (resumption.step, resumption.rung, len(resumption.lost)) == (0, "from the start", damaged)
+    assert (resumption.step, resumption.restored, len(resumption.lost)) == (0, "from the start", damaged)
 
 
 # Another job
@@ -598,7 +598,7 @@ def test_different_adapters_are_rejected_or_start_over(
     assert f"the settings now ask for {history.trainable:,}" in message
     assert history.trainable != straight_qlora.history.trainable
     (resumption,) = history.resumed
-    assert (resumption.step, resumption.rung) == (0, "from the start")
+    assert (resumption.step, resumption.restored) == (0, "from the start")
     assert all("differs" in lost for lost in resumption.lost)
     fresh = Classifier(QLORA, **settings)
     fresh.train(sample, run_dir=tmp_path / "fresh")
@@ -620,9 +620,9 @@ def test_run_on_other_rows_starts_from_the_weights(straight: Straight, copied: P
 
     _, history = resume(straight.settings, data, copied)
     first, second = history.resumed
-    assert (first.step, first.rung) == (0, "weights only")
+    assert (first.step, first.restored) == (0, "weights only")
     assert first.lost == ["optimizer, schedule and position: the training rows have changed"]
-    assert (second.step, second.rung, second.lost) == (11, "full state", [])
+    assert (second.step, second.restored, second.lost) == (11, "full state", [])
     assert len(history.epochs) == 3
     assert all(epoch.f1 is not None for epoch in history.epochs)
 
@@ -663,7 +663,7 @@ def test_resuming_a_finished_run_takes_no_step(straight: Straight, tmp_path: Pat
     np.testing.assert_array_equal(classifier.predict_proba(texts), straight.probabilities)
     assert history.epochs == straight.history.epochs
     assert history.kept == straight.history.kept
-    assert [(resumption.step, resumption.rung) for resumption in history.resumed] == [(3 * STEPS, "full state")]
+    assert [(resumption.step, resumption.restored) for resumption in history.resumed] == [(3 * STEPS, "full state")]
     assert {name: content for name, content in contents(run).items() if name.startswith("checkpoint-")} == before
 
 
@@ -672,7 +672,7 @@ def test_run_that_does_not_exist_cannot_be_resumed(straight: Straight, tmp_path:
     with pytest.raises(CheckpointError, match="it contains no checkpoint"):
         resume(settings, sample, tmp_path / "run")
     _, history = resume(settings, sample, tmp_path / "run", resume="if-possible")
-    assert [resumption.rung for resumption in history.resumed] == ["from the start"]
+    assert [resumption.restored for resumption in history.resumed] == ["from the start"]
 
 
 def test_heads_on_frozen_embeddings_cannot_be_resumed(tiny_settings: dict[str, object], sample: Path, tmp_path: Path) -> None:
@@ -710,7 +710,7 @@ def test_finished_run_is_extended(straight_qlora: Straight, tmp_path: Path, samp
     assert second.trainable == first.trainable
 
     (resumption,) = second.resumed
-    assert (resumption.step, resumption.rung, resumption.lost) == (two, "full state", [])
+    assert (resumption.step, resumption.restored, resumption.lost) == (two, "full state", [])
     assert resumption.learning_rate == pytest.approx((0.0, cosine(two, four)), abs=1e-9)
     assert cosine(two, four) > 5e-4
     assert "(the settings changed)" in second.to_text()
@@ -834,7 +834,7 @@ def test_run_of_two_processes_resumes_in_one(straight: Straight, copied: Path, s
     checkpoint.seal(folder, msgspec.structs.replace(manifest, processes=2))
     classifier, history = resume(straight.settings, sample, copied)
     assert_as_straight(classifier, history, straight, texts)
-    assert (history.resumed[0].rung, history.processes) == ("full state", 1)
+    assert (history.resumed[0].restored, history.processes) == ("full state", 1)
 
 
 @pytest.mark.slow
@@ -862,7 +862,7 @@ def test_real_run_of_two_processes_resumes_in_one(
     assert weight_change(*(checkpoint.path_of(tmp_path / name, 3 * STEPS) for name in ("two", "one"))) < 1e-4
     assert [history.processes for _, history in ended] == [1, 1]
     assert ended[0][1].resumed == ended[1][1].resumed
-    assert ended[0][1].resumed[0].rung == "full state"
+    assert ended[0][1].resumed[0].restored == "full state"
 
 
 def test_checkpoint_contains_the_trained_parameters(straight_qlora: Straight) -> None:
