@@ -46,7 +46,9 @@ def folder(encoder: Encoder, texts: Iterable[str]) -> Path:
         texts: Texts that determine which vocabulary pieces stay. Human texts, so that no generator influences the vocabulary.
     """
     published = (
-        locate(Classifier("minilm-finetune")._recipe().encoder) if encoder.name == "minilm" else weights.locate(encoder.name)
+        locate(Classifier("minilm-finetune")._recipe().encoder).folder
+        if encoder.name == "minilm"
+        else weights.locate(encoder.name)
     )
     if not encoder.layers and not encoder.least:
         return published

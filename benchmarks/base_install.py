@@ -83,7 +83,7 @@ def import_milliseconds(python: Path) -> float:
 
 def beside_transformers(texts: list[str], folder: Path) -> dict[str, float]:
     """Reviews per second of the built-in model and of transformers' pipeline with MiniLM and a random head; medians."""
-    minilm = locate(Classifier("minilm-logreg")._recipe().encoder)
+    minilm = locate(Classifier("minilm-logreg")._recipe().encoder).folder
     prepare_pipeline(minilm, folder)
     libraries = {
         "built_in": Classifier.from_pretrained().predict,

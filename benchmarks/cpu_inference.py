@@ -68,7 +68,7 @@ def prepare(size: str, work: Path) -> dict[str, str]:
     texts, labels, _ = reviews(FITTED_ON[size], "train")
     import transformers
 
-    minilm = locate(Classifier(PRESETS["minilm"])._recipe().encoder)
+    minilm = locate(Classifier(PRESETS["minilm"])._recipe().encoder).folder
     settings: dict[str, Any] = {}
     if size == "minilm":
         encoder = minilm

@@ -31,7 +31,7 @@ def main() -> None:
     with open(DATA, encoding="utf-8", newline="") as file:
         texts = [typography(row["text"]) for row in csv.DictReader(file) if row["split"] == "train"]
     encoder = EncoderConfig(**load_preset("minilm-finetune")["encoder"])
-    files = [(locate(encoder) / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")]
+    files = [(locate(encoder).folder / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")]
     lengths = [len(item.ids) for item in Tokenizer(*files, LONGEST).encode(texts)]
     counts = np.bincount(lengths, minlength=LONGEST + 1)
     about = {

@@ -83,14 +83,18 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The encoder that computes embeddings, and its settings.
 
     Attributes:
-        repo: Hub id, or a local folder in Hugging Face layout.
+        repo: Hub id, a local folder in Hugging Face layout, or a GGUF file (or a folder with one), whose weights are dequantised.
         revision: Commit of the Hub repository; required for a Hub id.
-        weights_sha256: Expected SHA-256 of the weight file(s); empty: recorded but not compared.
+        weights_sha256: Expected SHA-256 of the weight file(s), of a GGUF file that of the file; empty: recorded but not compared.
         dense: Folder of a sentence-transformers Dense layer applied after pooling; empty: none.
         normalize: Whether to scale embeddings to unit length.
         pooling: "mean" over the tokens of the last layer without padding (in an encoder-decoder: of its encoder), or the "last"
             token without padding, as decoders need (in an encoder-decoder: the decoder's state at the end of the text, as in
             T5ForSequenceClassification).
+        prefix: Text put before each text, such as "query: ", as some encoders were trained; empty: none. Of a text that is
+            read in windows, only the first has it.
+        prune_vocabulary: Whether to keep only the pieces of the vocabulary that the training texts use, and single characters.
+            Multilingual encoders become several times smaller; words that do not occur in training fall into more pieces.
         max_length: Maximum number of tokens of a text, special tokens included; longer texts are truncated, which is reported.
     """
 
@@ -100,6 +104,8 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dense: str = ""
     normalize: bool = False
     pooling: Literal["mean", "last"] = "mean"
+    prefix: str = ""
+    prune_vocabulary: bool = False
     max_length: Annotated[int, msgspec.Meta(ge=8)] = 512
 
 

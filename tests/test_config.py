@@ -25,8 +25,11 @@ PLAIN = {"backend": "logreg", "encoder": {"repo": "owner/name", "max_length": 64
 
 def test_preset_names():
     names = preset_names()
-    heads = {f"{encoder}-{head}" for encoder in ("minilm", "stella") for head in ("logreg", "mlp", "svm")}
-    tuned = {"minilm-finetune", "minilm-qlora", "stella-qlora", "stella-rsqlora", "flan-t5-qlora", "detector-large"}
+    heads = {f"{encoder}-{head}" for encoder in ("minilm", "mpnet", "stella") for head in ("logreg", "mlp", "svm")} | {
+        "e5-logreg"
+    }
+    tuned = {f"{encoder}-{kind}" for encoder in ("minilm", "mpnet") for kind in ("finetune", "qlora")} | {"e5-finetune"}
+    tuned |= {"stella-qlora", "stella-rsqlora", "flan-t5-qlora", "smollm2-qlora", "gemma3-qlora", "detector-large"}
     assert names == sorted(heads | tuned | {"tfidf"} | set(GENERIC))
 
 
@@ -40,10 +43,11 @@ def test_presets_decode_and_pin_their_encoder(name):
     assert re.fullmatch(r"[0-9a-f]{64}|", recipe.encoder.weights_sha256)
 
 
-@pytest.mark.parametrize("encoder", ["minilm", "stella"])
+@pytest.mark.parametrize("encoder", ["minilm", "mpnet", "e5", "stella"])
 def test_presets_of_one_encoder_share_it(encoder):
-    # Fine-tuning has its own head instead of the Dense layer of the embeddings.
-    encoders = [{**load_preset(name)["encoder"], "dense": ""} for name in preset_names() if name.startswith(encoder)]
+    # Fine-tuning has its own head instead of the Dense layer and the normalisation of the embeddings.
+    changes = {"dense": "", "normalize": False}
+    encoders = [{**load_preset(name)["encoder"], **changes} for name in preset_names() if name.startswith(encoder)]
     assert all(encoder_ == encoders[0] for encoder_ in encoders)
 
 

@@ -13,6 +13,7 @@
 - `references.safetensors`: embeddings of negative validation texts, used to adapt an export
 - `adaptation.safetensors`: correction that adaptation adds to the log-odds, if the model was adapted
 - `export_report.json`: comparison of the graphs with the torch model
+- `vocabulary.safetensors`: ids of the vocabulary pieces that a pruned encoder keeps of the published ones
 - `tfidf.json`, `tfidf.safetensors`: n-grams and coefficients of a model of the backend `tfidf`
 - `baseline.json`, `baseline.safetensors`: the same of the baseline that was fitted on the same training rows
 - `trained_on.safetensors`: hashes of the training texts, by which `evaluate` recognises rows that the model has seen

@@ -18,7 +18,7 @@ from reviewguard.inference.model import TrainedModel
 from reviewguard.models import lora
 from reviewguard.models.device import best_device
 from reviewguard.models.encoder import TransformerEncoder, load_encoder
-from reviewguard.models.files import model_files
+from reviewguard.models.files import VOCABULARY, model_files
 from reviewguard.models.text_model import TextModel
 
 Base: TypeAlias = Literal["trained", "original"]
@@ -96,7 +96,7 @@ def merge(trained: TrainedModel, texts: Sequence[str], base: Base) -> tuple[Trai
         changes[name] = Change(logit=float(difference.max()), mean_logit=float(difference.mean()), flips=flips)
     report = MergeReport(base=base, texts=len(texts), **changes)
     manifest = msgspec.structs.replace(trained.manifest, merged=msgspec.to_builtins(report), files={})
-    files = {name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/"))}
+    files = {name: content for name, content in trained.files.items() if not name.startswith((ADAPTER, "encoder/", VOCABULARY))}
     files |= model_files(models[base], trained.tokenizer, manifest)
     return TrainedModel(manifest, trained.tokenizer, models[base], files), report
 
@@ -118,6 +118,8 @@ def _on_original(trained: TrainedModel) -> TextModel:
     config = decode(recipe["encoder"], EncoderConfig, "encoder")
     # A local encoder is loaded from the bundle, or from its location at training.
     encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
+    if adapted.encoder.vocabulary is not None:
+        encoder.prune(adapted.encoder.vocabulary)
     weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
     lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)
     lora.merge(encoder)

@@ -6,16 +6,18 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+import tokenizers
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -24,17 +26,20 @@ from reviewguard import files
 from reviewguard.config import EncoderConfig, Recipe
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import EncoderError
+from reviewguard.models import vocabulary
 from reviewguard.models.device import best_device
 from reviewguard.models.sources import WEIGHTS, encoder_files, locate, weights_sha256
 from reviewguard.models.text_model import Encoder
 
 Pooling: TypeAlias = Literal["mean", "last"]
 
-_POSITIONS_BEHIND_PADDING: Final = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
-
 
 class TransformerEncoder(Encoder):
-    """A transformer, pooling, and optionally a Dense layer and normalisation to unit length."""
+    """A transformer, pooling, and optionally a Dense layer and normalisation to unit length.
+
+    Attributes:
+        vocabulary: Ids of the pieces of the published vocabulary that the encoder has, int64 (pieces,). None: all.
+    """
 
     def __init__(self, transformer: nn.Module, dense: nn.Linear | None, normalize: bool, pooling: Pooling = "mean") -> None:
         """Combine the modules.
@@ -50,6 +55,7 @@ class TransformerEncoder(Encoder):
         self.dense = dense
         self.normalize = normalize
         self.pooling = pooling
+        self.vocabulary: NDArray[np.int64] | None = None
 
     @property
     def config(self) -> PretrainedConfig:
@@ -67,6 +73,15 @@ class TransformerEncoder(Encoder):
     def settings(self) -> dict[str, Any]:
         """The transformer's configuration, without local paths."""
         return {name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"}
+
+    def prune(self, ids: NDArray[np.int64]) -> None:
+        """Keep only these pieces of the vocabulary, in place; see `reviewguard.models.vocabulary`.
+
+        Raises:
+            ValueError: If the ids do not fit the published vocabulary.
+        """
+        vocabulary.select(self.transformer, ids)
+        self.vocabulary = ids
 
     def random_ids(self, rng: np.random.Generator, rows: int, length: int) -> NDArray[np.int64]:
         """Uniformly drawn token ids (rows, length)."""
@@ -111,6 +126,21 @@ class LoadedEncoder(NamedTuple):
     config: EncoderConfig
     folder: Path
 
+    def prepared(self, texts: Sequence[str]) -> LoadedEncoder:
+        """Adapt to the normalised training texts: prune the vocabulary if the configuration says so.
+
+        Raises:
+            EncoderError: If the vocabulary cannot be pruned.
+        """
+        if not self.config.prune_vocabulary:
+            return self
+        try:
+            ids, tokenizer = vocabulary.prune(self.tokenizer, self.encoder.config, texts)
+            self.encoder.prune(ids)
+        except ValueError as error:
+            raise EncoderError(f"cannot prune the vocabulary of {self.config.repo}: {error}") from error
+        return self._replace(tokenizer=tokenizer)
+
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe with the hash of the weights. A local encoder is part of the model, and its path is replaced."""
         config = msgspec.structs.replace(self.config, repo="encoder") if self._local else self.config
@@ -124,7 +154,7 @@ class LoadedEncoder(NamedTuple):
 
     @property
     def _local(self) -> bool:
-        return Path(self.config.repo).is_dir()
+        return Path(self.config.repo).exists()
 
 
 def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: torch.dtype | None = None) -> LoadedEncoder:
@@ -141,8 +171,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
     Raises:
         EncoderError: If the weights are not available, differ from the pinned ones, or have an unsupported architecture.
     """
-    folder = folder or locate(config)
-    digest = weights_sha256(folder, config.dense)
+    folder, digest = locate(config) if folder is None else (folder, weights_sha256(folder, config.dense))
     if config.weights_sha256 and digest != config.weights_sha256:
         raise EncoderError(
             f"the weights in {folder} have sha256 {digest}, but the recipe pins {config.weights_sha256}. To use these weights, "
@@ -157,7 +186,7 @@ def load_encoder(config: EncoderConfig, folder: Path | None = None, four_bit: to
         if model_config.is_encoder_decoder and config.pooling == "mean":
             transformer = transformer.get_encoder()
         dense = _load_dense(folder / config.dense) if config.dense else None
-        tokenizer = _load_tokenizer(folder, config.max_length)
+        tokenizer = _load_tokenizer(folder, config)
     except Exception as error:  # malformed files make transformers and safetensors raise errors without a common base class
         raise EncoderError(f"cannot load an encoder from {folder}: {type(error).__name__}: {error}") from error
     encoder = TransformerEncoder(transformer, dense, config.normalize, config.pooling).eval().requires_grad_(False)
@@ -254,8 +283,7 @@ def read_config(folder: Path) -> PretrainedConfig:
 def _positions(config: PretrainedConfig) -> int:
     """Maximum number of tokens that the encoder supports."""
     positions = getattr(config, "max_position_embeddings", None) or sys.maxsize
-    # RoBERTa and related models number positions from the padding id plus one.
-    offset = config.pad_token_id + 1 if config.model_type in _POSITIONS_BEHIND_PADDING else 0
+    offset = config.pad_token_id + 1 if config.model_type in vocabulary.POSITIONS_BEHIND_PADDING else 0
     return int(positions - offset)
 
 
@@ -283,13 +311,23 @@ def _load_dense(folder: Path) -> nn.Linear:
     return dense
 
 
-def _load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+def _load_tokenizer(folder: Path, config: EncoderConfig) -> Tokenizer:
     if not (folder / "tokenizer.json").is_file():
         # Older repositories have no fast tokenizer; transformers converts the slow one.
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        config = {"pad_token": fast.pad_token, "tokenizer_class": type(fast).__name__}
-        return Tokenizer(fast.backend_tokenizer.to_str().encode(), json.dumps(config).encode(), max_length)
-    config_file = folder / "tokenizer_config.json"
-    return Tokenizer(
-        (folder / "tokenizer.json").read_bytes(), config_file.read_bytes() if config_file.is_file() else b"{}", max_length
-    )
+        settings = json.dumps({"pad_token": fast.pad_token, "tokenizer_class": type(fast).__name__}).encode()
+        content = fast.backend_tokenizer.to_str().encode()
+    else:
+        config_file = folder / "tokenizer_config.json"
+        content, settings = (folder / "tokenizer.json").read_bytes(), config_file.read_bytes() if config_file.is_file() else b"{}"
+    return Tokenizer(_with_prefix(content, config.prefix) if config.prefix else content, settings, config.max_length)
+
+
+def _with_prefix(content: bytes, prefix: str) -> bytes:
+    """Make a tokenizer put a prefix before each text, unless it does so already, as that of a saved encoder."""
+    tokenizer = tokenizers.Tokenizer.from_buffer(content)
+    prepend, steps = normalizers.Prepend(prefix), tokenizer.normalizer
+    if steps is not None and prepend.__getstate__() in steps.__getstate__():
+        return content
+    tokenizer.normalizer = prepend if steps is None else normalizers.Sequence([prepend, steps])
+    return tokenizer.to_str().encode()

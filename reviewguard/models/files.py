@@ -26,8 +26,10 @@ from reviewguard.models.tfidf import TfidfEncoder
 
 #: File of the n-gram scores in a bundle.
 NGRAMS: Final = "ngrams.safetensors"
+#: File with the ids of the pieces that a pruned, otherwise published encoder keeps.
+VOCABULARY: Final = "vocabulary.safetensors"
 #: How the names of the files start that contain the torch model, and that an export omits.
-WEIGHTS: Final = (ADAPTER, "encoder/", HEAD, NGRAMS, f"{tfidf.MODEL}.")
+WEIGHTS: Final = (ADAPTER, "encoder/", HEAD, NGRAMS, VOCABULARY, f"{tfidf.MODEL}.")
 
 
 def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> dict[str, bytes]:
@@ -39,6 +41,8 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
     if isinstance(model.encoder, TfidfEncoder):
         return contents | tfidf.to_files(model.encoder, tfidf.MODEL)
     assert isinstance(model.encoder, TransformerEncoder)
+    if model.encoder.vocabulary is not None and not model.encoder.tuned:
+        contents[VOCABULARY] = save({"ids": torch.from_numpy(model.encoder.vocabulary)})
     if lora.is_adapted(model.encoder):
         contents |= {ADAPTER + name: content for name, content in lora.adapter_files(model.encoder).items()}
     if model.encoder.tuned:
@@ -97,6 +101,11 @@ def _transformer(bundle: Bundle, config: EncoderConfig) -> TransformerEncoder:
     four_bit = adapted and recipe.get("adapter") == "qlora"
     dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)
     encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
+    if VOCABULARY in bundle:
+        try:
+            encoder.prune(load(bundle.read(VOCABULARY))["ids"].numpy())
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise BundleError(f"{bundle.folder / VOCABULARY} does not fit its encoder: {error}") from error
     if adapted:
         lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(ADAPTER + lora.WEIGHTS))
     return encoder

