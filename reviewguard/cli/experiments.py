@@ -21,8 +21,8 @@ PresetsOption = Annotated[
     typer.Option(
         "--presets",
         "-p",
-        help="Comma-separated candidates: presets, recipes, or the groups minilm and study; settings follow a plus sign, as in "
-        "stella-qlora+loop.epochs=5.",
+        help="Comma-separated candidates: presets, recipes, or the groups minilm, study and study-mpnet; settings follow a plus "
+        "sign, as in stella-qlora+loop.epochs=5.",
     ),
 ]
 OutOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,8 @@ from reviewguard.training.backends import recipe_from
 
 #: Preset of the baseline, with which every comparison starts.
 BASELINE: Final = "tfidf"
-#: Names for groups of presets: those that run anywhere, and the six approaches of the study of fake reviews.
+#: Names for groups of presets: those that run anywhere, the six approaches of the study of fake reviews, and the same with MPNet
+#: and SmolLM2 in place of Stella and FLAN-T5, next to other ways to train MPNet.
 GROUPS: Final = {
     "minilm": ["minilm-logreg", "minilm-svm", "minilm-mlp", "minilm-finetune", "minilm-qlora+adapter=lora", "minilm-qlora"],
     "study": [
@@ -27,25 +29,39 @@ GROUPS: Final = {
         "stella-logreg",
         "stella-svm",
     ],
+    "study-mpnet": [
+        "mpnet-qlora",
+        "mpnet-qlora+loop.epochs=5",
+        "smollm2-qlora",
+        "mpnet-mlp",
+        "mpnet-logreg",
+        "mpnet-svm",
+        "mpnet-finetune",
+        "mpnet-qlora+adapter=lora",
+        "minilm-finetune",
+    ],
 }
 
 
 def candidates(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Recipes by name. The baseline is always one of them.
+    """Recipes by name; a recipe in TOML is named after its file. The baseline is always one of them.
 
     Args:
         names: Presets, recipes in TOML, or groups, with settings after plus signs: `stella-qlora+loop.epochs=5`.
         settings: Settings of all candidates. The baseline is the same in every comparison and takes only those of the data.
 
     Raises:
-        ConfigError: If a name or a setting is unknown.
+        ConfigError: If a name or a setting is unknown, or two recipes in TOML have the same name.
     """
     of_data = {name: value for name, value in settings.items() if name.replace("__", ".").startswith("data.")}
-    recipes = {}
+    recipes: dict[str, dict[str, Any]] = {}
     for name in [*(member for given in names for member in GROUPS.get(given, [given])), BASELINE]:
         preset, *assignments = name.split("+")
         common = of_data if name == BASELINE else settings
-        recipes[name] = recipe_of(preset, {**common, **config.parse_assignments(assignments)})
+        recipe = recipe_of(preset, {**common, **config.parse_assignments(assignments)})
+        short = "+".join([Path(preset).stem if preset.endswith(".toml") else preset, *assignments])
+        if recipes.setdefault(short, recipe) != recipe:
+            raise ConfigError(f"two recipes are called {short!r}; rename one of the files")
     return recipes
 
 

@@ -47,6 +47,7 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         loaded = backend.load(recipe)
         cleaned, cleaning = clean(task.train, recipe.data, loaded.tokenizer.count)
         plan = make_plan(recipe, backend, loaded, {"train": cleaned, "validation": task.validation})
+        loaded = plan.encoder
         classes, positive = plan.classes, plan.positive
         learned = learn(plan, Run(folder=checkpoints, resume=resume))
         model = learned.model.eval().to(best_device())
@@ -54,7 +55,7 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         def logits_of(texts: list[str]) -> Floats:
             return backend.logits(model, [normalize(text) for text in texts], encoder=loaded)
 
-        logits, scores, at_point = {}, {}, {}
+        logits, scores, at_point, truncated = {}, {}, {}, {}
         decision = Decision()
         if positive is not None:
             held_out = plan.labelled["validation"]
@@ -64,6 +65,7 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         for name, part in task.scored.items():
             texts, labels = part.require_complete(classes)
             y, logits[name] = class_indices(labels, classes), logits_of(texts)
+            truncated[name] = sum(item.truncated for item in loaded.tokenizer.encode([normalize(text) for text in texts]))
             scores[name] = measure(y, log_odds(logits[name]), classes, positive)
             if positive is not None:
                 words = np.array([len(text.split()) for text in texts])
@@ -84,6 +86,7 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         cleaning=cleaning,
         scores=scores,
         at_point=at_point,
+        truncated=truncated,
         notes=sorted({str(warning.message) for warning in caught if warning.category is UserWarning}),
         cost=Cost(
             seconds=learned.seconds,

@@ -87,6 +87,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         cleaning: Rows dropped by cleaning. None: the run failed.
         scores: Scores of the most probable class, by the name of the rows.
         at_point: Scores at the operating point, by the name of the rows; empty with more than two classes.
+        truncated: Number of scored rows that were truncated, by the name of the rows.
         notes: Warnings of the run.
         cost: The cost of the run.
         history: History of fine-tuning; None for other backends.
@@ -103,6 +104,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     cleaning: CleaningReport | None = None
     scores: dict[str, Scores] = {}
     at_point: dict[str, Scores] = {}
+    truncated: dict[str, int] = {}
     notes: list[str] = []
     cost: Cost | None = None
     history: History | None = None

@@ -134,6 +134,11 @@ class Transfer:
         runs = [run for run in self.results if (run.job.name, run.job.trained_on, run.outcome) == (preset, arm, "done")]
         return mean([(run.at_point if at_point else run.scores)[source].metrics[name] for run in runs])
 
+    def truncated(self, preset: str) -> dict[str, float]:
+        """Share of the scored rows of each source that were truncated, by models trained on all sources."""
+        runs = [run for run in self.results if (run.job.name, run.job.trained_on, run.outcome) == (preset, "all", "done")]
+        return {name: count / len(self.scored["all"][name]) for run in runs[:1] for name, count in run.truncated.items()}
+
     def elsewhere(self, preset: str, name: str) -> dict[tuple[str, str], float]:
         """A metric at the operating point of models trained on one source, by (training source, other source)."""
         values = {
@@ -243,6 +248,11 @@ def _matrices(table: Transfer, preset: str) -> Section:
         [arm, *(percent(table.metric(preset, arm, source, "accuracy", at_point=False)) for source in sources)] for arm in arms
     ]
     blocks.append(Table(["accuracy, most probable class", *sources], rows))
+    rows = [[arm, *(percent(table.metric(preset, arm, source, "f1", at_point=False)) for source in sources)] for arm in arms]
+    blocks.append(Table(["F1, most probable class", *sources], rows))
+    truncated = table.truncated(preset)
+    if any(truncated.values()):
+        blocks.append(Table(["", *truncated], [["truncated, %", *(f"{100 * share:.1f}" for share in truncated.values())]]))
     return Section(preset, blocks)
 
 

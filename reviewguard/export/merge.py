@@ -17,9 +17,10 @@ from reviewguard.errors import ExportError
 from reviewguard.inference.model import TrainedModel
 from reviewguard.models import lora
 from reviewguard.models.device import best_device
-from reviewguard.models.encoder import TransformerEncoder, load_encoder
+from reviewguard.models.encoder import load_encoder
 from reviewguard.models.files import VOCABULARY, model_files
 from reviewguard.models.text_model import TextModel
+from reviewguard.models.transformer import TransformerEncoder
 
 Base: TypeAlias = Literal["trained", "original"]
 

@@ -18,11 +18,12 @@ from reviewguard.errors import BundleError
 from reviewguard.inference.model import TrainedModel
 from reviewguard.models import lora, ngrams, tfidf
 from reviewguard.models.device import best_device, compute_dtype
-from reviewguard.models.encoder import TransformerEncoder, load_encoder, transformer_files
+from reviewguard.models.encoder import load_encoder
 from reviewguard.models.heads import rebuild
 from reviewguard.models.published import as_published
 from reviewguard.models.text_model import Encoder, TextModel
 from reviewguard.models.tfidf import TfidfEncoder
+from reviewguard.models.transformer import TransformerEncoder, transformer_files
 
 #: File of the n-gram scores in a bundle.
 NGRAMS: Final = "ngrams.safetensors"

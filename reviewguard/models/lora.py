@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from reviewguard.config import EncoderConfig, LoraConfig
 from reviewguard.errors import BundleError, ConfigError, nearest
-from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.text_model import Encoder
+from reviewguard.models.transformer import TransformerEncoder
 
 if TYPE_CHECKING:
     import peft

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
-from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.heads import LinearHead
 from reviewguard.models.text_model import TextModel
+from reviewguard.models.transformer import TransformerEncoder
 
 
 def as_published(model: TextModel, classes: Sequence[str], pad_id: int) -> PreTrainedModel | None:

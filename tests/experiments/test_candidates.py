@@ -42,9 +42,15 @@ def test_settings_come_after_plus_signs() -> None:
 def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('backend = "logreg"\nC = 3\n[encoder]\nrepo = "somewhere"\n')
-    recipe = candidates([f"{path}+C=5"], {})[f"{path}+C=5"]
+    recipe = candidates([f"{path}+C=5"], {})["own+C=5"]
     assert recipe["C"] == 5
     assert recipe["encoder"]["repo"] == "somewhere"
+    other = tmp_path / "folder" / "own.toml"
+    other.parent.mkdir()
+    other.write_text('backend = "logreg"\n[encoder]\nrepo = "elsewhere"\n')
+    assert candidates([str(path), str(path)], {}).keys() == {"own", "tfidf"}
+    with pytest.raises(ConfigError, match="two recipes are called 'own'"):
+        candidates([str(path), str(other)], {})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from measured import assert_measured
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score
 
+from reviewguard import Classifier
 from reviewguard.config import DataConfig
+from reviewguard.data.clean import clean
 from reviewguard.data.reviews import Reviews, class_indices, read
 from reviewguard.experiments.candidates import make_jobs, recipe_of
 from reviewguard.experiments.execute import execute
@@ -49,6 +52,25 @@ def test_a_run(name: str, source: Source, tiny_settings: dict[str, object], tmp_
     if name == "tfidf":
         assert result.scores["one"].metrics["accuracy"].value > 0.7
     assert (result.history is not None) == (name == "minilm-finetune")
+
+
+@pytest.mark.parametrize("name", ["tfidf", "minilm-logreg"])
+def test_a_run_gives_the_model_of_a_classifier(
+    name: str, source: Source, tiny_settings: dict[str, object], tmp_path: Path
+) -> None:
+    settings = {**tiny_settings, "encoder__prune_vocabulary": True} if name == "minilm-logreg" else {}
+    task = _task(source, name, **settings)
+    result = execute(task, "key", tmp_path)
+    cleaned, _ = clean(task.train, DataConfig(), lambda texts: np.full(len(texts), 99))
+    assert result.rows == len(cleaned)
+    classifier = Classifier(name, **settings).fit(cleaned.texts, cleaned.labels)
+    texts = task.scored["one"].texts
+    expected = classifier.predict_proba(texts)
+    logits = logits_of(result, tmp_path)["one"]
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-4)
+    truncated = sum(prediction.truncated for prediction in classifier.stream(texts))
+    assert result.truncated["one"] == truncated
+    assert (truncated > 0) == (name == "minilm-logreg"), "the tiny encoder reads 32 tokens"
 
 
 def test_scored_rows_do_not_affect_training(source: Source, tmp_path: Path) -> None:

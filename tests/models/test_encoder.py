@@ -14,8 +14,9 @@ import torch
 from reviewguard.config import EncoderConfig, decode, load_preset
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import EncoderError
-from reviewguard.models.encoder import TransformerEncoder, load_encoder, read_config
+from reviewguard.models.encoder import load_encoder, read_config
 from reviewguard.models.text_model import run
+from reviewguard.models.transformer import TransformerEncoder
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the reference outputs of Stella are not available")

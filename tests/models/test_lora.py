@@ -16,8 +16,8 @@ from torch import nn
 from reviewguard.config import EncoderConfig, LoraConfig
 from reviewguard.errors import BundleError, ConfigError
 from reviewguard.models import lora
-from reviewguard.models.encoder import Encoder, LoadedEncoder, load_encoder
-from reviewguard.models.text_model import run
+from reviewguard.models.encoder import LoadedEncoder, load_encoder
+from reviewguard.models.text_model import Encoder, run
 
 
 @pytest.fixture(scope="module", params=MAKERS)

@@ -18,8 +18,8 @@ from reviewguard import files
 from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import CheckpointError, ReviewGuardError, TrainingError
-from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.text_model import TextModel
+from reviewguard.models.transformer import TransformerEncoder
 from reviewguard.training.finetuning import checkpoint, memory, state
 from reviewguard.training.finetuning.batches import Rows, digest
 from reviewguard.training.finetuning.checkpoint import Job, Run

@@ -14,8 +14,8 @@ from torch import Tensor
 from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Encoded
 from reviewguard.errors import TrainingError
-from reviewguard.models.encoder import TransformerEncoder
 from reviewguard.models.text_model import TextModel
+from reviewguard.models.transformer import TransformerEncoder
 
 _GIB = 2**30
 #: Memory of CUDA and its libraries besides tensors, measured with torch 2.11, CUDA 13 and bitsandbytes on an H100.

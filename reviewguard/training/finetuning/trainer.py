@@ -22,8 +22,8 @@ from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Tokenizer
 from reviewguard.errors import CheckpointError, ConfigError, TrainingInterrupted
 from reviewguard.models.device import compute_dtype
-from reviewguard.models.encoder import quiet
 from reviewguard.models.text_model import TextModel
+from reviewguard.models.transformer import quiet
 from reviewguard.training.finetuning import checkpoint, state
 from reviewguard.training.finetuning.batches import (
     Collator,
