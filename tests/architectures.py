@@ -116,6 +116,25 @@ def make_deberta(folder: Path) -> EncoderConfig:
     return _save(folder, transformers.DebertaV2Model(config))
 
 
+def make_mpnet(folder: Path) -> EncoderConfig:
+    config = transformers.MPNetConfig(**SIZES, max_position_embeddings=66, pad_token_id=0)
+    return _save(folder, transformers.MPNetModel(config))
+
+
+def make_llama(folder: Path) -> EncoderConfig:
+    config = transformers.LlamaConfig(**SIZES, num_key_value_heads=1, tie_word_embeddings=True)
+    return _save(folder, transformers.LlamaModel(config))
+
+
+def make_gemma3(folder: Path) -> EncoderConfig:
+    """With a layer of local attention, whose window is shorter than the texts."""
+    layers = ["sliding_attention", "full_attention"]
+    config = transformers.Gemma3TextConfig(
+        **SIZES, num_key_value_heads=1, head_dim=32, layer_types=layers, sliding_window=4, tie_word_embeddings=True
+    )
+    return _save(folder, transformers.Gemma3TextModel(config))
+
+
 MAKERS: dict[str, tuple[Callable[[Path], EncoderConfig], tuple[str, ...]]] = {
     "bert": (make_bert, ("query", "key", "value", "dense")),
     "gte": (make_gte, ("q_proj", "k_proj", "v_proj", "o_proj")),
@@ -123,4 +142,7 @@ MAKERS: dict[str, tuple[Callable[[Path], EncoderConfig], tuple[str, ...]]] = {
     "qwen3": (make_qwen3, ("q_proj", "v_proj", "up_proj")),
     "modernbert": (make_modernbert, ("Wqkv", "Wo", "Wi")),
     "deberta-v2": (make_deberta, ("query_proj", "value_proj")),
+    "mpnet": (make_mpnet, ("q", "k", "v", "o", "dense")),
+    "llama": (make_llama, ("q_proj", "v_proj", "up_proj")),
+    "gemma3": (make_gemma3, ("q_proj", "v_proj", "up_proj")),
 }

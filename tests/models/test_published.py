@@ -30,9 +30,9 @@ def fitted(name: str, folder: Path, **settings: object) -> Classifier:
     return classifier.fit(TEXTS * 8, ["fake", "real", "other"] * 8)
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_decoder_loads_in_a_transformers_pipeline(adapter: str, tmp_path: Path) -> None:
-    classifier = fitted("qwen3", tmp_path / "base", adapter=adapter)
+@pytest.mark.parametrize(("name", "adapter"), [("qwen3", "none"), ("llama", "lora"), ("gemma3", "none")])
+def test_decoder_loads_in_a_transformers_pipeline(name: str, adapter: str, tmp_path: Path) -> None:
+    classifier = fitted(name, tmp_path / "base", adapter=adapter)
     if adapter == "lora":
         classifier = classifier.merge(NEW)
     classifier.save(tmp_path / "model")

@@ -17,7 +17,7 @@ import torch
 from reviewguard import files
 from reviewguard.config import LoopConfig
 from reviewguard.data.tokens import Tokenizer
-from reviewguard.errors import CheckpointError, ReviewGuardError, TrainingError
+from reviewguard.errors import CheckpointError, ConfigError, ReviewGuardError, TrainingError
 from reviewguard.models.text_model import TextModel
 from reviewguard.models.transformer import TransformerEncoder
 from reviewguard.training.finetuning import checkpoint, memory, state
@@ -60,7 +60,7 @@ def fine_tune(
 
     Raises:
         CheckpointError: If the run cannot be resumed, or would overwrite an unfinished run.
-        ConfigError: If the batch sizes do not match.
+        ConfigError: If the batch sizes do not match, or the encoder does not support gradient checkpointing.
         TrainingError: If memory runs out or the loss is not finite.
         TrainingInterrupted: After SIGINT or SIGTERM, once a checkpoint is on disk.
     """
@@ -77,7 +77,13 @@ def fine_tune(
             log.info("fine-tuning %s", plan.to_text())
         if loop.gradient_checkpointing:
             assert isinstance(model.encoder, TransformerEncoder)
-            model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            try:
+                model.encoder.transformer.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            except ValueError as error:
+                kind = type(model.encoder.transformer).__name__
+                raise ConfigError(
+                    f"{kind} does not support gradient checkpointing; set loop.gradient_checkpointing=false"
+                ) from error
         start = None
         if run.folder is not None:
             if trainer.is_world_process_zero():
