@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := export,openvino,qlora,experiments,scale,files,gguf
+EXTRAS := export,openvino,qlora,experiments,scale,files,gguf,serve
 # What `pip install reviewguard` gives: no torch.
 BASE := $(VENV)-base
 # The oldest versions that pyproject.toml takes.

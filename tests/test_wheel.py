@@ -98,6 +98,8 @@ def test_the_base_install_predicts_and_has_no_torch(
 
 #: Of each extra, commands that need it. "exported" is a golden export, and "tiny.toml" a recipe over a tiny encoder.
 COMMANDS = {
+    "gguf": [["python", "-c", "import gguf, torch, reviewguard.models.gguf"]],
+    "serve": [["python", "-c", "from reviewguard.serve import app; app('exported')"]],
     "openvino": [["python", "-c", OPENVINO]],
     "files": [["reviewguard", "predict", "parquet/sample.parquet", "--model", "exported", "--out", "predicted.csv"]],
     "scale": [["reviewguard", "predict", "parquet", "--engine", "ray", "--model", "exported", "--out", "predicted"]],

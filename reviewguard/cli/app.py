@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reviewguard.cli import console, data, experiments, models
+from reviewguard.cli import console, data, experiments, models, serve
 from reviewguard.errors import ReviewGuardError, TrainingInterrupted
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for command in (
     experiments.ablate,
     experiments.transfer,
     models.presets,
+    serve.serve,
 ):
     app.command()(command)
 

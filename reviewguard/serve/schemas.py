@@ -1,0 +1,116 @@
+"""Bodies of requests and answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reviewguard.inference.scoring import Prediction
+from reviewguard.serve.served import Served
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PredictRequest(_Body):
+    """One text, or several."""
+
+    text: str | None = Field(None, description="A text. Either this or `texts`.")
+    texts: list[str] | None = Field(None, min_length=1, description="Texts. Either this or `text`.")
+
+
+class ModelInfo(BaseModel):
+    """The model that answered."""
+
+    name: str
+    sha256: str = Field(description="Identifies the model with its decisions.")
+
+
+class PredictionOut(BaseModel):
+    """The prediction of a text; see `reviewguard.Prediction`."""
+
+    label: str | None = Field(description="The predicted class; null if the text is empty.")
+    score: float | None = Field(description="Its probability.")
+    decision: str | None = Field(description="A class, `needs_review`, or, of a one-sided model, `not_flagged`.")
+    truncated: bool = Field(description="Whether the end of the text was not read.")
+    out_of_distribution: bool = Field(description="Whether the text is unlike the training texts in language or length.")
+    scores: dict[str, float] = Field(description="The probability of each class.")
+    error: str | None = Field(description="Why there is no prediction.")
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PredictionOut:
+        """Convert a prediction."""
+        return cls(
+            label=prediction.label,
+            score=prediction.score,
+            decision=prediction.decision,
+            truncated=prediction.truncated,
+            out_of_distribution=prediction.out_of_distribution,
+            scores=prediction.scores,
+            error=prediction.error,
+        )
+
+
+class PredictResponse(BaseModel):
+    """Predictions, in the order of the texts."""
+
+    model: ModelInfo
+    predictions: list[PredictionOut]
+
+    @classmethod
+    def of(cls, served: Served, predictions: list[Prediction]) -> PredictResponse:
+        """The answer of a model."""
+        info = ModelInfo(name=served.name, sha256=served.sha256)
+        return cls(model=info, predictions=[PredictionOut.of(prediction) for prediction in predictions])
+
+
+class ErrorDetail(BaseModel):
+    """An error."""
+
+    type: str = Field(description="A word that programs can compare.")
+    message: str
+
+
+class ErrorResponse(BaseModel):
+    """The body of every answer with an error status."""
+
+    error: ErrorDetail
+
+
+class InferInput(BaseModel):
+    """An input tensor of the Open Inference Protocol: texts."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    datatype: Literal["BYTES"]
+    data: list[Any]
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(BaseModel):
+    """A request of the Open Inference Protocol, version 2."""
+
+    id: str | None = None
+    inputs: Annotated[list[InferInput], Field(min_length=1, max_length=1)]
+    outputs: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferOutput(BaseModel):
+    """An output tensor of the Open Inference Protocol."""
+
+    name: str
+    shape: list[int]
+    datatype: Literal["BYTES", "FP32", "BOOL"]
+    data: list[Any]
+
+
+class InferResponse(BaseModel):
+    """An answer of the Open Inference Protocol, version 2."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[InferOutput]
