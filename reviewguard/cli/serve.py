@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from reviewguard.config import decode
 from reviewguard.errors import requires
 
 _MIB = 2**20
@@ -24,6 +25,16 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Number of processes, which share the cores.")] = 1,
     runtime: Annotated[Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Engine of an export.")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "int8"], typer.Option(help="Precision of an export.")] = "auto",
+    challenger: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of a second model for an A/B test, with the same classes.")
+    ] = None,
+    split: Annotated[float, typer.Option(help="Percentage of the keys that the challenger answers.")] = 50.0,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="The challenger predicts too, and only the first model answers.")
+    ] = False,
+    experiment: Annotated[str, typer.Option(help="Name of the A/B test; another name assigns keys anew.")] = "",
+    log: Annotated[str | None, typer.Option(help="Folder for the log of decisions; default: no log.")] = None,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Write texts to the log, not only their hashes.")] = False,
     max_texts: Annotated[int, typer.Option(min=1, help="Maximum number of texts of a request.")] = 256,
     max_mib: Annotated[float, typer.Option(min=0.001, help="Maximum size of a request, in MiB.")] = 1.0,
     max_queue: Annotated[int, typer.Option(min=1, help="Maximum number of texts that wait in a process.")] = 4096,
@@ -35,14 +46,21 @@ def serve(
         from reviewguard.serve import application, settings
     from reviewguard.inference.engines.cores import available_cores
 
-    chosen = settings.Settings(
-        model=model,
-        name=name,
-        runtime=runtime,
-        precision=precision,
-        threads=0 if workers == 1 else max(1, available_cores() // workers),
-        limits=settings.Limits(body_bytes=int(max_mib * _MIB), texts=max_texts, queue=max_queue),
-    )
+    values = {
+        "model": model,
+        "name": name,
+        "runtime": runtime,
+        "precision": precision,
+        "threads": 0 if workers == 1 else max(1, available_cores() // workers),
+        "limits": {"body_bytes": int(max_mib * _MIB), "texts": max_texts, "queue": max_queue},
+        "challenger": challenger,
+        "split": split,
+        "shadow": shadow,
+        "experiment": experiment,
+        "log": log,
+        "log_texts": log_texts,
+    }
+    chosen = decode(values, settings.Settings, "the options")
     if workers == 1:
         api = application.application(chosen, os.environ.get(application.KEY_VARIABLE) or None)
         uvicorn.run(api, host=host, port=port)

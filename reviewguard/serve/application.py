@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +18,13 @@ from starlette.exceptions import HTTPException
 
 from reviewguard.config import decode
 from reviewguard.errors import ConfigError, PredictionError
+from reviewguard.inference.decision_log import DecisionLog
 from reviewguard.serve import predict, protocol
+from reviewguard.serve.arms import Arm, Arms
 from reviewguard.serve.batching import Batcher, ClosedError, OverloadedError
 from reviewguard.serve.guard import Guard, Refused
 from reviewguard.serve.metrics import Counted, Metrics
-from reviewguard.serve.served import load
+from reviewguard.serve.served import Served, load
 from reviewguard.serve.settings import Settings
 
 #: Characters of a token of English text, on average; used to fill a batch before its texts are tokenised.
@@ -70,25 +73,49 @@ def from_environment() -> FastAPI:
 
 def application(settings: Settings, api_key: str | None) -> FastAPI:
     """Create the application from settings; see `app`."""
-    served, limits, metrics = load(settings), settings.limits, Metrics()
-    scorer = served.trained.scorer
-    most_characters = scorer.token_budget * scorer.workers * _CHARACTERS_PER_TOKEN
+    if settings.challenger is None and (settings.shadow or settings.experiment):
+        raise ConfigError("shadow and experiment describe an A/B test; set challenger too")
+    champion = load(settings.model, settings.name, settings)
+    challenger = None
+    if settings.challenger is not None:
+        challenger = load(settings.challenger, f"{settings.name}-challenger", settings)
+        if challenger.trained.manifest.classes != champion.trained.manifest.classes:
+            raise ConfigError("champion and challenger have different classes, so their decisions cannot be compared")
+    log = None if settings.log is None else DecisionLog(Path(settings.log), settings.log_texts)
+    metrics = Metrics()
+
+    def arm(served: Served) -> Arm:
+        scorer = served.trained.scorer
+        most_characters = scorer.token_budget * scorer.workers * _CHARACTERS_PER_TOKEN
+        return Arm(served, Batcher(settings.limits, most_characters, metrics.batch.observe))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        api.state.batcher = batcher = Batcher(limits, most_characters, metrics.batch.observe)
-        running = asyncio.create_task(batcher.run())
+        first, second = arm(champion), None if challenger is None else arm(challenger)
+        api.state.arms = arms = Arms(
+            champion=first,
+            challenger=second,
+            share=settings.split / 100,
+            shadow=settings.shadow,
+            experiment=settings.experiment,
+            log=log,
+            metrics=metrics,
+        )
+        batchers = [one.batcher for one in (first, second) if one is not None]
+        running = [asyncio.create_task(batcher.run()) for batcher in batchers]
         try:
             yield
         finally:
-            await batcher.close()
-            await running
+            await arms.finish()
+            for batcher in batchers:
+                await batcher.close()
+            await asyncio.gather(*running)
 
     api = FastAPI(title="reviewguard", summary="Text classification", lifespan=lifespan)
-    api.state.served, api.state.limits, api.state.metrics = served, limits, metrics
+    api.state.limits, api.state.metrics = settings.limits, metrics
     api.include_router(predict.router)
     api.include_router(protocol.router)
-    api.add_middleware(Guard, limits=limits, api_key=api_key)
+    api.add_middleware(Guard, limits=settings.limits, api_key=api_key)
     api.add_middleware(Counted, metrics=metrics)
     _handle_errors(api)
     return api

@@ -25,16 +25,17 @@ class Metrics:
         names = ["route", "status"]
         self.requests = Counter("reviewguard_requests", "Requests.", names, registry=registry)
         self.seconds = Histogram("reviewguard_request_seconds", "Latency.", ["route"], registry=registry, buckets=_SECONDS)
-        self.texts = Counter("reviewguard_texts", "Texts predicted.", ["model"], registry=registry)
+        self.texts = Counter("reviewguard_texts", "Texts predicted.", ["model", "arm"], registry=registry)
         self.batch = Histogram("reviewguard_batch_texts", "Texts computed together.", registry=registry, buckets=_TEXTS)
-        self.decisions = Counter("reviewguard_decisions", "Decisions.", ["model", "decision"], registry=registry)
+        self.decisions = Counter("reviewguard_decisions", "Decisions.", ["model", "arm", "decision"], registry=registry)
+        self.lost = Counter("reviewguard_shadow_lost_texts", "Texts that the shadow missed.", ["error"], registry=registry)
         self.waiting = Gauge("reviewguard_waiting_texts", "Texts that wait.", registry=registry, multiprocess_mode="livesum")
 
-    def count(self, model: str, predictions: Iterable[Prediction]) -> None:
+    def count(self, model: str, arm: str, predictions: Iterable[Prediction]) -> None:
         """Count predictions by their decision; "error" stands for empty texts."""
         for prediction in predictions:
-            self.texts.labels(model).inc()
-            self.decisions.labels(model, prediction.decision or "error").inc()
+            self.texts.labels(model, arm).inc()
+            self.decisions.labels(model, arm, prediction.decision or "error").inc()
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

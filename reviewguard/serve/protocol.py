@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 
 from reviewguard.inference.scoring import Prediction
 from reviewguard.serve.guard import Refused
-from reviewguard.serve.predict import ERRORS, predicted
+from reviewguard.serve.predict import ERRORS, answered
 from reviewguard.serve.schemas import InferOutput, InferRequest, InferResponse
 from reviewguard.serve.served import Served
 
@@ -58,21 +58,21 @@ async def metadata(name: str, request: Request) -> dict[str, Any]:
 @router.post("/models/{name}/infer", responses=ERRORS, response_model_exclude_none=True)
 async def infer(name: str, body: InferRequest, request: Request) -> InferResponse:
     """Predict the texts of a tensor of strings."""
-    _served(name, request)
+    served = _served(name, request)
     [tensor] = body.inputs
     count = 1
     for size in tensor.shape:
         count *= size
     if count != len(tensor.data) or not all(isinstance(text, str) for text in tensor.data):
         raise Refused(422, "invalid", f"the input must hold {count} strings, as its shape says, in one flat list")
-    served, predictions = await predicted(tensor.data, request)
+    predictions = [answer.prediction for answer in await answered(tensor.data, None, request)]
     wanted = None if body.outputs is None else {str(output.get("name")) for output in body.outputs}
     outputs = [output for output in _outputs(served, predictions) if wanted is None or output.name in wanted]
     return InferResponse(model_name=served.name, model_version=VERSION, id=body.id, outputs=outputs)
 
 
 def _served(name: str, request: Request) -> Served:
-    served: Served = request.app.state.served
+    served: Served = request.app.state.arms.champion.served
     if name != served.name:
         raise Refused(404, "unknown_model", f"there is no model {name!r}; this server has {served.name!r}")
     return served

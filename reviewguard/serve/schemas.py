@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewguard.inference.scoring import Prediction
+from reviewguard.serve.arms import Answer, ArmName, Arms
 from reviewguard.serve.served import Served
 
 
@@ -19,6 +19,8 @@ class PredictRequest(_Body):
 
     text: str | None = Field(None, description="A text. Either this or `texts`.")
     texts: list[str] | None = Field(None, min_length=1, description="Texts. Either this or `text`.")
+    key: str | None = Field(None, description="What an A/B test assigns by, such as the id of an author; default: the text.")
+    keys: list[str] | None = Field(None, description="A key for each text.")
 
 
 class ModelInfo(BaseModel):
@@ -26,6 +28,11 @@ class ModelInfo(BaseModel):
 
     name: str
     sha256: str = Field(description="Identifies the model with its decisions.")
+
+    @classmethod
+    def of(cls, served: Served) -> ModelInfo:
+        """Name and hash of a model."""
+        return cls(name=served.name, sha256=served.sha256)
 
 
 class PredictionOut(BaseModel):
@@ -38,11 +45,14 @@ class PredictionOut(BaseModel):
     out_of_distribution: bool = Field(description="Whether the text is unlike the training texts in language or length.")
     scores: dict[str, float] = Field(description="The probability of each class.")
     error: str | None = Field(description="Why there is no prediction.")
+    arm: ArmName = Field(description="The model that answered, in an A/B test.")
 
     @classmethod
-    def of(cls, prediction: Prediction) -> PredictionOut:
-        """Convert a prediction."""
+    def of(cls, answer: Answer) -> PredictionOut:
+        """Convert an answer."""
+        prediction = answer.prediction
         return cls(
+            arm=answer.arm,
             label=prediction.label,
             score=prediction.score,
             decision=prediction.decision,
@@ -57,13 +67,15 @@ class PredictResponse(BaseModel):
     """Predictions, in the order of the texts."""
 
     model: ModelInfo
+    challenger: ModelInfo | None = Field(description="The second model of an A/B test.")
     predictions: list[PredictionOut]
 
     @classmethod
-    def of(cls, served: Served, predictions: list[Prediction]) -> PredictResponse:
-        """The answer of a model."""
-        info = ModelInfo(name=served.name, sha256=served.sha256)
-        return cls(model=info, predictions=[PredictionOut.of(prediction) for prediction in predictions])
+    def of(cls, arms: Arms, answers: list[Answer]) -> PredictResponse:
+        """The answers of a server."""
+        challenger = None if arms.challenger is None or arms.shadow else ModelInfo.of(arms.challenger.served)
+        predictions = [PredictionOut.of(answer) for answer in answers]
+        return cls(model=ModelInfo.of(arms.champion.served), challenger=challenger, predictions=predictions)
 
 
 class ErrorDetail(BaseModel):

@@ -32,16 +32,21 @@ class Served:
         return hashlib.sha256(msgspec.json.encode(self.trained.manifest)).hexdigest()
 
 
-def load(settings: Settings) -> Served:
+def load(model: str | None, name: str, settings: Settings) -> Served:
     """Load a model for serving, and compute a text so that the first request is not slower.
+
+    Args:
+        model: Folder or Hub id. None: the built-in model.
+        name: Name of the model.
+        settings: Engine and precision, and the commit on the Hub.
 
     Raises:
         BundleError: If the model cannot be loaded.
         ConfigError: If the model is a preset, which is not trained.
     """
-    bundle = loading.find(settings.model, settings.revision)
+    bundle = loading.find(model, settings.revision)
     if bundle is None:
-        raise ConfigError(f"{settings.model} is a preset, which is not trained; pass the folder or the Hub id of a trained model")
+        raise ConfigError(f"{model} is a preset, which is not trained; pass the folder or the Hub id of a trained model")
     trained = loading.load(bundle, settings.runtime, settings.precision, settings.threads)
     trained.predictions(["A kettle that boils."])
-    return Served(settings.name, trained)
+    return Served(name, trained)

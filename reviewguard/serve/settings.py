@@ -38,6 +38,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         precision: Precision of an export.
         threads: Number of cores of an export; 0: all.
         limits: Limits of requests.
+        challenger: Folder or Hub id of a second model, to compare with the first in an A/B test. None: no test.
+        split: Percentage of the keys that the challenger answers.
+        shadow: Whether the challenger only predicts what the first model answers, off the path of the answer.
+        experiment: Name of the test; another name assigns keys anew.
+        log: Folder of the log of decisions, which `reviewguard ab` reads. None: decisions are not logged.
+        log_texts: Whether the log contains texts, not only their hashes.
     """
 
     model: str | None = None
@@ -47,3 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Precision = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     limits: Limits = Limits()
+    challenger: str | None = None
+    split: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 50.0
+    shadow: bool = False
+    experiment: str = ""
+    log: str | None = None
+    log_texts: bool = False

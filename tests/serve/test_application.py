@@ -84,7 +84,7 @@ def test_concurrent_requests_get_their_own_answers(exported: Path) -> None:
     np.testing.assert_allclose(got, Classifier.from_pretrained(exported).predict_proba(texts)[:, 0], atol=1e-5)
     lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert float(lines['reviewguard_requests_total{route="/predict",status="200"}']) == 60
-    assert float(lines['reviewguard_texts_total{model="reviewguard"}']) == 60
+    assert float(lines['reviewguard_texts_total{arm="champion",model="reviewguard"}']) == 60
     assert float(lines["reviewguard_batch_texts_sum"]) == 60
     assert float(lines["reviewguard_batch_texts_count"]) < 30, "requests that wait are computed together"
     assert float(lines["reviewguard_waiting_texts"]) == 0
