@@ -108,5 +108,5 @@ def test_the_list_of_commands_is_not_truncated(figures: ModuleType):
     macros = {}
     figures.define_env(SimpleNamespace(macro=lambda macro: macros.setdefault(macro.__name__, macro)))
     listed = macros["command_line"]().partition("**Commands**:\n\n")[2].partition("\n\n")[0].splitlines()
-    assert len(listed) == 14
+    assert len(listed) == 15
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)

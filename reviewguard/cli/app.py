@@ -31,6 +31,7 @@ for command in (
     experiments.transfer,
     models.presets,
     serve.serve,
+    experiments.ab,
 ):
     app.command()(command)
 

@@ -11,7 +11,7 @@ import typer
 
 from reviewguard import config
 from reviewguard.cli.options import DataArgument
-from reviewguard.errors import ConfigError
+from reviewguard.errors import ConfigError, requires
 
 if TYPE_CHECKING:
     from reviewguard.experiments import Experiment
@@ -61,6 +61,27 @@ def compare(
             command=this_command(),
         )
     )
+
+
+def ab(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Folder of the log, as given to `serve --log`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")],
+    labels: Annotated[
+        Path | None, typer.Argument(metavar="[LABELS]", help="Table with the columns key and label, as far as labels are known.")
+    ] = None,
+    positive: Annotated[str, typer.Option(help="The positive class; default: chosen as in training.")] = "",
+) -> None:
+    """Compare the two models of an A/B test, with bounds that hold however often you look."""
+    with requires("experiments"):
+        from reviewguard.experiments.ab import ab as compared
+        from reviewguard.experiments.results import folder_at
+
+    page = compared(log, labels, positive=positive, command=this_command())
+    folder = folder_at(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.save(folder)
+    typer.echo("\n".join(page.short))
+    typer.echo(f"report: {folder / 'report.html'}")
 
 
 def ablate(

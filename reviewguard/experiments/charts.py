@@ -190,6 +190,22 @@ def pairs(rows: Mapping[str, tuple[Estimate, Estimate]], titles: tuple[str, str]
     return _svg(figure)
 
 
+def sequences(paths: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> bytes:
+    """Draw estimates with their bounds over the number of texts, one below the other: texts, estimate, lower and upper bound."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.4 + 1.5 * len(paths)), layout="constrained")
+        axes = figure.subplots(len(paths), squeeze=False)[:, 0]
+        for axis, (name, path) in zip(axes, paths.items(), strict=True):
+            texts, mean, low, high = np.array(path, dtype=float).T
+            axis.fill_between(texts, low, high, color=_INK, alpha=0.15)
+            axis.plot(texts, mean, color=_INK)
+            axis.axhline(0, color="#555", linewidth=0.8)
+            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+            axis.set_title(name, fontsize=9, loc="left")
+        axes[-1].set_xlabel("texts")
+    return _svg(figure)
+
+
 def _svg(figure: Figure) -> bytes:
     out = io.BytesIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
