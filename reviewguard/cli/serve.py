@@ -25,6 +25,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Number of processes, which share the cores.")] = 1,
     runtime: Annotated[Literal["auto", "onnxruntime", "openvino"], typer.Option(help="Engine of an export.")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "int8"], typer.Option(help="Precision of an export.")] = "auto",
+    watch: Annotated[
+        float, typer.Option(min=0, help="Seconds between looks at the model's folder; a changed model replaces the old one.")
+    ] = 0.0,
     challenger: Annotated[
         str | None, typer.Option(help="Folder or Hub id of a second model for an A/B test, with the same classes.")
     ] = None,
@@ -53,6 +56,7 @@ def serve(
         "precision": precision,
         "threads": 0 if workers == 1 else max(1, available_cores() // workers),
         "limits": {"body_bytes": int(max_mib * _MIB), "texts": max_texts, "queue": max_queue},
+        "watch_seconds": watch,
         "challenger": challenger,
         "split": split,
         "shadow": shadow,

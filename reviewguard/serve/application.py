@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from reviewguard.bundle.folder import is_bundle
 from reviewguard.config import decode
 from reviewguard.errors import ConfigError, PredictionError
 from reviewguard.inference.decision_log import DecisionLog
@@ -26,6 +27,7 @@ from reviewguard.serve.guard import Guard, Refused
 from reviewguard.serve.metrics import Counted, Metrics
 from reviewguard.serve.served import Served, load
 from reviewguard.serve.settings import Settings
+from reviewguard.serve.watch import watch
 
 #: Characters of a token of English text, on average; used to fill a batch before its texts are tokenised.
 _CHARACTERS_PER_TOKEN = 4
@@ -75,6 +77,8 @@ def application(settings: Settings, api_key: str | None) -> FastAPI:
     """Create the application from settings; see `app`."""
     if settings.challenger is None and (settings.shadow or settings.experiment):
         raise ConfigError("shadow and experiment describe an A/B test; set challenger too")
+    if settings.watch_seconds and (settings.model is None or not is_bundle(Path(settings.model))):
+        raise ConfigError("watch_seconds needs a model in a local folder")
     champion = load(settings.model, settings.name, settings)
     challenger = None
     if settings.challenger is not None:
@@ -103,9 +107,12 @@ def application(settings: Settings, api_key: str | None) -> FastAPI:
         )
         batchers = [one.batcher for one in (first, second) if one is not None]
         running = [asyncio.create_task(batcher.run()) for batcher in batchers]
+        watching = asyncio.create_task(watch(api.state, settings)) if settings.watch_seconds else None
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
             await arms.finish()
             for batcher in batchers:
                 await batcher.close()

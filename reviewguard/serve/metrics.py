@@ -29,6 +29,7 @@ class Metrics:
         self.batch = Histogram("reviewguard_batch_texts", "Texts computed together.", registry=registry, buckets=_TEXTS)
         self.decisions = Counter("reviewguard_decisions", "Decisions.", ["model", "arm", "decision"], registry=registry)
         self.lost = Counter("reviewguard_shadow_lost_texts", "Texts that the shadow missed.", ["error"], registry=registry)
+        self.swaps = Counter("reviewguard_swaps", "Replacements of the model.", ["outcome"], registry=registry)
         self.waiting = Gauge("reviewguard_waiting_texts", "Texts that wait.", registry=registry, multiprocess_mode="livesum")
 
     def count(self, model: str, arm: str, predictions: Iterable[Prediction]) -> None:

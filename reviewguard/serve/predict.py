@@ -27,7 +27,7 @@ async def predict(body: PredictRequest, request: Request) -> PredictResponse:
     if keys is not None and len(keys) != len(texts):
         raise Refused(422, "invalid", f"there are {len(texts)} texts and {len(keys)} keys")
     arms: Arms = request.app.state.arms
-    return PredictResponse.of(arms, await answered(texts, keys, request))
+    return PredictResponse.of(arms, await answered(arms, texts, keys, request))
 
 
 @router.get("/healthz", summary="Whether the process is alive")
@@ -52,13 +52,13 @@ async def metrics(request: Request) -> Response:
     return Response(state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def answered(texts: list[str], keys: list[str] | None, request: Request) -> list[Answer]:
-    """Predict texts, unless the client leaves first.
+async def answered(arms: Arms, texts: list[str], keys: list[str] | None, request: Request) -> list[Answer]:
+    """Predict texts with the models that were current when the request arrived, unless the client leaves first.
 
     Raises:
         Refused: If there are too many texts.
     """
-    most, arms = request.app.state.limits.texts, request.app.state.arms
+    most = request.app.state.limits.texts
     if len(texts) > most:
         raise Refused(422, "too_many_texts", f"the request has {len(texts)} texts; at most {most} are accepted")
     answer = asyncio.ensure_future(arms.answers(texts, keys))

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from reviewguard.inference.scoring import Prediction
+from reviewguard.serve.arms import Arms
 from reviewguard.serve.guard import Refused
 from reviewguard.serve.predict import ERRORS, answered
 from reviewguard.serve.schemas import InferOutput, InferRequest, InferResponse
@@ -35,13 +36,13 @@ async def ready() -> dict[str, bool]:
 @router.get("/models/{name}/ready", responses=ERRORS)
 async def model_ready(name: str, request: Request) -> dict[str, Any]:
     """Whether a model is loaded."""
-    return {"name": _served(name, request).name, "ready": True}
+    return {"name": _served(name, request.app.state.arms).name, "ready": True}
 
 
 @router.get("/models/{name}", responses=ERRORS)
 async def metadata(name: str, request: Request) -> dict[str, Any]:
     """Inputs and outputs of a model."""
-    served = _served(name, request)
+    served = _served(name, request.app.state.arms)
     classes = served.trained.manifest.classes
     outputs = [("label", "BYTES", [-1]), ("decision", "BYTES", [-1]), ("scores", "FP32", [-1, len(classes)])]
     outputs += [("out_of_distribution", "BOOL", [-1]), ("truncated", "BOOL", [-1])]
@@ -58,21 +59,22 @@ async def metadata(name: str, request: Request) -> dict[str, Any]:
 @router.post("/models/{name}/infer", responses=ERRORS, response_model_exclude_none=True)
 async def infer(name: str, body: InferRequest, request: Request) -> InferResponse:
     """Predict the texts of a tensor of strings."""
-    served = _served(name, request)
+    arms: Arms = request.app.state.arms
+    served = _served(name, arms)
     [tensor] = body.inputs
     count = 1
     for size in tensor.shape:
         count *= size
     if count != len(tensor.data) or not all(isinstance(text, str) for text in tensor.data):
         raise Refused(422, "invalid", f"the input must hold {count} strings, as its shape says, in one flat list")
-    predictions = [answer.prediction for answer in await answered(tensor.data, None, request)]
+    predictions = [answer.prediction for answer in await answered(arms, tensor.data, None, request)]
     wanted = None if body.outputs is None else {str(output.get("name")) for output in body.outputs}
     outputs = [output for output in _outputs(served, predictions) if wanted is None or output.name in wanted]
     return InferResponse(model_name=served.name, model_version=VERSION, id=body.id, outputs=outputs)
 
 
-def _served(name: str, request: Request) -> Served:
-    served: Served = request.app.state.arms.champion.served
+def _served(name: str, arms: Arms) -> Served:
+    served = arms.champion.served
     if name != served.name:
         raise Refused(404, "unknown_model", f"there is no model {name!r}; this server has {served.name!r}")
     return served

@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         precision: Precision of an export.
         threads: Number of cores of an export; 0: all.
         limits: Limits of requests.
+        watch_seconds: Interval at which the model's folder is looked at; if it has changed, the new model replaces the old one.
+            0: never.
         challenger: Folder or Hub id of a second model, to compare with the first in an A/B test. None: no test.
         split: Percentage of the keys that the challenger answers.
         shadow: Whether the challenger only predicts what the first model answers, off the path of the answer.
@@ -53,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Precision = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     limits: Limits = Limits()
+    watch_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     challenger: str | None = None
     split: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 50.0
     shadow: bool = False
