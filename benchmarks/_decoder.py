@@ -98,10 +98,10 @@ def check(spec: dict[str, Any]) -> dict[str, Any]:
 
     texts, labels = rows(spec["data"], "test", spec["scored"])
     straight, resumed = (Classifier.from_pretrained(folder) for folder in spec["models"])
-    expected = probabilities(straight, texts)
-    result: dict[str, Any] = {"resumed": difference(expected, probabilities(resumed, texts))}
+    expected = straight.predict_proba(texts)
+    result: dict[str, Any] = {"resumed": difference(expected, resumed.predict_proba(texts))}
     merged = straight.merge(texts)
-    of_merged = probabilities(merged, texts)
+    of_merged = merged.predict_proba(texts)
     result["merged"] = difference(expected, of_merged)
     with tempfile.TemporaryDirectory() as scratch:
         merged.save(Path(scratch) / "merged")
@@ -114,7 +114,7 @@ def check(spec: dict[str, Any]) -> dict[str, Any]:
     result["pipeline"] = difference(of_merged, np.array([[scores[name] for name in merged.classes_] for scores in by_label]))
     np.save(spec["expected"], of_merged)
     plain, typed = texts[:8], [text[:40] + CHAT[spec["name"]] + text[40:] for text in texts[:4]] + texts[4:8]
-    moved = np.abs(probabilities(merged, typed) - probabilities(merged, plain)).max(axis=1)
+    moved = np.abs(merged.predict_proba(typed) - merged.predict_proba(plain)).max(axis=1)
     result["chat"] = {"changed": float(moved[:4].max()), "neighbours": float(moved[4:].max())}
     return result
 
@@ -124,17 +124,12 @@ def predict(spec: dict[str, Any]) -> dict[str, Any]:
     texts, _ = rows(spec["data"], "test", spec["scored"])
     classifier = Classifier.from_pretrained(spec["exported"], runtime="onnxruntime", precision="fp32")
     started = time.perf_counter()
-    found = probabilities(classifier, texts)
+    found = classifier.predict_proba(texts)
     return {
         **difference(np.load(spec["expected"]), found),
         "reviews_per_second": len(texts) / (time.perf_counter() - started),
         "torch": any(name in sys.modules for name in ("torch", "transformers")),
     }
-
-
-def probabilities(classifier: Classifier, texts: list[str]) -> NDArray[np.float32]:
-    """Probabilities of texts, float32 (n, classes)."""
-    return np.asarray(classifier.predict_proba(texts))
 
 
 def difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> dict[str, float]:

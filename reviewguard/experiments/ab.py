@@ -17,7 +17,7 @@ from reviewguard.evaluation.sequential import BURN_IN, Difference, difference, f
 from reviewguard.experiments import charts
 from reviewguard.experiments.page import Block, Figure, Page, Section, Table
 from reviewguard.inference.decision_log import Entry, hashed, read
-from reviewguard.training.plan import POSITIVE_NAMES
+from reviewguard.training.plan import default_positive
 
 #: Number of texts that a report lists.
 _LISTED: Final = 20
@@ -64,7 +64,9 @@ def ab(
     """
     arms = arms_of(read(Path(log)), str(log))
     classes = sorted(arms.champion[0].scores)
-    target = _positive(classes, positive)
+    if positive and positive not in classes:
+        raise DataError(f"{positive!r} is not a class of the log; {nearest(positive, classes)}")
+    target = positive or default_positive(classes)
     truth = {} if labels is None else _labels(labels, classes)
     outcomes = differences(arms, target, truth)
     return _page(arms, target, outcomes, len(truth), command)
@@ -159,13 +161,6 @@ def _f1(
     if second is not None:
         return influence(labelled, first), influence(labelled, second)
     return influence(labelled & is_challenger, first) + influence(labelled & ~is_challenger, first), None
-
-
-def _positive(classes: Sequence[str], wanted: str) -> str:
-    if wanted and wanted not in classes:
-        raise DataError(f"{wanted!r} is not a class of the log; {nearest(wanted, classes)}")
-    named = [name for default in POSITIVE_NAMES for name in classes if name.casefold() == default]
-    return wanted or (named[0] if named else classes[-1])
 
 
 def _labels(source: str | os.PathLike[str], classes: Sequence[str]) -> dict[str, str]:

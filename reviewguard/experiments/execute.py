@@ -25,7 +25,7 @@ from reviewguard.evaluation.metrics import measure
 from reviewguard.experiments.jobs import Cost, Result, Task
 from reviewguard.experiments.results import scores_file
 from reviewguard.inference.engines.cores import available_cores
-from reviewguard.inference.scoring import Floats, score
+from reviewguard.inference.scoring import score
 from reviewguard.models.device import best_device, peak_memory_mib
 from reviewguard.training.backends import get_backend, recipe_from
 from reviewguard.training.finetuning.checkpoint import Run
@@ -52,10 +52,8 @@ def execute(task: Task, key: str, folder: Path) -> Result:
         learned = learn(plan, Run(folder=checkpoints, resume=resume))
         model = learned.model.eval().to(best_device())
 
-        def logits_of(texts: list[str]) -> Floats:
-            return backend.logits(model, [normalize(text) for text in texts], encoder=loaded)
-
         logits, scores, at_point, truncated = {}, {}, {}, {}
+        inputs: list[str] = []
         decision = Decision()
         if positive is not None:
             held_out = plan.labelled["validation"]
@@ -64,13 +62,14 @@ def execute(task: Task, key: str, folder: Path) -> Result:
             decision = Decision(operating_point=point)
         for name, part in task.scored.items():
             texts, labels = part.require_complete(classes)
-            y, logits[name] = class_indices(labels, classes), logits_of(texts)
-            truncated[name] = sum(item.truncated for item in loaded.tokenizer.encode([normalize(text) for text in texts]))
+            normalized = [normalize(text) for text in texts]
+            inputs += normalized
+            y, logits[name] = class_indices(labels, classes), backend.logits(model, normalized, encoder=loaded)
+            truncated[name] = sum(item.truncated for item in loaded.tokenizer.encode(normalized))
             scores[name] = measure(y, log_odds(logits[name]), classes, positive)
             if positive is not None:
                 words = np.array([len(text.split()) for text in texts])
                 at_point[name] = measure(y, decision.scores(logits[name], classes.index(positive), words), classes, positive)
-    texts = [normalize(text) for part in task.scored.values() for text in part.require_complete()[0]][:_TIMED]
     scores_file(folder, key).parent.mkdir(exist_ok=True)
     content = safetensors.numpy.save({name: np.ascontiguousarray(values, dtype=np.float32) for name, values in logits.items()})
     files.replace(scores_file(folder, key), content)
@@ -93,7 +92,9 @@ def execute(task: Task, key: str, folder: Path) -> Result:
             peak_memory_mib=peak_memory_mib(),
             gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if cuda else None,
             model_mib=learned.model_mib,
-            reviews_per_second=_rate(lambda texts: score(model, loaded.tokenizer, loaded.tokenizer.encode(texts)), texts),
+            reviews_per_second=_rate(
+                lambda texts: score(model, loaded.tokenizer, loaded.tokenizer.encode(texts)), inputs[:_TIMED]
+            ),
             device=torch.cuda.get_device_name() if cuda else f"{available_cores()} CPU cores",
             packages={name: version(name) for name in _PACKAGES},
         ),

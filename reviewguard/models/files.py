@@ -58,8 +58,7 @@ def model_files(model: TextModel, tokenizer: Tokenizer, manifest: Manifest) -> d
 
 def load_baseline(trained: TrainedModel) -> TfidfEncoder | None:
     """The baseline that was fitted on the model's training rows, if the model contains one."""
-    names = [f"{tfidf.BASELINE}.json", f"{tfidf.BASELINE}.safetensors"]
-    return tfidf.from_files({name: trained.read(name) for name in names}, tfidf.BASELINE) if names[0] in trained.files else None
+    return tfidf.from_files(trained.read, tfidf.BASELINE) if f"{tfidf.BASELINE}.json" in trained.files else None
 
 
 def load_model(bundle: Bundle, recipe: Mapping[str, Any]) -> TextModel:
@@ -73,10 +72,9 @@ def load_model(bundle: Bundle, recipe: Mapping[str, Any]) -> TextModel:
         BundleError: If the head is malformed, or head, n-grams, adapter and encoder do not match.
         EncoderError: If the encoder is not available.
     """
-    names = [f"{tfidf.MODEL}.json", f"{tfidf.MODEL}.safetensors"]
     encoder: Encoder
-    if names[0] in bundle:
-        encoder = tfidf.from_files({name: bundle.read(name) for name in names}, tfidf.MODEL)
+    if f"{tfidf.MODEL}.json" in bundle:
+        encoder = tfidf.from_files(bundle.read, tfidf.MODEL)
     else:
         encoder = _transformer(bundle, decode(recipe.get("encoder", {}), EncoderConfig, "encoder"))
     try:

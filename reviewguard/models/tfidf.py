@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -164,6 +164,7 @@ def with_supported(text: str) -> str:
     return _OTHERS.sub(_UNKNOWN, text)
 
 
+@cache
 def character_tokenizer(max_length: int) -> Tokenizer:
     """A tokenizer whose tokens are characters. Like scikit-learn's, it replaces a run of white space by one space.
 
@@ -174,7 +175,6 @@ def character_tokenizer(max_length: int) -> Tokenizer:
     return Tokenizer(_tokenizer_json(), msgspec.json.encode(settings), max_length)
 
 
-@cache
 def _tokenizer_json() -> bytes:
     content: dict[str, Any] = {
         "version": "1.0",
@@ -202,15 +202,19 @@ def to_files(encoder: TfidfEncoder, stem: str) -> dict[str, bytes]:
     return {f"{stem}.json": msgspec.json.encode(encoder.terms), f"{stem}.safetensors": safetensors.torch.save(tensors)}
 
 
-def from_files(files: Mapping[str, bytes], stem: str) -> TfidfEncoder:
+def from_files(read: Callable[[str], bytes], stem: str) -> TfidfEncoder:
     """Rebuild an encoder from the result of `to_files`.
+
+    Args:
+        read: Function that returns the contents of a file.
+        stem: As for `to_files`.
 
     Raises:
         BundleError: If a file is missing or malformed.
     """
     try:
-        terms = msgspec.json.decode(files[f"{stem}.json"], type=list[str])
-        encoder = TfidfEncoder(terms, **safetensors.torch.load(files[f"{stem}.safetensors"]))
+        terms = msgspec.json.decode(read(f"{stem}.json"), type=list[str])
+        encoder = TfidfEncoder(terms, **safetensors.torch.load(read(f"{stem}.safetensors")))
     except (msgspec.MsgspecError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{stem}.json and {stem}.safetensors are malformed: {error}") from error
     return encoder.eval().requires_grad_(False)

@@ -71,11 +71,10 @@ def select(transformer: nn.Module, ids: NDArray[np.int64]) -> None:
     new = {old: index for index, old in enumerate(ids.tolist())}
     rows = torch.from_numpy(ids).to(table.weight.device)
     for module in transformer.modules():
-        if isinstance(module, nn.Embedding) and module.weight is table.weight and module is not table:
+        if isinstance(module, nn.Embedding) and module.weight is table.weight:
             module.num_embeddings = len(ids)
     # The parameter object stays, and with it the ties of an encoder's and a decoder's tables.
     table.weight.data = table.weight.data[rows]
-    table.num_embeddings = len(ids)
     if table.padding_idx is not None:
         table.padding_idx = new[table.padding_idx]
     config: Any = transformer.config

@@ -99,7 +99,7 @@ def application(settings: Settings, api_key: str | None) -> FastAPI:
         api.state.arms = arms = Arms(
             champion=first,
             challenger=second,
-            share=settings.split / 100,
+            share=0.0 if second is None or settings.shadow else settings.split / 100,
             shadow=settings.shadow,
             experiment=settings.experiment,
             log=log,
@@ -115,7 +115,7 @@ def application(settings: Settings, api_key: str | None) -> FastAPI:
                 watching.cancel()
             await arms.finish()
             for batcher in batchers:
-                await batcher.close()
+                batcher.close()
             await asyncio.gather(*running)
 
     api = FastAPI(title="reviewguard", summary="Text classification", lifespan=lifespan)
@@ -135,8 +135,7 @@ def _handle_errors(api: FastAPI) -> None:
         @api.exception_handler(kind)
         async def _(request: Request, error: Exception) -> JSONResponse:
             refused = convert(error)
-            content = {"error": {"type": refused.type, "message": refused.message}}
-            return JSONResponse(content, refused.status, refused.headers)
+            return JSONResponse(refused.content, refused.status, refused.headers)
 
     handle(Refused, lambda refused: refused)
     handle(OverloadedError, lambda _: Refused(429, "overloaded", "too many texts are waiting; retry later", {"Retry-After": "1"}))

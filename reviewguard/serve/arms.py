@@ -45,8 +45,8 @@ class Arms:
     Attributes:
         champion: Answers all texts, or those that are not assigned to the challenger.
         challenger: None: there is no test.
-        share: Share of the keys whose texts the challenger answers.
-        shadow: Whether the challenger only predicts what the champion answers. `share` is then ignored.
+        share: Share of the keys whose texts the challenger answers; 0 without a challenger and in a shadow.
+        shadow: Whether the challenger predicts what the champion answers.
         experiment: Name of the test. Another name assigns keys anew.
         log: Log of decisions. None: decisions are not logged.
         metrics: Metrics of the server.
@@ -63,8 +63,6 @@ class Arms:
 
     def arm_of(self, key: str) -> ArmName:
         """The arm that answers for a key. It depends on the key and the name of the test only."""
-        if self.challenger is None or self.shadow:
-            return CHAMPION
         digest = hashlib.sha256(f"{self.experiment}\0{key}".encode("utf-8", "surrogatepass")).digest()
         return CHALLENGER if int.from_bytes(digest[:8], "big") < self.share * 2**64 else CHAMPION
 
@@ -118,7 +116,7 @@ class Arms:
                     decision=prediction.decision,
                     scores=prediction.scores,
                     seconds=seconds,
-                    share=0.0 if self.challenger is None or self.shadow else self.share,
+                    share=self.share,
                     shadow=self.shadow,
                     text=texts[row],
                 )

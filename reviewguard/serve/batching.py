@@ -75,7 +75,7 @@ class Batcher:
 
     async def run(self) -> None:
         """Compute batches until `close` is called and nothing waits."""
-        loop, busy = asyncio.get_running_loop(), False
+        busy = False
         while True:
             if not self._jobs:
                 if self._closed:
@@ -88,9 +88,9 @@ class Batcher:
             jobs = self._next()
             busy = len(jobs) > 1
             if jobs:
-                await self._compute(jobs, loop)
+                await self._compute(jobs)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Accept nothing more; `run` ends when everything accepted is answered."""
         self._closed = True
         self._arrived.set()
@@ -109,11 +109,11 @@ class Batcher:
                 characters += sum(map(len, job.texts))
         return jobs
 
-    async def _compute(self, jobs: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
+    async def _compute(self, jobs: list[_Job]) -> None:
         texts = [text for job in jobs for text in job.texts]
         self._observe(len(texts))
         try:
-            found = await loop.run_in_executor(self._thread, jobs[0].model.predictions, texts)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, jobs[0].model.predictions, texts)
         except Exception as error:
             if len(jobs) == 1:
                 if not jobs[0].answer.cancelled():
@@ -121,7 +121,7 @@ class Batcher:
                 return
             # One request's texts must not fail the others.
             for job in jobs:
-                await self._compute([job], loop)
+                await self._compute([job])
             return
         for job in jobs:
             mine, found = found[: len(job.texts)], found[len(job.texts) :]

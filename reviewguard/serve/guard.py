@@ -22,9 +22,10 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.type, self.message, self.headers = status, type_, message, headers or {}
 
-    def body(self) -> bytes:
-        """The body of the answer."""
-        return json.dumps({"error": {"type": self.type, "message": self.message}}).encode()
+    @property
+    def content(self) -> dict[str, dict[str, str]]:
+        """The body of the answer, as `reviewguard.serve.schemas.ErrorResponse` describes it."""
+        return {"error": {"type": self.type, "message": self.message}}
 
 
 class Guard:
@@ -104,4 +105,4 @@ async def _answer(send: Send, refused: Refused) -> None:
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     # A body that was not read to its end would be read as the next request.
     await send({"type": "http.response.start", "status": refused.status, "headers": [*encoded, (b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": refused.body()})
+    await send({"type": "http.response.body", "body": json.dumps(refused.content).encode()})

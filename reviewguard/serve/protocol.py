@@ -43,16 +43,16 @@ async def model_ready(name: str, request: Request) -> dict[str, Any]:
 async def metadata(name: str, request: Request) -> dict[str, Any]:
     """Inputs and outputs of a model."""
     served = _served(name, request.app.state.arms)
-    classes = served.trained.manifest.classes
-    outputs = [("label", "BYTES", [-1]), ("decision", "BYTES", [-1]), ("scores", "FP32", [-1, len(classes)])]
-    outputs += [("out_of_distribution", "BOOL", [-1]), ("truncated", "BOOL", [-1])]
     return {
         "name": served.name,
         "versions": [VERSION],
         "platform": "reviewguard",
         "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in outputs],
-        "parameters": {"classes": classes, "sha256": served.sha256},
+        "outputs": [
+            {"name": output.name, "datatype": output.datatype, "shape": [-1, *output.shape[1:]]}
+            for output in _outputs(served, [])
+        ],
+        "parameters": {"classes": served.trained.manifest.classes, "sha256": served.sha256},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from reviewguard.serve.arms import Answer, ArmName, Arms
@@ -50,17 +51,7 @@ class PredictionOut(BaseModel):
     @classmethod
     def of(cls, answer: Answer) -> PredictionOut:
         """Convert an answer."""
-        prediction = answer.prediction
-        return cls(
-            arm=answer.arm,
-            label=prediction.label,
-            score=prediction.score,
-            decision=prediction.decision,
-            truncated=prediction.truncated,
-            out_of_distribution=prediction.out_of_distribution,
-            scores=prediction.scores,
-            error=prediction.error,
-        )
+        return cls(arm=answer.arm, **msgspec.structs.asdict(answer.prediction))
 
 
 class PredictResponse(BaseModel):

@@ -176,5 +176,10 @@ def classes_of(rows: Reviews, wanted: str = "") -> tuple[list[str], str | None]:
         if wanted:
             raise ConfigError(f"data.positive is {wanted!r}, but there are {len(classes)} classes; leave it empty")
         return classes, None
+    return classes, wanted or default_positive(classes)
+
+
+def default_positive(classes: Sequence[str]) -> str:
+    """The class with a name in `POSITIVE_NAMES`, or else the last class."""
     named = [name for default in POSITIVE_NAMES for name in classes if name.casefold() == default]
-    return classes, wanted or (named[0] if named else classes[-1])
+    return named[0] if named else classes[-1]

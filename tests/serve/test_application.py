@@ -8,13 +8,13 @@ import random
 import string
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from asgi import ask
 from fastapi import FastAPI
 
 from reviewguard import Classifier
@@ -25,29 +25,8 @@ JSON = {"Content-Type": "application/json"}
 TEXTS = ["Great pan, highly recommend it to everyone!", "lid rattles a bit, but for 12 quid ok", "  ", "Kettle " * 200]
 
 
-@pytest.fixture(scope="module")
-def exported(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "model"
-    classifier.export(folder)
-    return folder
-
-
-def call(api: FastAPI, scenario: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
-    """Run a scenario with a client of a started application."""
-
-    async def whole() -> Any:
-        async with (
-            asyncio.timeout(60),
-            api.router.lifespan_context(api),
-            httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client,
-        ):
-            return await scenario(client)
-
-    return asyncio.run(whole())
-
-
 def post(api: FastAPI, body: Any, path: str = "/predict", **more: Any) -> httpx.Response:
-    return call(api, lambda client: client.post(path, json=body, **more))
+    return ask(api, lambda client: client.post(path, json=body, **more))
 
 
 def test_predictions_are_those_of_the_classifier(exported: Path) -> None:
@@ -67,7 +46,7 @@ def test_predictions_are_those_of_the_classifier(exported: Path) -> None:
     single = post(api, {"text": TEXTS[0]}).json()
     assert single["model"] == body["model"]
     assert single["predictions"][0]["scores"] == pytest.approx(body["predictions"][0]["scores"], abs=1e-5)
-    surrogate = call(api, lambda client: client.post("/predict", content=b'{"text": "\\ud800 kettle"}', headers=JSON))
+    surrogate = ask(api, lambda client: client.post("/predict", content=b'{"text": "\\ud800 kettle"}', headers=JSON))
     assert surrogate.status_code == 200, "a lone surrogate is a character like any other"
 
 
@@ -79,7 +58,7 @@ def test_concurrent_requests_get_their_own_answers(exported: Path) -> None:
         answers = await asyncio.gather(*(client.post("/predict", json={"text": text}) for text in texts))
         return answers, (await client.get("/metrics")).text
 
-    answers, metrics = call(api, scenario)
+    answers, metrics = ask(api, scenario)
     got = [answer.json()["predictions"][0]["scores"]["fake"] for answer in answers]
     np.testing.assert_allclose(got, Classifier.from_pretrained(exported).predict_proba(texts)[:, 0], atol=1e-5)
     lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
@@ -96,7 +75,7 @@ def test_health(exported: Path) -> None:
     async def scenario(client: httpx.AsyncClient) -> list[httpx.Response]:
         return [await client.get(path) for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")]
 
-    answers = call(api, scenario)
+    answers = ask(api, scenario)
     assert [answer.status_code for answer in answers] == [200] * 4, "probes have no key"
     assert answers[1].json()["status"] == "ready"
 
@@ -117,7 +96,7 @@ def test_the_open_inference_protocol(exported: Path) -> None:
             "numbers": await client.post(infer, json={"inputs": [{**tensor, "data": [1, 2]}]}),
         }
 
-    answers = call(api, scenario)
+    answers = ask(api, scenario)
     assert {name: answer.status_code for name, answer in answers.items()} == {
         **dict.fromkeys(("metadata", "ready", "all", "some"), 200),
         "other": 404,
@@ -157,7 +136,7 @@ def test_the_open_inference_protocol(exported: Path) -> None:
 )
 def test_invalid_requests_get_an_error_of_one_shape(exported: Path, content: bytes, status: int, type_: str) -> None:
     api = app(exported, limits=Limits(texts=3, body_bytes=2000))
-    answer = call(api, lambda client: client.post("/predict", content=content, headers=JSON))
+    answer = ask(api, lambda client: client.post("/predict", content=content, headers=JSON))
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["type"] == type_
     assert answer.json().keys() == {"error"}
@@ -186,7 +165,7 @@ def test_random_bodies_never_cause_a_server_error(exported: Path) -> None:
                 statuses.add(answer.status_code)
         return statuses
 
-    assert call(api, scenario) <= {200, 400, 413, 422}
+    assert ask(api, scenario) <= {200, 400, 413, 422}
 
 
 def test_a_key_is_required_and_never_shown(exported: Path) -> None:
@@ -199,7 +178,7 @@ def test_a_key_is_required_and_never_shown(exported: Path) -> None:
             for key in keys
         ]
 
-    answers = call(api, scenario)
+    answers = ask(api, scenario)
     assert [answer.status_code for answer in answers] == [401] * 4 + [200]
     assert answers[0].headers["www-authenticate"] == "Bearer"
     assert not any("secret" in answer.text for answer in answers)
@@ -213,12 +192,12 @@ def test_a_slow_body_is_given_up(exported: Path) -> None:
         await asyncio.sleep(5)
         yield b'"a"}'
 
-    answer = call(api, lambda client: client.post("/predict", content=dripping()))
+    answer = ask(api, lambda client: client.post("/predict", content=dripping()))
     assert (answer.status_code, answer.json()["error"]["type"]) == (408, "timeout")
 
 
 def test_the_schema_describes_every_route(exported: Path) -> None:
-    schema = call(app(exported), lambda client: client.get("/openapi.json")).json()
+    schema = ask(app(exported), lambda client: client.get("/openapi.json")).json()
     assert schema["paths"].keys() >= {"/predict", "/healthz", "/readyz", "/metrics", "/v2/models/{name}/infer"}
     answers = schema["paths"]["/predict"]["post"]["responses"]
     assert answers["200"]["content"]["application/json"]["schema"]["$ref"].endswith("PredictResponse")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from asgi import ask
 from fastapi import FastAPI
 
 from reviewguard import Classifier
-from reviewguard.data.reviews import read as read_reviews
 from reviewguard.errors import ConfigError
 from reviewguard.inference.decision_log import Entry, read
 from reviewguard.serve import app
@@ -22,33 +19,8 @@ from reviewguard.serve import app
 TEXTS = [f"The kettle number {number} boils fast, and the lid stays shut while it pours." for number in range(400)]
 
 
-@pytest.fixture(scope="module")
-def models(
-    classifier: Classifier, tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
-    """Exports of two models that differ."""
-    folder, reviews = tmp_path_factory.mktemp("arms"), read_reviews(sample)
-    classifier.export(folder / "a")
-    Classifier("minilm-logreg", **tiny_settings, C=0.01).fit(reviews.texts, reviews.labels).export(folder / "b")
-    return folder / "a", folder / "b"
-
-
-def call(api: FastAPI, scenario: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
-    """Run a scenario with a client of a started application."""
-
-    async def whole() -> Any:
-        async with (
-            asyncio.timeout(60),
-            api.router.lifespan_context(api),
-            httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client,
-        ):
-            return await scenario(client)
-
-    return asyncio.run(whole())
-
-
 def predict(api: FastAPI, **body: Any) -> dict[str, Any]:
-    answer = call(api, lambda client: client.post("/predict", json=body))
+    answer = ask(api, lambda client: client.post("/predict", json=body))
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
     return result
@@ -132,7 +104,7 @@ def test_in_the_shadow_only_the_champion_answers(models: tuple[Path, Path], tmp_
     ],
 )
 def test_keys_that_do_not_fit_are_rejected(models: tuple[Path, Path], body: dict[str, Any]) -> None:
-    answer = call(app(models[0]), lambda client: client.post("/predict", json=body))
+    answer = ask(app(models[0]), lambda client: client.post("/predict", json=body))
     assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid")
 
 

@@ -45,7 +45,7 @@ def run(
         running = asyncio.create_task(batcher.run())
         async with asyncio.timeout(20):
             await scenario(lambda texts: batcher.predictions(texts, cast(TrainedModel, model)), batcher)
-            await batcher.close()
+            batcher.close()
             await running
 
     asyncio.run(whole())
@@ -139,7 +139,7 @@ def test_closing_answers_what_was_accepted() -> None:
     async def scenario(predict: Any, batcher: Batcher) -> None:
         accepted = [asyncio.ensure_future(predict([str(number)])) for number in range(4)]
         await asyncio.sleep(0.01)
-        await batcher.close()
+        batcher.close()
         with pytest.raises(ClosedError):
             await predict(["late"])
         assert [labels(await one) for one in accepted] == [["0"], ["1"], ["2"], ["3"]]

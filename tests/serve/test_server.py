@@ -16,15 +16,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from reviewguard import Classifier
-
-
-@pytest.fixture(scope="module")
-def exported(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "model"
-    classifier.export(folder)
-    return folder
-
 
 @contextlib.contextmanager
 def server(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:

@@ -9,52 +9,36 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from asgi import ask
 from fastapi import FastAPI
 
 from reviewguard import Classifier
-from reviewguard.data.reviews import read
 from reviewguard.errors import ConfigError
 from reviewguard.serve import app
 
 TEXT = "The kettle boils fast, and the lid stays shut while it pours."
 
 
-@pytest.fixture(scope="module")
-def models(
-    classifier: Classifier, tiny_settings: dict[str, object], sample: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
-    """Exports of two models that differ."""
-    folder, reviews = tmp_path_factory.mktemp("watch"), read(sample)
-    classifier.export(folder / "a")
-    Classifier("minilm-logreg", **tiny_settings, C=0.01).fit(reviews.texts, reviews.labels).export(folder / "b")
-    return folder / "a", folder / "b"
-
-
 def until(api: FastAPI, metric: str, change: Path, current: Path) -> list[tuple[str, float]]:
     """Ask without a pause while a link is turned to another folder, until a metric appears; the hash and score of each answer."""
 
-    async def whole() -> list[tuple[str, float]]:
-        answers: list[tuple[str, float]] = []
-        async with (
-            asyncio.timeout(60),
-            api.router.lifespan_context(api),
-            httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client,
-        ):
+    answers: list[tuple[str, float]] = []
 
-            async def ask() -> None:
-                got = await client.post("/predict", json={"text": TEXT})
-                assert got.status_code == 200, got.text
-                answers.append((got.json()["model"]["sha256"], got.json()["predictions"][0]["scores"]["fake"]))
+    async def scenario(client: httpx.AsyncClient) -> None:
+        async def once() -> None:
+            got = await client.post("/predict", json={"text": TEXT})
+            assert got.status_code == 200, got.text
+            answers.append((got.json()["model"]["sha256"], got.json()["predictions"][0]["scores"]["fake"]))
 
-            await ask()
-            (current.parent / "next").symlink_to(change)
-            (current.parent / "next").replace(current)
-            while metric not in (await client.get("/metrics")).text:
-                await asyncio.gather(*(ask() for _ in range(8)))
-            await ask()
-        return answers
+        await once()
+        (current.parent / "next").symlink_to(change)
+        (current.parent / "next").replace(current)
+        while metric not in (await client.get("/metrics")).text:
+            await asyncio.gather(*(once() for _ in range(8)))
+        await once()
 
-    return asyncio.run(whole())
+    ask(api, scenario)
+    return answers
 
 
 def test_a_changed_folder_replaces_the_model_without_a_gap(models: tuple[Path, Path], tmp_path: Path) -> None:

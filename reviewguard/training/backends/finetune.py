@@ -11,7 +11,7 @@ from torch import nn
 
 from reviewguard.config import EncoderRecipe, LoopConfig, LoraConfig
 from reviewguard.errors import ConfigError, requires
-from reviewguard.inference.scoring import Floats, compute
+from reviewguard.inference.scoring import Floats, score
 from reviewguard.models import lora
 from reviewguard.models.device import best_device, compute_dtype
 from reviewguard.models.encoder import LoadedEncoder, load_encoder
@@ -125,14 +125,14 @@ def train(
         model = untrained(len(classes), load(config).prepared(train.texts), config)
         state.load_weights(model, averaging.average(weights), "the trained model")
     if config.ngrams and held_out is not None:
-        logits = compute(model.logits, encoder.tokenizer, held_out.encoded, model.token_budget, "weighing n-grams")
+        logits = score(model, encoder.tokenizer, held_out.encoded, "weighing n-grams")
         widen(model, rows, held_out, logits, config.ngrams, config.seed)
     return Trained(model.eval().requires_grad_(False), msgspec.structs.replace(history, averaged=config.model_soup))
 
 
 def logits(model: TextModel, texts: list[str], *, encoder: LoadedEncoder) -> Floats:
     """Compute logits, float32 (n, classes), with the whole model."""
-    return compute(model.logits, encoder.tokenizer, encoder.tokenizer.encode(texts), model.token_budget, "evaluating")
+    return score(model, encoder.tokenizer, encoder.tokenizer.encode(texts), "evaluating")
 
 
 def _rows(labelled: Labelled, encoder: LoadedEncoder) -> Rows:

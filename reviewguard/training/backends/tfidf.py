@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 from reviewguard.config import Positive, Recipe
 from reviewguard.data.tokens import MAX_CHARS, Tokenizer
 from reviewguard.errors import ConfigError, DataError
-from reviewguard.inference.scoring import Floats, compute
+from reviewguard.inference.scoring import Floats, score
 from reviewguard.models.device import best_device
 from reviewguard.models.heads import LinearHead
 from reviewguard.models.text_model import TextModel
@@ -111,4 +111,4 @@ def fit(train: Labelled, classes: int, config: Config) -> TfidfEncoder:
 
 def logits(model: TextModel, texts: list[str], *, encoder: Characters) -> Floats:
     """Compute logits, float32 (n, classes)."""
-    return compute(model.logits, encoder.tokenizer, encoder.tokenizer.encode(texts), model.token_budget, "evaluating")
+    return score(model, encoder.tokenizer, encoder.tokenizer.encode(texts), "evaluating")
