@@ -15,7 +15,7 @@ from reviewguard.bundle.manifest import ADAPTER
 from reviewguard.config import EncoderConfig, LoraConfig, decode
 from reviewguard.errors import ExportError
 from reviewguard.inference.model import TrainedModel
-from reviewguard.models import lora
+from reviewguard.models import gguf, lora
 from reviewguard.models.device import best_device
 from reviewguard.models.encoder import load_encoder
 from reviewguard.models.files import VOCABULARY, model_files
@@ -117,11 +117,20 @@ def _on_original(trained: TrainedModel) -> TextModel:
     assert isinstance(adapted.encoder, TransformerEncoder)
     recipe, source = trained.manifest.recipe, trained.files.get("encoder/config.json")
     config = decode(recipe["encoder"], EncoderConfig, "encoder")
-    # A local encoder is loaded from the bundle, or from its location at training.
-    encoder = load_encoder(config, source.parent if isinstance(source, Path) else None).encoder
+    folder = None
+    if isinstance(source, Path):  # a local encoder: in the bundle, or at its location at training
+        folder = source.parent
+        config = msgspec.structs.replace(config, weights_sha256=_pin(trained, folder, config.weights_sha256))
+    encoder = load_encoder(config, folder).encoder
     if adapted.encoder.vocabulary is not None:
         encoder.prune(adapted.encoder.vocabulary)
     weights = lora.adapter_files(adapted.encoder)[lora.WEIGHTS]
     lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, weights)
     lora.merge(encoder)
     return TextModel(encoder, *copy.deepcopy((adapted.head, adapted.bag))).eval().requires_grad_(False).to(best_device())
+
+
+def _pin(trained: TrainedModel, folder: Path, recorded: str) -> str:
+    """SHA-256 of the local encoder's weights; the recipe records that of the GGUF file if they were converted from one."""
+    entry = trained.manifest.files.get("encoder/model.safetensors")
+    return entry.sha256 if entry is not None else gguf.weights_of(folder, recorded) or recorded

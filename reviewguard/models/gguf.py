@@ -52,7 +52,7 @@ def converted(source: Path) -> tuple[Path, str]:
         MissingExtra: If the package gguf is not installed.
     """
     digest = files.sha256(source)
-    folder = files.cache_folder() / "gguf" / f"{digest[:32]}-{version('transformers')}"
+    folder = _folder(digest)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.exclusive(folder):
@@ -66,6 +66,15 @@ def converted(source: Path) -> tuple[Path, str]:
             "folder"
         ) from error
     return folder, digest
+
+
+def weights_of(folder: Path, sha256: str) -> str | None:
+    """SHA-256 of the safetensors weights in a folder, if it is where a GGUF file of this SHA-256 was converted to; else None."""
+    return (folder / _RECORD).read_text() if folder == _folder(sha256) else None
+
+
+def _folder(sha256: str) -> Path:
+    return files.cache_folder() / "gguf" / f"{sha256[:32]}-{version('transformers')}"
 
 
 def _is_intact(folder: Path) -> bool:

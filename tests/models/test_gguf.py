@@ -154,3 +154,17 @@ def test_invalid_sources_are_rejected(source: Path, tmp_path: Path) -> None:
         load_encoder(EncoderConfig(repo=str(tmp_path)))
     with pytest.raises(EncoderError, match=r"cannot convert .*a\.gguf"):
         load_encoder(EncoderConfig(repo=str(tmp_path / "a.gguf")))
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_adapters_are_merged_into_the_converted_weights(source: Path, sample: Path, tmp_path: Path, saved: bool) -> None:
+    reviews = read(sample)
+    settings = {"encoder__repo": str(source), "encoder__max_length": 32, "loop__epochs": 1, "lora__r": 4}
+    model = Classifier("decoder", **settings).fit(reviews.texts[:40], reviews.labels[:40])
+    if saved:
+        model.save(tmp_path / "saved")
+        model = Classifier.from_pretrained(tmp_path / "saved")
+    report = model.merge(reviews.texts[:20], base="original").manifest.merged
+    assert report is not None
+    assert report["trained"]["logit"] < 0.01
+    assert report["original"]["logit"] < 1
