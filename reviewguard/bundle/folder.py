@@ -45,17 +45,19 @@ class Bundle:
 
 @contextmanager
 def well_formed(name: str) -> Iterator[None]:
-    """Convert errors in reading a safetensors file to `BundleError`.
+    """Convert errors in reading a file to `BundleError`.
 
     Args:
         name: Name of the file, for the message.
 
     Raises:
-        BundleError: If the file is not in safetensors format, a tensor is missing, or the block raises `ValueError`.
+        BundleError: If the file is not in its format, a tensor is missing, or the block raises `ValueError` or `TypeError`.
     """
     try:
         yield
-    except (SafetensorError, KeyError, ValueError) as error:
+    except BundleError:  # itself a ValueError
+        raise
+    except (msgspec.MsgspecError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise BundleError(f"{name} is malformed: {error}") from error
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from reviewguard.bundle.folder import Bundle
+from reviewguard.bundle.folder import Bundle, well_formed
 from reviewguard.bundle.manifest import ADAPTER, HEAD, Manifest
 from reviewguard.config import EncoderConfig, LoopConfig, LoraConfig, decode
 from reviewguard.data.tokens import Tokenizer
@@ -101,10 +101,8 @@ def _transformer(bundle: Bundle, config: EncoderConfig) -> TransformerEncoder:
     dtype = compute_dtype(decode(recipe.get("loop", {}), LoopConfig, "loop").precision)
     encoder = load_encoder(config, folder, dtype if four_bit else None).encoder
     if VOCABULARY in bundle:
-        try:
+        with well_formed(VOCABULARY):
             encoder.prune(load(bundle.read(VOCABULARY))["ids"].numpy())
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise BundleError(f"{bundle.folder / VOCABULARY} does not fit its encoder: {error}") from error
     if adapted:
         lora.load_adapter(encoder, decode(recipe["lora"], LoraConfig, "lora"), config, bundle.read(ADAPTER + lora.WEIGHTS))
     return encoder

@@ -12,11 +12,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from reviewguard.bundle.folder import well_formed
 from reviewguard.data.tokens import MAX_CHARS, Tokenizer
-from reviewguard.errors import BundleError
 from reviewguard.inference.scoring import Floats, compute
 from reviewguard.models.device import token_budget
 from reviewguard.models.text_model import Encoder, run
@@ -212,9 +211,7 @@ def from_files(read: Callable[[str], bytes], stem: str) -> TfidfEncoder:
     Raises:
         BundleError: If a file is missing or malformed.
     """
-    try:
+    with well_formed(f"{stem}.json, or {stem}.safetensors,"):
         terms = msgspec.json.decode(read(f"{stem}.json"), type=list[str])
         encoder = TfidfEncoder(terms, **safetensors.torch.load(read(f"{stem}.safetensors")))
-    except (msgspec.MsgspecError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{stem}.json and {stem}.safetensors are malformed: {error}") from error
     return encoder.eval().requires_grad_(False)

@@ -99,7 +99,7 @@ def test_files_round_trip(sample: Path) -> None:
 )
 def test_malformed_files(files: dict[str, bytes], name: str, content: bytes | None) -> None:
     changed = {**files, name: content}
-    with pytest.raises(BundleError, match=r"baseline\.json and baseline\.safetensors are malformed"):
+    with pytest.raises(BundleError, match=r"baseline\.json, or baseline\.safetensors, is malformed"):
         from_files({key: value for key, value in changed.items() if value is not None}.__getitem__, "baseline")
 
 
