@@ -82,6 +82,8 @@ def load_model(bundle: Bundle, recipe: Mapping[str, Any]) -> TextModel:
         head = rebuild(bundle.manifest.head, load(bundle.read(HEAD)))
         with torch.inference_mode():
             width = head(torch.zeros(1, encoder.width + (bag.width if bag else 0))).shape[1]
+    except BundleError:  # itself a ValueError
+        raise
     except (ValueError, RuntimeError, IndexError, SafetensorError) as error:
         raise BundleError(f"{bundle.folder} has a head that cannot be used: {error}") from error
     if width != len(bundle.manifest.classes):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -16,22 +16,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewguard.bundle.folder import is_bundle
 from reviewguard.config import decode
 from reviewguard.errors import ConfigError, PredictionError
 from reviewguard.inference.decision_log import DecisionLog
 from reviewguard.serve import predict, protocol
 from reviewguard.serve.arms import Arm, Arms
-from reviewguard.serve.batching import Batcher, ClosedError, OverloadedError
+from reviewguard.serve.batching import ClosedError, OverloadedError
 from reviewguard.serve.guard import Guard, Refused
+from reviewguard.serve.local import LocalModels
 from reviewguard.serve.metrics import Counted, Metrics
-from reviewguard.serve.served import Served, load
 from reviewguard.serve.settings import Settings
 from reviewguard.serve.watch import watch
-
-#: Characters of a token of English text, on average; used to fill a batch before its texts are tokenised.
-_CHARACTERS_PER_TOKEN = 4
-
 
 #: Environment variables of `from_environment`.
 SETTINGS_VARIABLE: Final = "REVIEWGUARD_SERVE"
@@ -73,50 +68,42 @@ def from_environment() -> FastAPI:
     return application(decode(values, Settings, SETTINGS_VARIABLE), os.environ.get(KEY_VARIABLE) or None)
 
 
+class Models(Protocol):
+    """The champion, and the challenger if there is one."""
+
+    def running(self, metrics: Metrics) -> AbstractAsyncContextManager[list[Arm]]:
+        """Answer requests until the context ends."""
+
+
 def application(settings: Settings, api_key: str | None) -> FastAPI:
-    """Create the application from settings; see `app`."""
-    if settings.challenger is None and (settings.shadow or settings.experiment):
-        raise ConfigError("shadow and experiment describe an A/B test; set challenger too")
-    if settings.watch_seconds and (settings.model is None or not is_bundle(Path(settings.model))):
-        raise ConfigError("watch_seconds needs a model in a local folder")
-    champion = load(settings.model, settings.name, settings)
-    challenger = None
-    if settings.challenger is not None:
-        challenger = load(settings.challenger, f"{settings.name}-challenger", settings)
-        if challenger.trained.manifest.classes != champion.trained.manifest.classes:
-            raise ConfigError("champion and challenger have different classes, so their decisions cannot be compared")
+    """Create the application of one process from settings; see `app`."""
+    return create(settings, api_key, LocalModels(settings))
+
+
+def create(settings: Settings, api_key: str | None, models: Models) -> FastAPI:
+    """Create the application that answers with models."""
     log = None if settings.log is None else DecisionLog(Path(settings.log), settings.log_texts)
     metrics = Metrics()
 
-    def arm(served: Served) -> Arm:
-        scorer = served.trained.scorer
-        most_characters = scorer.token_budget * scorer.workers * _CHARACTERS_PER_TOKEN
-        return Arm(served, Batcher(settings.limits, most_characters, metrics.batch.observe))
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        first, second = arm(champion), None if challenger is None else arm(challenger)
-        api.state.arms = arms = Arms(
-            champion=first,
-            challenger=second,
-            share=0.0 if second is None or settings.shadow else settings.split / 100,
-            shadow=settings.shadow,
-            experiment=settings.experiment,
-            log=log,
-            metrics=metrics,
-        )
-        batchers = [one.batcher for one in (first, second) if one is not None]
-        running = [asyncio.create_task(batcher.run()) for batcher in batchers]
-        watching = asyncio.create_task(watch(api.state, settings)) if settings.watch_seconds else None
-        try:
-            yield
-        finally:
-            if watching is not None:
-                watching.cancel()
-            await arms.finish()
-            for batcher in batchers:
-                batcher.close()
-            await asyncio.gather(*running)
+        async with models.running(metrics) as [champion, *challenger]:
+            api.state.arms = Arms(
+                champion=champion,
+                challenger=challenger[0] if challenger else None,
+                share=settings.split / 100 if challenger and not settings.shadow else 0.0,
+                shadow=settings.shadow,
+                experiment=settings.experiment,
+                log=log,
+                metrics=metrics,
+            )
+            watching = asyncio.create_task(watch(api.state, settings)) if settings.watch_seconds else None
+            try:
+                yield
+            finally:
+                if watching is not None:
+                    watching.cancel()
+                await api.state.arms.finish()
 
     api = FastAPI(title="reviewguard", summary="Text classification", lifespan=lifespan)
     api.state.limits, api.state.metrics = settings.limits, metrics
@@ -142,7 +129,7 @@ def _handle_errors(api: FastAPI) -> None:
     handle(ClosedError, lambda _: Refused(503, "stopping", "the server is stopping", {"Retry-After": "1"}))
     handle(PredictionError, lambda error: Refused(500, "prediction_failed", str(error)))
     handle(RequestValidationError, lambda error: Refused(422, "invalid", _first(error)))
-    handle(HTTPException, lambda error: Refused(error.status_code, _slug(error.status_code), str(error.detail)))
+    handle(HTTPException, lambda error: Refused(error.status_code, _slug(error.status_code), str(error.detail), error.headers))
 
 
 def _slug(status: int) -> str:

@@ -8,12 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from reviewguard.errors import ReviewGuardError
 from reviewguard.inference.decision_log import DecisionLog, Entry, hashed
 from reviewguard.inference.scoring import Prediction
-from reviewguard.serve.batching import Batcher, ClosedError, OverloadedError
+from reviewguard.serve.batching import ClosedError, OverloadedError
 from reviewguard.serve.metrics import Metrics
 from reviewguard.serve.served import Served
 
@@ -22,19 +22,33 @@ CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A model with the batches of its requests; each arm computes in a thread of its own."""
+class Arm(Protocol):
+    """A model, in this process or in another one."""
 
-    served: Served
-    batcher: Batcher
+    @property
+    def served(self) -> Served:
+        """The model."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of texts that wait."""
+
+    async def predictions(self, texts: list[str]) -> tuple[Served, list[Prediction]]:
+        """Predict texts, and name the model that did: it may have been replaced meanwhile.
+
+        Raises:
+            ClosedError: If the server is stopping.
+            OverloadedError: If too many texts are waiting.
+            PredictionError: If the model fails.
+        """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The prediction of a text, and the arm that made it."""
+    """The prediction of a text, and the arm and the model that made it."""
 
     arm: ArmName
+    served: Served
     prediction: Prediction
 
 
@@ -84,8 +98,8 @@ class Arms:
             rows[self.arm_of(key)].append(row)
         found = await asyncio.gather(*(self._predicted(name, texts, keys, mine) for name, mine in rows.items()))
         by_row = {
-            row: Answer(name, one)
-            for (name, mine), got in zip(rows.items(), found, strict=True)
+            row: Answer(name, served, one)
+            for (name, mine), (served, got) in zip(rows.items(), found, strict=True)
             for row, one in zip(mine, got, strict=True)
         }
         if self.shadow and self.challenger is not None:
@@ -98,20 +112,22 @@ class Arms:
         """Wait for predictions in the shadow."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _predicted(self, name: ArmName, texts: Sequence[str], keys: Sequence[str], rows: list[int]) -> list[Prediction]:
+    async def _predicted(
+        self, name: ArmName, texts: Sequence[str], keys: Sequence[str], rows: list[int]
+    ) -> tuple[Served, list[Prediction]]:
         arm = self.champion if name == CHAMPION else self.challenger
         assert arm is not None
         started = time.perf_counter()
-        predictions = await arm.batcher.predictions([texts[row] for row in rows], arm.served.trained)
+        served, predictions = await arm.predictions([texts[row] for row in rows])
         seconds = time.perf_counter() - started
-        self.metrics.count(arm.served.name, name, predictions)
+        self.metrics.count(served.name, name, predictions)
         if self.log is not None:
             for row, prediction in zip(rows, predictions, strict=True):
                 entry = Entry(
                     time=time.time(),
                     key=hashed(keys[row]),
                     arm=name,
-                    model=arm.served.sha256,
+                    model=served.sha256,
                     label=prediction.label,
                     decision=prediction.decision,
                     scores=prediction.scores,
@@ -121,7 +137,7 @@ class Arms:
                     text=texts[row],
                 )
                 self.log.write(entry)
-        return predictions
+        return served, predictions
 
     async def _shadowed(self, texts: Sequence[str], keys: Sequence[str]) -> None:
         try:

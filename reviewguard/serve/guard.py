@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,10 +18,10 @@ OPEN_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 class Refused(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, status: int, type_: str, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, type_: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Take the status, a word for programs, a message for people, and further headers."""
         super().__init__(message)
-        self.status, self.type, self.message, self.headers = status, type_, message, headers or {}
+        self.status, self.type, self.message, self.headers = status, type_, message, dict(headers or {})
 
     @property
     def content(self) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from reviewguard.serve.arms import Answer, Arms
 from reviewguard.serve.guard import Refused
 from reviewguard.serve.schemas import ErrorResponse, PredictRequest, PredictResponse
 
-ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in (401, 408, 413, 422, 429, 503)}
+ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in (400, 401, 408, 413, 422, 429, 503)}
 router = APIRouter()
 
 
@@ -48,7 +48,7 @@ async def metrics(request: Request) -> Response:
     """Requests, latency, texts, batches and decisions."""
     state = request.app.state
     arms = (state.arms.champion, state.arms.challenger)
-    state.metrics.waiting.set(sum(arm.batcher.waiting for arm in arms if arm is not None))
+    state.metrics.waiting.set(sum(arm.waiting for arm in arms if arm is not None))
     return Response(state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -5,18 +5,21 @@ https://github.com/kserve/open-inference-protocol
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from reviewguard.inference.scoring import Prediction
 from reviewguard.serve.arms import Arms
+from reviewguard.serve.binary import BinaryRoute
 from reviewguard.serve.guard import Refused
 from reviewguard.serve.predict import ERRORS, answered
-from reviewguard.serve.schemas import InferOutput, InferRequest, InferResponse
+from reviewguard.serve.schemas import ErrorResponse, InferOutput, InferRequest, InferResponse
 from reviewguard.serve.served import Served
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=BinaryRoute)
+MODEL_ERRORS = {**ERRORS, 404: {"model": ErrorResponse}}
 #: Version of every model: one is served at a time, and its hash identifies it.
 VERSION = "1"
 
@@ -33,13 +36,13 @@ async def ready() -> dict[str, bool]:
     return {"ready": True}
 
 
-@router.get("/models/{name}/ready", responses=ERRORS)
+@router.get("/models/{name}/ready", responses=MODEL_ERRORS)
 async def model_ready(name: str, request: Request) -> dict[str, Any]:
     """Whether a model is loaded."""
     return {"name": _served(name, request.app.state.arms).name, "ready": True}
 
 
-@router.get("/models/{name}", responses=ERRORS)
+@router.get("/models/{name}", responses=MODEL_ERRORS)
 async def metadata(name: str, request: Request) -> dict[str, Any]:
     """Inputs and outputs of a model."""
     served = _served(name, request.app.state.arms)
@@ -52,23 +55,20 @@ async def metadata(name: str, request: Request) -> dict[str, Any]:
             {"name": output.name, "datatype": output.datatype, "shape": [-1, *output.shape[1:]]}
             for output in _outputs(served, [])
         ],
-        "parameters": {"classes": served.trained.manifest.classes, "sha256": served.sha256},
+        "parameters": {"classes": served.classes, "sha256": served.sha256},
     }
 
 
-@router.post("/models/{name}/infer", responses=ERRORS, response_model_exclude_none=True)
+@router.post("/models/{name}/infer", responses=MODEL_ERRORS, response_model_exclude_none=True)
 async def infer(name: str, body: InferRequest, request: Request) -> InferResponse:
     """Predict the texts of a tensor of strings."""
     arms: Arms = request.app.state.arms
     served = _served(name, arms)
     [tensor] = body.inputs
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    if count != len(tensor.data) or not all(isinstance(text, str) for text in tensor.data):
-        raise Refused(422, "invalid", f"the input must hold {count} strings, as its shape says, in one flat list")
+    if math.prod(tensor.shape) != len(tensor.data):
+        raise Refused(422, "invalid", f"the input has {len(tensor.data)} strings, and its shape is {tensor.shape}")
     predictions = [answer.prediction for answer in await answered(arms, tensor.data, None, request)]
-    wanted = None if body.outputs is None else {str(output.get("name")) for output in body.outputs}
+    wanted = None if body.outputs is None else {output.name for output in body.outputs}
     outputs = [output for output in _outputs(served, predictions) if wanted is None or output.name in wanted]
     return InferResponse(model_name=served.name, model_version=VERSION, id=body.id, outputs=outputs)
 
@@ -82,7 +82,7 @@ def _served(name: str, arms: Arms) -> Served:
 
 def _outputs(served: Served, predictions: list[Prediction]) -> list[InferOutput]:
     """Empty texts have empty strings, and probabilities of 0."""
-    classes, rows = served.trained.manifest.classes, len(predictions)
+    classes, rows = served.classes, len(predictions)
     scores = [prediction.scores.get(name, 0.0) for prediction in predictions for name in classes]
     return [
         InferOutput(name="label", shape=[rows], datatype="BYTES", data=[one.label or "" for one in predictions]),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from reviewguard.serve.arms import Answer, ArmName, Arms
+from reviewguard.serve.arms import CHALLENGER, CHAMPION, Answer, ArmName, Arms
 from reviewguard.serve.served import Served
 
 
@@ -64,9 +64,12 @@ class PredictResponse(BaseModel):
     @classmethod
     def of(cls, arms: Arms, answers: list[Answer]) -> PredictResponse:
         """The answers of a server."""
-        challenger = None if arms.challenger is None or arms.shadow else ModelInfo.of(arms.challenger.served)
-        predictions = [PredictionOut.of(answer) for answer in answers]
-        return cls(model=ModelInfo.of(arms.champion.served), challenger=challenger, predictions=predictions)
+        answered = {answer.arm: answer.served for answer in answers}
+        model = ModelInfo.of(answered.get(CHAMPION, arms.champion.served))
+        challenger = None
+        if arms.challenger is not None and not arms.shadow:
+            challenger = ModelInfo.of(answered.get(CHALLENGER, arms.challenger.served))
+        return cls(model=model, challenger=challenger, predictions=[PredictionOut.of(answer) for answer in answers])
 
 
 class ErrorDetail(BaseModel):
@@ -85,19 +88,32 @@ class ErrorResponse(BaseModel):
 class InferInput(BaseModel):
     """An input tensor of the Open Inference Protocol: texts."""
 
+    model_config = ConfigDict(strict=True)
+
     name: str
     shape: list[Annotated[int, Field(ge=0)]]
     datatype: Literal["BYTES"]
-    data: list[Any]
+    data: list[Annotated[str, Field(strict=True)]]
+    parameters: dict[str, Any] | None = None
+
+
+class RequestedOutput(BaseModel):
+    """An output tensor that a request asks for."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: Literal["label", "decision", "scores", "out_of_distribution", "truncated"]
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(BaseModel):
     """A request of the Open Inference Protocol, version 2."""
 
+    model_config = ConfigDict(strict=True)
+
     id: str | None = None
     inputs: Annotated[list[InferInput], Field(min_length=1, max_length=1)]
-    outputs: list[dict[str, Any]] | None = None
+    outputs: list[RequestedOutput] | None = Field(None, description="Outputs of the answer; default: all.")
     parameters: dict[str, Any] | None = None
 
 

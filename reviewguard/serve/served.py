@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import msgspec
 
@@ -16,23 +15,20 @@ from reviewguard.serve.settings import Settings
 
 @dataclass(frozen=True)
 class Served:
-    """A loaded model with its name.
+    """What identifies a model in answers, metrics and logs.
 
     Attributes:
-        name: Name in paths, answers and metrics.
-        trained: The model.
+        name: Name of the model.
+        sha256: SHA-256 of the manifest, which contains the hashes of all files: it identifies the model with its decisions.
+        classes: Names of the classes.
     """
 
     name: str
-    trained: TrainedModel
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the manifest, which contains the hashes of all files: it identifies the model with its decisions."""
-        return hashlib.sha256(msgspec.json.encode(self.trained.manifest)).hexdigest()
+    sha256: str
+    classes: tuple[str, ...]
 
 
-def load(model: str | None, name: str, settings: Settings) -> Served:
+def load(model: str | None, name: str, settings: Settings) -> tuple[Served, TrainedModel]:
     """Load a model for serving, and compute a text so that the first request is not slower.
 
     Args:
@@ -49,4 +45,16 @@ def load(model: str | None, name: str, settings: Settings) -> Served:
         raise ConfigError(f"{model} is a preset, which is not trained; pass the folder or the Hub id of a trained model")
     trained = loading.load(bundle, settings.runtime, settings.precision, settings.threads)
     trained.predictions(["A kettle that boils."])
-    return Served(name, trained)
+    sha256 = hashlib.sha256(msgspec.json.encode(trained.manifest)).hexdigest()
+    return Served(name, sha256, tuple(trained.manifest.classes)), trained
+
+
+def require_same_classes(champion: Served, *challenger: Served) -> None:
+    """Check that the decisions of two models can be compared.
+
+    Raises:
+        ConfigError: If they have different classes.
+    """
+    for other in challenger:
+        if other.classes != champion.classes:
+            raise ConfigError("champion and challenger have different classes, so their decisions cannot be compared")

@@ -62,3 +62,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     experiment: str = ""
     log: str | None = None
     log_texts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.challenger is None and (self.shadow or self.experiment):
+            raise ValueError("shadow and experiment describe an A/B test; set challenger too")
+
+    @property
+    def challenger_name(self) -> str:
+        """Name of the challenger in metrics."""
+        return f"{self.name}-challenger"

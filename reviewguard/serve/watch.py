@@ -10,7 +10,8 @@ from typing import Protocol
 
 from reviewguard.bundle.manifest import MANIFEST
 from reviewguard.errors import ReviewGuardError
-from reviewguard.serve.arms import Arm, Arms
+from reviewguard.serve.arms import Arms
+from reviewguard.serve.local import LocalArm
 from reviewguard.serve.served import load
 from reviewguard.serve.settings import Settings
 
@@ -39,18 +40,19 @@ async def watch(state: State, settings: Settings) -> None:
             continue
         seen, metrics = found, state.arms.metrics
         try:
-            served = await asyncio.to_thread(load, settings.model, settings.name, settings)
+            served, trained = await asyncio.to_thread(load, settings.model, settings.name, settings)
         except (ReviewGuardError, OSError) as error:
             log.error("the changed model in %s was not loaded: %s", settings.model, error)  # noqa: TRY400 - the message says it all
             metrics.swaps.labels("failed").inc()
             continue
-        old = state.arms.champion.served
-        if served.trained.manifest.classes != old.trained.manifest.classes:
+        old = state.arms.champion
+        assert isinstance(old, LocalArm)
+        if served.classes != old.served.classes:
             log.error("the changed model in %s has other classes, and was not put in place", settings.model)
             metrics.swaps.labels("failed").inc()
-        elif served.sha256 != old.sha256:
-            state.arms = replace(state.arms, champion=Arm(served, state.arms.champion.batcher))
-            log.info("replaced the model %s by %s", old.sha256[:12], served.sha256[:12])
+        elif served.sha256 != old.served.sha256:
+            state.arms = replace(state.arms, champion=replace(old, served=served, trained=trained))
+            log.info("replaced the model %s by %s", old.served.sha256[:12], served.sha256[:12])
             metrics.swaps.labels("done").inc()
 
 
