@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := export,openvino,qlora,experiments,scale,files,gguf,serve
+EXTRAS := export,openvino,qlora,experiments,scale,files,gguf,ray
 # What `pip install reviewguard` gives: no torch.
 BASE := $(VENV)-base
 # The oldest versions that pyproject.toml takes.

@@ -9,18 +9,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import httpx
 
+SERVE = (sys.executable, "-m", "reviewguard", "serve")
+
 
 @contextlib.contextmanager
-def server(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(*arguments: str, program: Sequence[str] = SERVE, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server on a free port, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "reviewguard", "serve", *arguments, "--port", str(port)]
+    command = [*program, *arguments, "--port", str(port)]
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

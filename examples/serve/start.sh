@@ -1,8 +1,9 @@
 #!/bin/sh
-# Starts the server on all addresses of the container. Further arguments are those of `reviewguard serve`.
+# Starts the server on all addresses of the container. Arguments are those of `reviewguard serve`.
 set -eu
-if [ -e /model/reviewguard.json ]; then
-    set -- /model "$@"
+model="${REVIEWGUARD_MODEL:-/model}"
+if [ -e "$model/reviewguard.json" ]; then
+    set -- "$model" "$@"
 fi
 # exec: the server itself gets the signals of the container.
-exec reviewguard serve "$@" --host 0.0.0.0 --port 8000
+exec reviewguard serve --host 0.0.0.0 --port 8000 "$@"
