@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 from reviewguard.inference.model import TrainedModel
 from reviewguard.inference.scoring import Prediction
@@ -27,11 +28,19 @@ class _Job:
     model: TrainedModel
     answer: asyncio.Future[list[Prediction]]
 
+    @cached_property
+    def longest(self) -> int:
+        return max(map(len, self.texts), default=0)
+
+    @cached_property
+    def characters(self) -> int:
+        return sum(map(len, self.texts))
+
 
 class Batcher:
     """Computes the texts of waiting requests in one call of a model, in a thread of its own.
 
-    While a batch is computed, further requests wait and form the next one, so batches grow with the load and a lone request is
+    While a batch is computed, further requests wait and form the next ones, so batches grow with the load and a lone request is
     computed at once. Requests for different models are computed separately.
 
     Attributes:
@@ -83,7 +92,8 @@ class Batcher:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            if busy and self._limits.wait_seconds and not self._closed:
+            is_full = sum(job.characters for job in self._jobs) >= self._most_characters
+            if busy and self._limits.wait_seconds and not is_full and not self._closed:
                 await asyncio.sleep(self._limits.wait_seconds)
             jobs = self._next()
             busy = len(jobs) > 1
@@ -96,18 +106,30 @@ class Batcher:
         self._arrived.set()
 
     def _next(self) -> list[_Job]:
-        """Take waiting jobs for one model until the batch is full. Cancelled jobs are dropped."""
-        jobs: list[_Job] = []
+        """Take the oldest waiting job, and those of the most similar length until the batch is full. Cancelled jobs are dropped.
+
+        Texts of similar length need little padding, and the oldest job is always next, so none waits for long.
+        """
+        for job in [job for job in self._jobs if job.answer.cancelled()]:
+            self._take(job)
+        if not self._jobs:
+            return []
+        oldest = self._jobs[0]
+        batch: list[_Job] = []
         characters = 0
-        while self._jobs and characters < self._most_characters:
-            if jobs and self._jobs[0].model is not jobs[0].model:
+        fitting = [job for job in self._jobs if job.model is oldest.model]
+        for job in sorted(fitting, key=lambda job: abs(job.longest - oldest.longest)):
+            batch.append(job)
+            characters += job.characters
+            if characters >= self._most_characters:
                 break
-            job = self._jobs.popleft()
-            self.waiting -= len(job.texts)
-            if not job.answer.cancelled():
-                jobs.append(job)
-                characters += sum(map(len, job.texts))
-        return jobs
+        for job in batch:
+            self._take(job)
+        return batch
+
+    def _take(self, job: _Job) -> None:
+        self._jobs.remove(job)
+        self.waiting -= len(job.texts)
 
     async def _compute(self, jobs: list[_Job]) -> None:
         texts = [text for job in jobs for text in job.texts]

@@ -78,6 +78,19 @@ def test_a_batch_is_full_after_so_many_characters() -> None:
     assert max(map(len, model.batches)) == 2, "the second one passes 100 characters"
 
 
+def test_a_batch_has_the_oldest_request_and_those_of_similar_length() -> None:
+    model = Slow()
+
+    async def scenario(predict: Any, _: Batcher) -> None:
+        first = asyncio.ensure_future(predict(["first"]))
+        await asyncio.to_thread(model.started.wait)
+        lengths = [60, 5, 80, 55, 6, 58]
+        await asyncio.gather(*(predict(["x" * length]) for length in lengths), first)
+
+    run(scenario, model)
+    assert [sorted(map(len, batch)) for batch in model.batches[1:]] == [[58, 60], [5, 6, 55, 80]]
+
+
 def test_a_lone_request_does_not_wait() -> None:
     model = Slow(0)
 
