@@ -57,6 +57,8 @@ results: $(INSTALLED)
 	$(MAKE) wheel
 	$(BIN)/python benchmarks/base_install.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/ab_tests.py
 	$(BIN)/python benchmarks/out_of_distribution.py
 	$(BIN)/python benchmarks/true_size_cpu.py
 	$(BIN)/python benchmarks/fine_tuning.py

@@ -100,6 +100,7 @@ def test_the_base_install_predicts_and_has_no_torch(
 COMMANDS = {
     "gguf": [["python", "-c", "import gguf, torch, reviewguard.models.gguf"]],
     "serve": [["python", "-c", "from reviewguard.serve import app; app('exported')"]],
+    "ray": [["python", "-c", "from reviewguard.serve import deployment; deployment('exported')"]],
     "openvino": [["python", "-c", OPENVINO]],
     "files": [["reviewguard", "predict", "parquet/sample.parquet", "--model", "exported", "--out", "predicted.csv"]],
     "scale": [["reviewguard", "predict", "parquet", "--engine", "ray", "--model", "exported", "--out", "predicted"]],

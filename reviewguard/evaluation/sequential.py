@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 #: Number of values before which nothing is said: the construction is asymptotic.
 BURN_IN: Final = 100
+#: Number of values at the bound whose squares must have come. With 10, at most 5 % of simulated A/A tests promote a model, for
+#: accuracies of 60 to 99.5 % and splits of 2 to 50 %; with none, up to 70 % do.
+RARE: Final = 10
 #: Number of values for which the sequence is tightest.
 _TARGET: Final = 2000
 
@@ -28,7 +31,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         low: Lower bound.
         high: Upper bound.
         n: Number of values.
-        path: Estimate, lower and upper bound after each of up to 200 numbers of values, from `BURN_IN` on.
+        path: Estimate, lower and upper bound after each of up to 200 numbers of values, from the beginning of the sequence.
     """
 
     value: float
@@ -43,32 +46,55 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return not self.low <= 0 <= self.high
 
 
-def difference(values: NDArray[np.floating], level: float = 0.95) -> Difference | None:
+def difference(values: NDArray[np.floating], bound: float, level: float = 0.95) -> Difference | None:
     """The mean of values, with a confidence sequence over the order in which they came.
+
+    The sequence begins after `BURN_IN` values, and not before the squared deviations add up to those of `RARE` values at the
+    bound. Before that, values that are rare and large, such as errors of an arm with few texts, may not have come yet, and the
+    estimated variance would be too small.
 
     Args:
         values: Independent values of equal mean, in the order of time, float (n,).
+        bound: Largest absolute value that is possible.
         level: Probability that all bounds contain the mean.
 
     Returns:
-        The difference. None: there are fewer than `BURN_IN` values, or all values are equal.
+        The difference. None: the sequence has not begun.
     """
     n, values = len(values), np.asarray(values, dtype=np.float64)
-    if n < BURN_IN or values.min() == values.max():
-        return None
     t = np.arange(1, n + 1)
     means = np.cumsum(values) / t
     deviations = np.sqrt(np.maximum(np.cumsum(values**2) / t - means**2, 0))
+    begun = (t >= BURN_IN) & (t * deviations**2 >= RARE * bound**2)
+    if not begun.any():
+        return None
+    start = int(begun.argmax())
     alpha = 1 - level
     rho = math.sqrt((-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / _TARGET)
     inner = t * rho**2 + 1
     radius = deviations * np.sqrt(2 * inner / (t**2 * rho**2) * np.log(np.sqrt(inner) / alpha))
     # Bounds may only tighten: what one look has excluded stays excluded.
-    low = np.maximum.accumulate((means - radius)[BURN_IN - 1 :])
-    high = np.minimum.accumulate((means + radius)[BURN_IN - 1 :])
+    low = np.maximum.accumulate((means - radius)[start:])
+    high = np.minimum.accumulate((means + radius)[start:])
     looks = np.unique(np.linspace(0, len(low) - 1, min(200, len(low))).astype(int))
-    path = [(int(look) + BURN_IN, float(means[look + BURN_IN - 1]), float(low[look]), float(high[look])) for look in looks]
+    path = [(int(look) + start + 1, float(means[look + start]), float(low[look]), float(high[look])) for look in looks]
     return Difference(value=float(means[-1]), low=float(low[-1]), high=float(high[-1]), n=n, path=path)
+
+
+def paired_difference(champion: NDArray[np.floating], challenger: NDArray[np.floating]) -> Difference | None:
+    """The difference of outcomes of the same texts, challenger less champion, each float (n,) in the order of time."""
+    values = challenger - champion
+    return difference(values, max(1.0, float(np.abs(values).max(initial=0))))
+
+
+def unpaired_difference(
+    outcomes: NDArray[np.floating], challenger: NDArray[np.bool_], share: NDArray[np.floating]
+) -> Difference | None:
+    """The difference of the arms' mean outcomes, challenger less champion; arguments as for `unpaired`."""
+    if not len(outcomes):
+        return None
+    smallest = float(np.minimum(share, 1 - share).min())
+    return difference(unpaired(outcomes, challenger, share), max(1.0, float(np.ptp(outcomes))) / smallest)
 
 
 def unpaired(outcomes: NDArray[np.floating], challenger: NDArray[np.bool_], share: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reviewguard.data.tables import columns_of
 from reviewguard.errors import DataError, nearest
-from reviewguard.evaluation.sequential import BURN_IN, Difference, difference, f1_influence, unpaired
+from reviewguard.evaluation.sequential import BURN_IN, Difference, f1_influence, paired_difference, unpaired_difference
 from reviewguard.experiments import charts
 from reviewguard.experiments.page import Block, Figure, Page, Section, Table
 from reviewguard.inference.decision_log import Entry, hashed, read
@@ -121,8 +121,8 @@ def differences(arms: Arms, positive: str, truth: Mapping[str, str]) -> dict[str
     ) -> Difference | None:
         rows = order[select[order]]
         if other is not None:
-            return difference((other - outcome)[rows])
-        return difference(unpaired(outcome[rows], is_challenger[rows], share[rows]))
+            return paired_difference(outcome[rows], other[rows])
+        return unpaired_difference(outcome[rows], is_challenger[rows], share[rows])
 
     every = np.ones(len(both), dtype=bool)
     first, second = flagged(both), flagged(arms.challenger) if arms.paired else None
@@ -202,7 +202,8 @@ def _page(arms: Arms, positive: str, found: Mapping[str, Difference | None], lab
 
 def _finding(name: str, one: Difference | None) -> str:
     if one is None:
-        return f"{name[0].upper() + name[1:]}: undecided; it takes at least {BURN_IN} texts and a difference."
+        needed = f"it takes at least {BURN_IN} texts, and enough on which the outcomes differ"
+        return f"{name[0].upper() + name[1:]}: undecided; {needed}."
     verdict = "differs" if one.is_significant else "does not differ significantly"
     return f"{name[0].upper() + name[1:]} {verdict}: {100 * one.value:+.2f} points [{100 * one.low:+.2f}, {100 * one.high:+.2f}]."
 
