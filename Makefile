@@ -29,7 +29,8 @@ test: $(INSTALLED) $(NODE_MODULES)
 floor: $(FLOOR)/.installed
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/pytest --numprocesses=2 --dist=loadfile --override-ini=filterwarnings=default --disable-warnings \
 	    --deselect=tests/inference/engines/test_without_extras.py::test_the_command_line_predicts_without_the_extras \
-	    tests/inference/engines tests/training/backends/test_contract.py tests/export/test_onnx.py tests/test_classifier.py tests/test_builtin.py
+	    tests/inference/engines tests/training/backends/test_contract.py tests/export/test_onnx.py tests/test_classifier.py tests/test_builtin.py \
+	    tests/serve/test_application.py tests/serve/test_ray.py
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
