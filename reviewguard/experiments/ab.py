@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from reviewguard.data.tables import columns_of
 from reviewguard.errors import DataError, nearest
@@ -232,11 +233,13 @@ def _disagreements(arms: Arms, positive: str) -> Section:
         [f"{one.scores[positive]:.3f}", f"{other.scores[positive]:.3f}", one.text[:_SHOWN] if one.text else f"key {one.key[:16]}"]
         for one, other in gaps
     ]
+    interval = binomtest(agreed, len(pairs)).proportion_ci(method="wilson")
+    agreement = f"{100 * agreed / len(pairs):.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
     return Section(
         "Disagreements",
         [
-            f"The models give {agreed} of {len(pairs)} texts the same label ({100 * agreed / len(pairs):.2f} %). The texts on "
-            f"which their probabilities of {positive} differ most:",
+            f"The models give {agreed} of {len(pairs)} texts the same label ({agreement}). The texts on which their "
+            f"probabilities of {positive} differ most:",
             Table(["champion", "challenger", "text"], rows),
         ],
     )
