@@ -53,7 +53,7 @@ class CpuScorer(ABC):
         Raises:
             BundleError: If the graph cannot be loaded or run, or has unexpected inputs or outputs.
         """
-        return self._run((LOGITS,), batch, alone)[0]
+        return self._outputs((LOGITS,), batch, alone)[0]
 
     def embedded(self, batch: Batch, *, alone: bool = False) -> tuple[Floats, Floats]:
         """Compute logits, and the embeddings from which they are computed, float32 (batch, width).
@@ -65,8 +65,16 @@ class CpuScorer(ABC):
         self._session(alone)
         if not self._embeds:
             raise ConfigError(f"{self.path} has no embeddings, because an earlier version exported it; export the model again")
-        logits, embeddings = self._run((LOGITS, EMBEDDINGS), batch, alone)
+        logits, embeddings = self._outputs((LOGITS, EMBEDDINGS), batch, alone)
         return logits, embeddings
+
+    def _outputs(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:
+        values, rows = self._run(names, batch, alone), len(batch["input_ids"])
+        for name, value in zip(names, values, strict=True):
+            # OpenVINO returns empty arrays, and no error, for some graphs that it cannot run.
+            if value.ndim != 2 or len(value) != rows or (name == LOGITS and value.shape[1] != len(self.classes)):
+                raise BundleError(f"{self.engine} computed {name} of shape {value.shape} for {rows} texts with {self.path}")
+        return values
 
     @abstractmethod
     def _run(self, names: Sequence[str], batch: Batch, alone: bool) -> list[Floats]:

@@ -90,3 +90,18 @@ def test_several_threads_may_start_the_first_computation(export: Path) -> None:
     """In new processes: OpenVINO's numpy bridge used to hang in three of four of these runs."""
     for _ in range(2):
         subprocess.run([sys.executable, "-c", RACE, str(export)], check=True, timeout=60)
+
+
+def test_outputs_of_another_shape_are_an_error_or_right() -> None:
+    """OpenVINO returns an empty array for the built-in graph, and no error."""
+    trained = Classifier.from_pretrained(runtime="onnxruntime")._trained()
+    ours = trained.scorer
+    assert isinstance(ours, OnnxScorer)
+    batch = trained.tokenizer.pad(trained.tokenizer.encode(TEXTS[:4]))
+    other = OpenVinoScorer(ours.path, ours.classes, 1)
+    try:
+        computed = other.logits(batch)
+    except BundleError as error:
+        assert "openvino computed logits of shape (0, 2) for 4 texts" in str(error)
+    else:
+        np.testing.assert_allclose(computed, ours.logits(batch), atol=0.05)
