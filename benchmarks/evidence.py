@@ -28,9 +28,12 @@ from reviewguard.experiments.candidates import GROUPS
 DATA = Path("..", "shared", "data")
 
 GENERATORS = [f"reviews_{name}.csv" for name in ("gpt2", "deepseek", "glm", "lfm")]
-#: Training rows of the ablation and of the comparison with larger encoders, limited for two cores.
-ABLATED_ROWS = 8000
-FEWER = f"reviews_gpt2_{ABLATED_ROWS}.csv"
+#: Training rows of the ablation, and of the comparison with larger encoders, limited for two cores.
+ABLATED_ROWS, COMPARED_ROWS = 8000, 2000
+FEWER, FEWEST = (f"reviews_gpt2_{count}.csv" for count in (ABLATED_ROWS, COMPARED_ROWS))
+#: Rows of each language and class in the multilingual experiment, limited for two cores.
+LANGUAGE_ROWS = {"train": 100, "validation": 20, "test": 120}
+LANGUAGES = "reviews_multilingual_small.csv"
 #: Training, validation and scored rows by which the defaults of presets are selected. All are training rows of the published split.
 SELECTION_ROWS = {"train": 1200, "validation": 200, "test": 1200}
 SELECTION = "reviews_gpt2_selection.csv"
@@ -64,7 +67,7 @@ def experiments(full: bool = False) -> dict[str, list[Any]]:
     Args:
         full: Whether those with larger encoders use all rows and three seeds, for a GPU.
     """
-    rows, seeds = (DATA / "reviews_gpt2.csv", "42,43,44") if full else (WORK / FEWER, "42")
+    rows, seeds = (DATA / "reviews_gpt2.csv", "42,43,44") if full else (WORK / FEWEST, "42")
     return {
         "compare-minilm": ["compare", DATA / "reviews_gpt2.csv", "--presets", "minilm"],
         "ablate-qlora": [
@@ -96,14 +99,14 @@ def experiments(full: bool = False) -> dict[str, list[Any]]:
             "--presets",
             ",".join(
                 [
+                    *varied("e5-logreg", "C", "1", "10", "100"),
+                    *varied("mpnet-logreg", "C", "1", "10"),
+                    *varied("mpnet-svm", "C", "1", "10"),
                     *varied("e5-finetune", "loop.learning_rate", "5e-5", "1e-4", "2e-4"),
                     *varied("mpnet-finetune", "loop.learning_rate", "2e-5", "5e-5", "1e-4"),
                     *varied("mpnet-qlora", "loop.learning_rate", "2e-4", "5e-4"),
                     *varied("smollm2-qlora", "loop.learning_rate", "2e-4", "5e-4"),
                     *varied("gemma3-qlora", "loop.learning_rate", "2e-4", "5e-4"),
-                    *varied("mpnet-logreg", "C", "1", "10"),
-                    *varied("mpnet-svm", "C", "1", "10"),
-                    *varied("e5-logreg", "C", "1", "10", "100"),
                 ]
             ),
             *("--seeds", "42"),
@@ -117,7 +120,7 @@ def experiments(full: bool = False) -> dict[str, list[Any]]:
         ],
         "multilingual": [
             "transfer",
-            DATA / "reviews_multilingual.csv",
+            DATA / "reviews_multilingual.csv" if full else WORK / LANGUAGES,
             *(
                 "--by",
                 "language",
@@ -143,11 +146,27 @@ def write_rows(work: Path) -> None:
     order = sorted(range(len(selected)), key=lambda row: row * 7919 % len(selected))
     selection = [{**selected[row], "split": split} for row, split in zip(order, splits, strict=True)]
     others = [row for row in rows if row["split"] != "train"]
-    for name, content in ((FEWER, _spread(train, ABLATED_ROWS) + others), (SELECTION, selection)):
+    for name, content in (
+        (FEWER, _spread(train, ABLATED_ROWS) + others),
+        (FEWEST, _spread(train, COMPARED_ROWS) + others),
+        (SELECTION, selection),
+        (LANGUAGES, _few_of_each_language()),
+    ):
         with open(work / name, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, content[0])
             writer.writeheader()
             writer.writerows(content)
+
+
+def _few_of_each_language() -> list[dict[str, str]]:
+    with open(SHARED / "reviews_multilingual.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    splits = [split for split, count in LANGUAGE_ROWS.items() for _ in range(count)]
+    chosen = []
+    for language, label in sorted({(row["language"], row["label"]) for row in rows}):
+        group = _spread([row for row in rows if (row["language"], row["label"]) == (language, label)], len(splits))
+        chosen += [{**row, "split": splits[position * 7919 % len(splits)]} for position, row in enumerate(group)]
+    return chosen
 
 
 def _spread(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
