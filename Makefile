@@ -23,7 +23,7 @@ train: $(INSTALLED)
 
 # Two processes of one thread each: tiny models gain nothing from threads, and wait for them.
 test: $(INSTALLED) $(NODE_MODULES)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 # Old versions warn of newer ones beside them, and that is no error of ours; one test would have it be one.
 floor: $(FLOOR)/.installed

@@ -20,6 +20,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "examples" / "sample_reviews.csv"
 SHARED = ROOT.parent / "shared"
+LONGEST = ("test_docs", "test_examples", "test_distributed", "test_resume")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process works on one alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -92,7 +92,8 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     lines = kill_twenty_times(SAVE, tmp_path, longest=0.4)
     last = max(map(int, lines))
     bundle = open_bundle(tmp_path / "model")  # verifies every hash
-    assert bundle.manifest.max_length in (last, last + 1), "the newest reported save, or the one that was just finished"
+    saved = bundle.manifest.max_length
+    assert last <= saved <= last + TRIALS, "the newest reported save, or one that a trial finished and could not report"
     assert {bundle.read(f"file-{i}") for i in range(4)} == {str(bundle.manifest.max_length).encode() * 20_000}
     assert [int(line) for line in lines] == sorted({int(line) for line in lines}), "a reported save is never undone"
 

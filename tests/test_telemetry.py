@@ -35,6 +35,7 @@ time.sleep(max(0, 60 - (time.monotonic() - started)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
 def test_a_process_opens_no_connection_within_a_minute(tmp_path: Path, tiny_encoder: Path, sample: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"

@@ -384,7 +384,7 @@ print(kills)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are made by fork")
-@pytest.mark.parametrize("which", ["straight", "straight_qlora"])
+@pytest.mark.parametrize("which", [pytest.param("straight", marks=pytest.mark.slow), "straight_qlora"])
 def test_killed_repeatedly_at_random_times(
     which: str, request: pytest.FixtureRequest, tmp_path: Path, sample: Path, texts: list[str]
 ) -> None:
@@ -449,7 +449,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_command_line_stops_on_a_signal_and_resumes(
     signum: signal.Signals, straight: Straight, sample: Path, texts: list[str], tmp_path: Path
 ) -> None:
