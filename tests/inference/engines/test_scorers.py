@@ -93,7 +93,7 @@ def test_several_threads_may_start_the_first_computation(export: Path) -> None:
 
 
 def test_outputs_of_another_shape_are_an_error_or_right() -> None:
-    """OpenVINO returns an empty array for the built-in graph, and no error."""
+    """For the built-in graph, some versions of OpenVINO return an empty array and no error."""
     trained = Classifier.from_pretrained(runtime="onnxruntime")._trained()
     ours = trained.scorer
     assert isinstance(ours, OnnxScorer)
@@ -102,6 +102,6 @@ def test_outputs_of_another_shape_are_an_error_or_right() -> None:
     try:
         computed = other.logits(batch)
     except BundleError as error:
-        assert "openvino computed logits of shape (0, 2) for 4 texts" in str(error)
+        assert any(reason in str(error) for reason in ("logits of shape (0, 2) for 4 texts", "OpenVINO cannot run"))
     else:
         np.testing.assert_allclose(computed, ours.logits(batch), atol=0.05)
