@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 #: Number of values before which nothing is said: the construction is asymptotic.
 BURN_IN: Final = 100
-#: Number of values at the bound whose squares must have come. With 10, at most 5 % of simulated A/A tests promote a model, for
+#: Number of values at their bound whose squares must have come. With 10, at most 5 % of simulated A/A tests promote a model, for
 #: accuracies of 60 to 99.5 % and splits of 2 to 50 %; with none, up to 70 % do.
 RARE: Final = 10
 #: Number of values for which the sequence is tightest.
@@ -46,16 +46,16 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return not self.low <= 0 <= self.high
 
 
-def difference(values: NDArray[np.floating], bound: float, level: float = 0.95) -> Difference | None:
+def difference(values: NDArray[np.floating], bounds: NDArray[np.floating], level: float = 0.95) -> Difference | None:
     """The mean of values, with a confidence sequence over the order in which they came.
 
-    The sequence begins after `BURN_IN` values, and not before the squared deviations add up to those of `RARE` values at the
-    bound. Before that, values that are rare and large, such as errors of an arm with few texts, may not have come yet, and the
-    estimated variance would be too small.
+    The bounds tighten only after `BURN_IN` values, and only while the squares of the values add up to those of `RARE` values at the
+    largest bound so far. Otherwise, values that are rare and large, such as errors of an arm with few texts, may not have come yet,
+    and the estimated variance would be too small.
 
     Args:
         values: Independent values of equal mean, in the order of time, float (n,).
-        bound: Largest absolute value that is possible.
+        bounds: Largest absolute value that each could have had, float (n,).
         level: Probability that all bounds contain the mean.
 
     Returns:
@@ -65,14 +65,15 @@ def difference(values: NDArray[np.floating], bound: float, level: float = 0.95) 
     t = np.arange(1, n + 1)
     means = np.cumsum(values) / t
     deviations = np.sqrt(np.maximum(np.cumsum(values**2) / t - means**2, 0))
-    begun = (t >= BURN_IN) & (t * deviations**2 >= RARE * bound**2)
-    if not begun.any():
+    is_known = (t >= BURN_IN) & (deviations > 0) & (np.cumsum(values**2) >= RARE * np.maximum.accumulate(bounds) ** 2)
+    if not is_known.any():
         return None
-    start = int(begun.argmax())
+    start = int(is_known.argmax())
     alpha = 1 - level
     rho = math.sqrt((-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / _TARGET)
     inner = t * rho**2 + 1
     radius = deviations * np.sqrt(2 * inner / (t**2 * rho**2) * np.log(np.sqrt(inner) / alpha))
+    radius[~is_known] = np.inf
     # Bounds may only tighten: what one look has excluded stays excluded.
     low = np.maximum.accumulate((means - radius)[start:])
     high = np.minimum.accumulate((means + radius)[start:])
@@ -84,7 +85,7 @@ def difference(values: NDArray[np.floating], bound: float, level: float = 0.95) 
 def paired_difference(champion: NDArray[np.floating], challenger: NDArray[np.floating]) -> Difference | None:
     """The difference of outcomes of the same texts, challenger less champion, each float (n,) in the order of time."""
     values = challenger - champion
-    return difference(values, max(1.0, float(np.abs(values).max(initial=0))))
+    return difference(values, np.full(len(values), max(1.0, float(np.abs(values).max(initial=0)))))
 
 
 def unpaired_difference(
@@ -93,8 +94,8 @@ def unpaired_difference(
     """The difference of the arms' mean outcomes, challenger less champion; arguments as for `unpaired`."""
     if not len(outcomes):
         return None
-    smallest = float(np.minimum(share, 1 - share).min())
-    return difference(unpaired(outcomes, challenger, share), max(1.0, float(np.ptp(outcomes))) / smallest)
+    bounds = max(1.0, float(np.ptp(outcomes))) / np.minimum(share, 1 - share)
+    return difference(unpaired(outcomes, challenger, share), bounds)
 
 
 def unpaired(outcomes: NDArray[np.floating], challenger: NDArray[np.bool_], share: NDArray[np.floating]) -> NDArray[np.float64]:

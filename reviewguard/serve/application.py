@@ -20,7 +20,7 @@ from reviewguard.config import decode
 from reviewguard.errors import ConfigError, PredictionError
 from reviewguard.inference.decision_log import DecisionLog
 from reviewguard.serve import predict, protocol
-from reviewguard.serve.arms import Arm, Arms
+from reviewguard.serve.arms import Arm, Arms, UnavailableError
 from reviewguard.serve.batching import ClosedError, OverloadedError
 from reviewguard.serve.guard import Guard, Refused
 from reviewguard.serve.local import LocalModels
@@ -127,6 +127,7 @@ def _handle_errors(api: FastAPI) -> None:
     handle(Refused, lambda refused: refused)
     handle(OverloadedError, lambda _: Refused(429, "overloaded", "too many texts are waiting; retry later", {"Retry-After": "1"}))
     handle(ClosedError, lambda _: Refused(503, "stopping", "the server is stopping", {"Retry-After": "1"}))
+    handle(UnavailableError, lambda _: Refused(503, "unavailable", "no replica of the model answers", {"Retry-After": "1"}))
     handle(PredictionError, lambda error: Refused(500, "prediction_failed", str(error)))
     handle(RequestValidationError, lambda error: Refused(422, "invalid", _first(error)))
     handle(HTTPException, lambda error: Refused(error.status_code, _slug(error.status_code), str(error.detail), error.headers))

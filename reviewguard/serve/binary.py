@@ -17,6 +17,8 @@ from starlette.types import Receive, Scope
 from reviewguard.serve.guard import Refused
 
 LENGTH: Final = "inference-header-content-length"
+#: Digits of a length at most; Python refuses to convert thousands of them.
+_DIGITS: Final = 18
 
 
 class BinaryRoute(APIRoute):
@@ -49,14 +51,20 @@ class _Read(Request):
 def _json(content: bytes, length: str | None) -> bytes:
     if length is None:
         return content
-    if not length.isdecimal() or int(length) > len(content):
+    if not length.isdecimal() or len(length) > _DIGITS or int(length) > len(content):
         raise Refused(422, "invalid", f"the header {LENGTH} must be the number of bytes of the JSON in the body")
     head, tail = content[: int(length)], content[int(length) :]
+    if not tail:
+        return head
     try:
         body = json.loads(head)
         [tensor] = body["inputs"]
+        if "data" in tensor:
+            raise Refused(422, "invalid", "the input has data, and binary data follow the JSON")
+        if tensor.get("parameters", {}).get("binary_data_size", len(tail)) != len(tail):
+            raise Refused(422, "invalid", f"binary_data_size is not {len(tail)}, the number of bytes after the JSON")
         body = {**body, "inputs": [{**tensor, "data": _texts(tail)}]}
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return head  # its fault is reported as that of any other request
     return json.dumps(body).encode()
 

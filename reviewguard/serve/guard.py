@@ -61,7 +61,8 @@ class Guard:
             await self._app(scope, _replayed(body, receive), send)
 
     def _require_key(self, scope: Scope) -> None:
-        if self._api_key is None or scope["path"] in OPEN_PATHS:
+        # Under a prefix, as on Ray or where the application is mounted, the path begins with the prefix.
+        if self._api_key is None or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
             return
         given = dict(scope["headers"]).get(b"authorization", b"")
         # Compared in constant time, so that the answer's time does not reveal how much of a guess is right.

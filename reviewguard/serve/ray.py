@@ -14,14 +14,14 @@ from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from reviewguard.config import decode
-from reviewguard.errors import ConfigError, PredictionError
+from reviewguard.errors import ConfigError, PredictionError, ReviewGuardError
 from reviewguard.inference.scoring import Prediction
 from reviewguard.serve.application import KEY_VARIABLE, create
-from reviewguard.serve.arms import CHALLENGER, CHAMPION, Arm, ArmName
+from reviewguard.serve.arms import CHALLENGER, CHAMPION, Arm, ArmName, UnavailableError
 from reviewguard.serve.batching import OverloadedError
 from reviewguard.serve.metrics import Metrics
 from reviewguard.serve.served import Served, load, require_same_classes
@@ -76,15 +76,16 @@ def deployment(
     replicated = serve.deployment(
         ray_actor_options={"num_cpus": cpus},
         max_ongoing_requests=2 * _BATCH_REQUESTS,  # one batch is computed, and one waits
-        max_queued_requests=values.limits.queue,
         **scaling,
     )(_Model)
     models = [replicated.options(name=arm).bind(path, name, values) for arm, (path, name) in names.items()]
 
     def build() -> FastAPI:
-        return create(values, api_key, _RemoteModels(tuple(names)))
+        return create(values, api_key, _RemoteModels(tuple(names), values.limits.queue))
 
-    api = serve.deployment(name="api", max_ongoing_requests=values.limits.queue)(serve.ingress(build)())
+    # Requests beyond the limit must reach the application, which refuses them, and probes must not wait behind them.
+    queue = values.limits.queue
+    api = serve.deployment(name="api", max_ongoing_requests=2 * queue, max_queued_requests=queue)(serve.ingress(build)())
     return api.bind(*models)
 
 
@@ -120,58 +121,63 @@ class _Model:
     async def served(self) -> Served:
         return self._served
 
-    async def predictions(self, texts: list[str]) -> tuple[Served, list[Prediction]]:
-        found = await self._batched(texts)
-        if isinstance(found, PredictionError):
-            raise found
-        return self._served, found
+    async def predictions(self, texts: list[str]) -> tuple[Served, list[Prediction] | Exception]:
+        # An error that is raised here would arrive with a traceback, which clients must not see.
+        return self._served, await self._batched(texts)
 
     @serve.batch(max_batch_size=_BATCH_REQUESTS)
-    async def _batched(self, requests: list[list[str]]) -> list[list[Prediction] | PredictionError]:
+    async def _batched(self, requests: list[list[str]]) -> list[list[Prediction] | Exception]:
         found = await self._attempt([text for request in requests for text in request])
-        if isinstance(found, PredictionError):
+        if isinstance(found, Exception):
             # One request's texts must not fail the others.
             return [await self._attempt(request) for request in requests]
         starts = itertools.accumulate(map(len, requests), initial=0)
         return [found[start : start + len(request)] for start, request in zip(starts, requests, strict=False)]
 
-    async def _attempt(self, texts: list[str]) -> list[Prediction] | PredictionError:
+    async def _attempt(self, texts: list[str]) -> list[Prediction] | Exception:
         try:
             return await asyncio.to_thread(self._trained.predictions, texts)
-        except PredictionError as error:
+        except ReviewGuardError as error:
             return error
+        except Exception as error:
+            return PredictionError(f"the model failed: {error}")
 
 
 class _RemoteArm:
     """A model whose replicas Ray Serve runs."""
 
-    def __init__(self, handle: DeploymentHandle[Any], served: Served) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], served: Served, queue: int) -> None:
         self.served, self.waiting = served, 0
-        self._handle = handle
+        self._handle, self._queue = handle, queue
 
     async def predictions(self, texts: list[str]) -> tuple[Served, list[Prediction]]:
+        # As in a process; here, texts that are being computed count too.
+        if self.waiting and self.waiting + len(texts) > self._queue:
+            raise OverloadedError
         self.waiting += len(texts)
         try:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    self.served, found = await self._handle.predictions.remote(texts)
-                except RayActorError:
-                    if attempt == _ATTEMPTS:
-                        raise
-                else:
-                    return self.served, found
-            raise AssertionError
-        except BackPressureError as error:
-            raise OverloadedError from error
+            self.served, found = await self._sent(texts)
         finally:
             self.waiting -= len(texts)
+        if isinstance(found, Exception):
+            raise found
+        return self.served, found
+
+    async def _sent(self, texts: list[str]) -> tuple[Served, list[Prediction] | Exception]:
+        for _ in range(_ATTEMPTS):
+            try:
+                answer: tuple[Served, list[Prediction] | Exception] = await self._handle.predictions.remote(texts)
+            except (RayActorError, DeploymentUnavailableError):
+                continue
+            return answer
+        raise UnavailableError
 
 
 class _RemoteModels:
     """The models, as replicas that Ray Serve runs."""
 
-    def __init__(self, arms: tuple[ArmName, ...]) -> None:
-        self._arms = arms
+    def __init__(self, arms: tuple[ArmName, ...], queue: int) -> None:
+        self._arms, self._queue = arms, queue
 
     @asynccontextmanager
     async def running(self, metrics: Metrics) -> AsyncIterator[list[Arm]]:
@@ -179,4 +185,4 @@ class _RemoteModels:
         handles = [serve.get_deployment_handle(arm, application) for arm in self._arms]
         served = [await handle.served.remote() for handle in handles]
         require_same_classes(*served)
-        yield [_RemoteArm(handle, one) for handle, one in zip(handles, served, strict=True)]
+        yield [_RemoteArm(handle, one, self._queue) for handle, one in zip(handles, served, strict=True)]

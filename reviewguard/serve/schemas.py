@@ -91,7 +91,7 @@ class InferInput(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
     datatype: Literal["BYTES"]
     data: list[Annotated[str, Field(strict=True)]]
     parameters: dict[str, Any] | None = None

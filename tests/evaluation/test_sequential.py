@@ -74,14 +74,24 @@ def test_rare_errors_of_a_small_arm_promote_nobody(accuracy: float, share: float
     assert wrong <= 0.075 * 200, "5 %, and the error of 200 tests"
 
 
+def test_a_split_that_changes_takes_nothing_back() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.concatenate([np.full(19_000, 0.5), np.full(2000, 0.01)])
+    challenger = rng.random(len(shares)) < shares
+    right = (rng.random(len(shares)) < np.where(challenger, 0.6, 0.4)).astype(float)
+    for count in (19_000, 21_000):
+        found = unpaired_difference(right[:count], challenger[:count], shares[:count])
+        assert found is not None and found.low > 0
+
+
 def test_too_few_values_say_nothing() -> None:
-    assert difference(np.zeros(1000), 1) is None
-    assert difference(np.arange(BURN_IN - 1), 1) is None
+    assert difference(np.zeros(1000), np.ones(1000)) is None
+    assert difference(np.arange(BURN_IN - 1), np.ones(BURN_IN - 1)) is None
     rare = np.zeros(1000)
     rare[:9] = 1
-    assert difference(rare, 1) is None
+    assert difference(rare, np.ones(1000)) is None
     rare[:12] = 1
-    found = difference(rare, 1)
+    found = difference(rare, np.ones(1000))
     assert found is not None and found.path[0][0] == BURN_IN
     assert unpaired(np.zeros(0), np.zeros(0, bool), np.zeros(0)).shape == (0,)
     assert unpaired_difference(np.zeros(0), np.zeros(0, bool), np.zeros(0)) is None

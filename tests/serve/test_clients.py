@@ -47,6 +47,7 @@ def test_tritons_client(url: str, exported: Path, binary: bool) -> None:
         ("x", b"", "number of bytes"),
         ("9999", b"", "number of bytes"),
         ("-1", b"", "number of bytes"),
+        ("1" * 5000, b"", "number of bytes"),
         (None, b"\x05\x00\x00", "malformed"),
         (None, b"\x05\x00\x00\x00abc", "a string of 5 bytes goes beyond the end"),
         (None, b"\xff\xff\xff\xffabc", "goes beyond the end"),
@@ -60,6 +61,19 @@ def test_malformed_binary_requests(url: str, length: str | None, tail: bytes, me
     answer = httpx.post(f"{url}/v2/models/kettles/infer", content=head + tail, headers=headers)
     assert answer.status_code == 422
     assert message in answer.json()["error"]["message"]
+
+
+def test_binary_data_beside_data_or_of_another_size_are_refused(url: str) -> None:
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES"}
+    for more in ({"data": ["a"]}, {"parameters": {"binary_data_size": 4}}):
+        head = json.dumps({"inputs": [{**tensor, **more}]}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        answer = httpx.post(f"{url}/v2/models/kettles/infer", content=head + b"\x01\x00\x00\x00a", headers=headers)
+        assert answer.status_code == 422
+    head = json.dumps({"inputs": [{**tensor, "data": ["a kettle"]}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = httpx.post(f"{url}/v2/models/kettles/infer", content=head, headers=headers)
+    assert answer.json()["outputs"][0]["shape"] == [1], "the length of a request without binary data"
 
 
 @pytest.mark.parametrize("head", [b"[]", b"{", b'{"inputs": []}', b'{"inputs": [3]}', b'{"inputs": 3}', b"[" * 5000])

@@ -80,6 +80,24 @@ def test_replicas_answer_as_the_model_does(cluster: str, models: tuple[Path, Pat
     serve.delete("replicas")
 
 
+def test_too_many_texts_are_refused_and_the_rest_are_answered(cluster: str, exported: Path) -> None:
+    from ray import serve
+
+    serve.run(deployment(str(exported), limits={"queue": 60}, api_key="secret"), name="full", route_prefix="/full")
+
+    async def scenario() -> list[httpx.Response]:
+        headers = {"Authorization": "Bearer secret"}
+        async with httpx.AsyncClient(base_url=f"{cluster}/full", timeout=60, headers=headers) as client:
+            return await asyncio.gather(*(client.post("/predict", json={"texts": TEXTS}) for _ in range(12)))
+
+    answers = asyncio.run(scenario())
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert {answer.json()["error"]["type"] for answer in answers if answer.status_code == 429} == {"overloaded"}
+    assert httpx.get(f"{cluster}/full/readyz").status_code == 200, "probes need no key"
+    assert httpx.post(f"{cluster}/full/predict", json={"text": "a"}).status_code == 401
+    serve.delete("full")
+
+
 def test_a_replica_that_is_killed_loses_no_request_and_a_new_model_none_either(cluster: str, models: tuple[Path, Path]) -> None:
     from ray import serve
 
