@@ -49,9 +49,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def difference(values: NDArray[np.floating], bounds: NDArray[np.floating], level: float = 0.95) -> Difference | None:
     """The mean of values, with a confidence sequence over the order in which they came.
 
-    The bounds tighten only after `BURN_IN` values, and only while the squares of the values add up to those of `RARE` values at the
-    largest bound so far. Otherwise, values that are rare and large, such as errors of an arm with few texts, may not have come yet,
-    and the estimated variance would be too small.
+    The bounds tighten only after `BURN_IN` values, and only while the squares of the values add up to those of `RARE` values at
+    the largest bound so far. Otherwise, rare large values, such as errors of an arm with few texts, may not have come yet, and
+    the estimated variance would be too small.
 
     Args:
         values: Independent values of equal mean, in the order of time, float (n,).
